@@ -1,0 +1,37 @@
+"""panollava: train and evaluate panoramic vision-language models.
+
+Importing the package costs nothing; each public name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+try:
+    __version__ = version("panollava")
+except PackageNotFoundError:  # a source tree on the path that was never installed
+    __version__ = "0.1.0"
+
+_PUBLIC = {
+    "WorkflowConfig": "panollava.config",
+    "ThreeStageTrainer": "panollava.api",
+    "EvaluationRunner": "panollava.api",
+    "CheckpointResolver": "panollava.api",
+    "compute_text_metrics": "panollava.evaluation.score",
+    "ModelConfig": "panollava.models.config",
+    "PanoramaVLM": "panollava.models.vlm",
+    "PanoramaProcessor": "panollava.models.processor",
+}
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'panollava' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

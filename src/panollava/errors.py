@@ -1,0 +1,33 @@
+"""The errors that users see: one class per exit code, a message that says what to do instead.
+
+The command line prints the message of a `PanollavaError` without a traceback and exits with its
+`exit_code` (SPEC: 1 the work failed, 2 wrong usage or configuration).
+"""
+
+
+class PanollavaError(Exception):
+    """Base of every error that is meant for a user."""
+
+    exit_code = 1
+
+
+class ConfigError(PanollavaError):
+    """A configuration file, key, name or command-line option is wrong."""
+
+    exit_code = 2
+
+
+class DataError(PanollavaError):
+    """A CSV file or a panorama cannot be used."""
+
+
+class CheckpointError(PanollavaError):
+    """A stage folder or a checkpoint is missing, broken or does not fit."""
+
+
+class TrainingError(PanollavaError):
+    """A stage cannot go on: non-finite loss, out of memory, state in use."""
+
+
+class EvaluationError(PanollavaError):
+    """Predictions cannot be made or scored."""

@@ -1,0 +1,81 @@
+"""Files that appear whole or not at all, content digests, relative links and canonical JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it into place when the block ends without an error."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write `text` as UTF-8 with `\\n` newlines, atomically."""
+    with atomic_path(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: str | Path, document: Any) -> None:
+    """Write `document` as indented JSON, atomically. Raises ValueError for NaN and infinity."""
+    write_text(path, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def canonical_json(document: Any) -> str:
+    """The one text of a document: sorted keys, no spaces, whole floats as integers, NaN refused."""
+
+    def normal(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {str(key): normal(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [normal(item) for item in value]
+        if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+            return int(value)
+        return value
+
+    return json.dumps(normal(document), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest_of(document: Any) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of a document's canonical JSON."""
+    return hashlib.sha256(canonical_json(document).encode()).hexdigest()[:16]
+
+
+def sha256_file(path: str | Path) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sha256_folder(path: str | Path) -> str:
+    """One SHA-256 over the names and contents of all files below `path` (dot files left out)."""
+    folder = Path(path)
+    files = sorted(
+        p for p in folder.rglob("*") if p.is_file() and not any(part.startswith(".") for part in p.relative_to(folder).parts)
+    )
+    rows = [[p.relative_to(folder).as_posix(), sha256_file(p)] for p in files]
+    return hashlib.sha256(canonical_json(rows).encode()).hexdigest()
+
+
+def relative_link(link: str | Path, target: str | Path) -> None:
+    """Point `link` at `target` by a relative path, replacing what was there in one step."""
+    link = Path(link)
+    with atomic_path(link) as partial:
+        partial.symlink_to(os.path.relpath(target, link.parent))

@@ -1,0 +1,43 @@
+"""One log file per job: console and file at once, the previous log kept under its time stamp."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from datetime import datetime
+from pathlib import Path
+
+LOGGER = logging.getLogger("panollava")
+_FORMAT = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
+
+
+def start_log(path: str | Path | None = None, level: int = logging.INFO) -> logging.Logger:
+    """Send panollava's log lines and Python's warnings to standard error and, if given, to `path`.
+
+    A log that is already there is renamed to `NAME.YYYYmmdd-HHMMSS.log` (its own last change).
+    """
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if path is not None:
+        handlers.append(logging.FileHandler(_fresh(Path(path)), encoding="utf-8"))
+    for handler in list(LOGGER.handlers):
+        LOGGER.removeHandler(handler)
+    for handler in handlers:
+        handler.setFormatter(_FORMAT)
+        LOGGER.addHandler(handler)
+    LOGGER.setLevel(level)
+    LOGGER.propagate = False
+    logging.captureWarnings(True)
+    python_warnings = logging.getLogger("py.warnings")
+    python_warnings.handlers = list(handlers)
+    python_warnings.propagate = False
+    warnings.simplefilter("default", UserWarning)
+    return LOGGER
+
+
+def _fresh(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.stat().st_size:
+        stamp = datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y%m%d-%H%M%S")
+        path.rename(path.with_name(f"{path.stem}.{stamp}{path.suffix}"))
+    return path
