@@ -1,0 +1,94 @@
+"""A seeded loader that can go on in the middle of an epoch.
+
+Enters: a map-style data set. Leaves: batches whose order is a function of (seed, epoch) alone, so that a
+resumed run sees exactly the batches that an uninterrupted one would have seen. Traded away: the freedom of
+`torch.utils.data.RandomSampler`, whose order depends on how often a generator was used before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+
+class SeededBatches(Sampler[list[int]]):
+    """Batches of indices: a permutation that depends on (seed, epoch), cut into equal shares per rank.
+
+    Every rank sees the same number of batches; the permutation is padded from its own start where the
+    number of samples is not divisible by the number of ranks.
+    """
+
+    def __init__(
+        self, num_samples: int, batch_size: int, *, seed: int, shuffle: bool, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.num_samples, self.batch_size = num_samples, batch_size
+        self.seed, self.shuffle, self.rank, self.world_size = seed, shuffle, rank, world_size
+        self.epoch = 0
+        self.start_batch = 0
+
+    @property
+    def sampler(self) -> SeededBatches:
+        """Lightning looks for `batch_sampler.sampler.set_epoch`."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        per_rank = -(-self.num_samples // self.world_size)
+        return -(-per_rank // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+            order = torch.randperm(self.num_samples, generator=generator).tolist()
+        else:
+            order = list(range(self.num_samples))
+        padded = order + order[: -self.num_samples % self.world_size]
+        mine = padded[self.rank :: self.world_size]
+        start, self.start_batch = self.start_batch, 0
+        for batch in range(start, len(self)):
+            yield mine[batch * self.batch_size : (batch + 1) * self.batch_size]
+
+
+class ResumableLoader(DataLoader[Any]):
+    """A DataLoader over `SeededBatches` that knows how many batches of this epoch it has handed out.
+
+    `state_dict`/`load_state_dict` are called by Lightning when a checkpoint is written and read.
+    `__iter__` is a generator on purpose: nothing is drawn before the epoch number is set.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        batches: SeededBatches,
+        collate: Callable[[list[Any]], Any],
+        num_workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        super().__init__(
+            dataset,
+            batch_sampler=batches,
+            collate_fn=collate,
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            persistent_workers=False,
+        )
+        self._batches = batches
+        self._handed_out = 0
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        self._handed_out = self._batches.start_batch
+        for batch in super().__iter__():
+            self._handed_out += 1
+            yield batch
+        self._handed_out = 0
+
+    def state_dict(self) -> dict[str, int]:
+        return {"batches": self._handed_out % len(self._batches)}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self._batches.start_batch = state["batches"]

@@ -1,0 +1,82 @@
+"""What trains in each stage: said once, here; the log prints it, a test proves it.
+
+Enters: a model whose parts are named (`PanoramaVLM.parts()`) and a stage's name. Leaves: the same model with
+`requires_grad` set, and a table of what trains and what does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+StageName = Literal["vision", "resampler", "finetune"]
+STAGES: tuple[StageName, ...] = ("vision", "resampler", "finetune")
+
+
+@dataclass(frozen=True)
+class StageRow:
+    """One row of the table: the stage's loss and the parts that train (SPEC 7).
+
+    The vision encoder is not listed: `vision_trainable_blocks` decides for it in every stage
+    (0 frozen, N the last N blocks, -1 all).
+    """
+
+    loss: Literal["vicreg", "ar"]
+    trains: tuple[str, ...]
+
+
+STAGE_TABLE: dict[StageName, StageRow] = {
+    "vision": StageRow("vicreg", ("resampler", "vicreg_projector")),
+    "resampler": StageRow("ar", ("resampler", "positional", "projection")),
+    "finetune": StageRow("ar", ("resampler", "positional", "projection", "lora")),
+}
+
+
+@dataclass(frozen=True)
+class PartCount:
+    """Number of trainable and frozen parameters of one part of the model."""
+
+    part: str
+    trainable: int
+    frozen: int
+
+
+def freeze_for_stage(
+    parts: Mapping[str, nn.Module | list[nn.Parameter]], stage: StageName, vision_blocks: list[nn.Parameter]
+) -> list[PartCount]:
+    """Set `requires_grad` for `stage` and return the counts, part by part.
+
+    `parts` maps a part's name to its module or parameters; `vision_blocks` are the parameters of the
+    encoder that train (those of the last `vision_trainable_blocks` blocks).
+    """
+    wanted = STAGE_TABLE[stage].trains
+    listed = {name: _parameters(part) for name, part in parts.items()}
+    for name, parameters in listed.items():
+        for parameter in parameters:
+            parameter.requires_grad_(name in wanted)
+    for parameter in vision_blocks:
+        parameter.requires_grad_(True)
+    return [
+        PartCount(
+            name,
+            sum(p.numel() for p in parameters if p.requires_grad),
+            sum(p.numel() for p in parameters if not p.requires_grad),
+        )
+        for name, parameters in listed.items()
+    ]
+
+
+def _parameters(part: nn.Module | list[nn.Parameter]) -> list[nn.Parameter]:
+    return list(part.parameters()) if isinstance(part, nn.Module) else part
+
+
+def stage_table_text(stage: StageName, counts: list[PartCount]) -> str:
+    """The table that the log prints."""
+    rows = [f"stage {stage}: loss {STAGE_TABLE[stage].loss}", f"  {'part':<18}{'trainable':>14}{'frozen':>14}"]
+    rows += [f"  {c.part:<18}{c.trainable:>14,}{c.frozen:>14,}" for c in counts]
+    total = PartCount("total", sum(c.trainable for c in counts), sum(c.frozen for c in counts))
+    rows.append(f"  {total.part:<18}{total.trainable:>14,}{total.frozen:>14,}")
+    return "\n".join(rows)

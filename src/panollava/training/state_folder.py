@@ -1,0 +1,102 @@
+"""The undeclared folder in which a stage keeps what it needs to go on after an interruption.
+
+    {runs}/{experiment}/.state/{stage}/{variant}/
+      lock               held (flock) by the process that trains; dies with it
+      fingerprint.json   digest of the configuration slice and of the inputs that the state belongs to
+      resume.ckpt        weights, optimiser, scheduler, loops, loader, history: written whole or not at all
+      record.json        what this run did so far: status, progress, checkpoints (the source of stage_state.json)
+      history.csv        one row per logged step and per validation
+
+Snakemake knows nothing of it: outputs that it deletes before a re-run can be made again from here. A state of
+another fingerprint is removed, so a changed configuration or input starts afresh.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from panollava.errors import TrainingError
+from panollava.files import read_json, write_json
+from panollava.logs import LOGGER
+
+
+def now() -> str:
+    """The present moment, ISO 8601, UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class FolderLock:
+    """An exclusive lock on a folder that dies with its process; a second process waits and says for whom."""
+
+    def __init__(self, folder: Path, wait_s: float = 3600.0) -> None:
+        self.folder, self.wait_s = folder, wait_s
+        self._stream: IO[str] | None = None
+
+    def __enter__(self) -> FolderLock:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        stream = open(self.folder / "lock", "a+", encoding="utf-8")  # noqa: SIM115 - held until __exit__
+        deadline, told = time.monotonic() + self.wait_s, False
+        while True:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                stream.seek(0)
+                owner = stream.read().strip() or "unknown"
+                if time.monotonic() > deadline:
+                    stream.close()
+                    raise TrainingError(
+                        f"{self.folder} is still in use by process {owner} after {self.wait_s:.0f} s. "
+                        "Wait for it to end or stop it, then run the same command again."
+                    ) from None
+                if not told:
+                    LOGGER.info("waiting for process %s, which uses %s", owner, self.folder)
+                    told = True
+                time.sleep(0.2)
+        stream.truncate(0)
+        stream.write(f"{os.getpid()}\n")
+        stream.flush()
+        self._stream = stream
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+
+class StateFolder:
+    """Resume state and record of one stage; use it while its `FolderLock` is held."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.resume_checkpoint = self.path / "resume.ckpt"
+        self.history = self.path / "history.csv"
+        self.record_path = self.path / "record.json"
+
+    def open_for(self, fingerprint: dict[str, Any]) -> bool:
+        """Keep the state if it belongs to `fingerprint`, else clear it. Returns whether it was kept."""
+        mine = self.path / "fingerprint.json"
+        if mine.is_file() and read_json(mine) == fingerprint:
+            return True
+        for entry in self.path.iterdir():
+            if entry.name != "lock":
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        write_json(mine, fingerprint)
+        return False
+
+    @property
+    def record(self) -> dict[str, Any]:
+        return read_json(self.record_path) if self.record_path.is_file() else {}
+
+    def update_record(self, **changes: Any) -> dict[str, Any]:
+        """Merge `changes` into record.json, stamp `updated_at`, return the whole."""
+        record = {**self.record, **changes, "updated_at": now()}
+        write_json(self.record_path, record)
+        return record
