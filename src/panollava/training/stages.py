@@ -75,7 +75,10 @@ def _parameters(part: nn.Module | list[nn.Parameter]) -> list[nn.Parameter]:
 
 def stage_table_text(stage: StageName, counts: list[PartCount]) -> str:
     """The table that the log prints."""
-    rows = [f"stage {stage}: loss {STAGE_TABLE[stage].loss}", f"  {'part':<18}{'trainable':>14}{'frozen':>14}"]
+    rows = [
+        f"stage {stage}: loss {STAGE_TABLE[stage].loss}",
+        f"  {'part':<18}{'trainable':>14}{'frozen':>14}",
+    ]
     rows += [f"  {c.part:<18}{c.trainable:>14,}{c.frozen:>14,}" for c in counts]
     total = PartCount("total", sum(c.trainable for c in counts), sum(c.frozen for c in counts))
     rows.append(f"  {total.part:<18}{total.trainable:>14,}{total.frozen:>14,}")

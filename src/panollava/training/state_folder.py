@@ -80,16 +80,19 @@ class StateFolder:
         self.history = self.path / "history.csv"
         self.record_path = self.path / "record.json"
 
-    def open_for(self, fingerprint: dict[str, Any]) -> bool:
-        """Keep the state if it belongs to `fingerprint`, else clear it. Returns whether it was kept."""
+    def belongs_to(self, fingerprint: dict[str, Any]) -> bool:
+        """Whether the state in the folder was made by exactly this configuration and these inputs."""
         mine = self.path / "fingerprint.json"
-        if mine.is_file() and read_json(mine) == fingerprint:
-            return True
+        return mine.is_file() and read_json(mine) == fingerprint
+
+    def clear(self, fingerprint: dict[str, Any]) -> None:
+        """Remove an older state and begin one for `fingerprint`."""
         for entry in self.path.iterdir():
-            if entry.name != "lock":
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-        write_json(mine, fingerprint)
-        return False
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            elif entry.name != "lock":
+                entry.unlink()
+        write_json(self.path / "fingerprint.json", fingerprint)
 
     @property
     def record(self) -> dict[str, Any]:

@@ -1,0 +1,72 @@
+"""Rows and pictures become batches.
+
+Enters: rows of a prepared CSV and a store of views (uint8) or of cached encoder features. Leaves: the keyword
+arguments of `PanoramaVLM.forward`. One example per row; nothing here holds the image set.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from panollava.data.samples import Row
+from panollava.models.processor import PanoramaProcessor
+from panollava.models.prompt import ChatPrompt
+
+
+class PictureStore(Protocol):
+    """Anything that gives a picture's views or features by its path in the prepared CSV."""
+
+    def __getitem__(self, image_path: str) -> np.ndarray: ...
+
+
+class CaptionDataset(Dataset[tuple[np.ndarray, Row]]):
+    """(picture, row) pairs: views uint8 [V, h, w, 3] or features [V, S, D_vision]."""
+
+    def __init__(self, rows: list[Row], pictures: PictureStore) -> None:
+        self.rows, self.pictures = rows, pictures
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, Row]:
+        row = self.rows[index]
+        return np.array(self.pictures[row.image_path]), row
+
+
+class Collator:
+    """Stacks pictures and, where the stage's loss reads text, builds prompts and labels.
+
+    Args:
+        processor: normalises views; unused for features.
+        prompt: None in the vision stage, whose loss sees no text.
+        max_text_length: tokens of query and answer that training keeps.
+        features: whether the pictures are cached encoder features.
+    """
+
+    def __init__(
+        self, processor: PanoramaProcessor, prompt: ChatPrompt | None, max_text_length: int, features: bool
+    ) -> None:
+        self.processor, self.prompt = processor, prompt
+        self.max_text_length, self.features = max_text_length, features
+
+    def __call__(self, items: list[tuple[np.ndarray, Row]]) -> dict[str, Any]:
+        batch: dict[str, Any] = picture_batch(
+            [picture for picture, _ in items], None if self.features else self.processor
+        )
+        if self.prompt is not None:
+            encoded = [self.prompt.training(row.query, row.annotation, self.max_text_length) for _, row in items]
+            batch.update(self.prompt.collate(encoded, side="right"))
+        return batch
+
+
+def picture_batch(pictures: list[np.ndarray], processor: PanoramaProcessor | None) -> dict[str, Tensor]:
+    """`{"pixel_values": [B, V, 3, h, w]}`, or `{"vision_features": [B, V, S, D]}` where `processor` is None."""
+    stacked = torch.from_numpy(np.stack(pictures))
+    if processor is None:
+        return {"vision_features": stacked}
+    return {"pixel_values": processor.pixels(stacked)}

@@ -1,0 +1,90 @@
+"""Weights files and whole models: from tensors to a .ckpt and back from a stage folder alone.
+
+A .ckpt holds `{"panollava": header, "state_dict": tensors}`, the tensors that some stage so far has trained; all others
+come from the backbones that the folder's metadata names. Files are loaded with `weights_only=True`.
+"""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from panollava.errors import CheckpointError
+from panollava.files import atomic_path, sha256_folder
+from panollava.models.config import ModelConfig
+from panollava.models.processor import PanoramaProcessor
+from panollava.models.vlm import PanoramaVLM
+from panollava.training.stage_folder import ChosenCheckpoint, choose_checkpoint, find_stage_folder, read_metadata
+
+
+def save_weights(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+    """Write a weights file, whole or not at all."""
+    with atomic_path(path) as partial:
+        torch.save({"panollava": header, "state_dict": {k: v.detach().cpu() for k, v in tensors.items()}}, partial)
+
+
+def load_weights(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """(header, tensors) of a weights file, on the CPU. Raises CheckpointError where it is not one."""
+    try:
+        document = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint: {error}") from error
+    if not isinstance(document, dict) or "state_dict" not in document:
+        raise CheckpointError(f"{path}: not a panollava checkpoint (no 'state_dict' in it)")
+    return document.get("panollava", {}), document["state_dict"]
+
+
+@dataclass
+class LoadedStage:
+    """A stage folder brought back to life."""
+
+    model: PanoramaVLM
+    processor: PanoramaProcessor
+    metadata: dict[str, Any]
+    checkpoint: ChosenCheckpoint
+    project_root: Path
+
+
+def load_stage(
+    path: str | Path, *, stage: str | None = None, epoch: int | None = None, step: int | None = None,
+    root: Path | None = None,
+) -> LoadedStage:  # fmt: skip
+    """Rebuild model, processor and data settings from a stage folder, from any working folder.
+
+    `root` overrides the project root that the metadata records (a job passes its own). Raises CheckpointError where
+    metadata, checkpoint or a local backbone is missing or differs.
+    """
+    folder = find_stage_folder(path, stage)
+    metadata = read_metadata(folder)
+    checkpoint = choose_checkpoint(folder, epoch, step)
+    recorded = Path(metadata["checkpoint_info"]["project_root"])
+    roots = [root] if root else [recorded, Path.cwd()]
+    config = resolve_backbones(metadata, roots)
+    model = PanoramaVLM(config, with_language=metadata["stage"] != "vision")
+    model.load_trained(load_weights(checkpoint.path)[1])
+    model.eval()
+    return LoadedStage(model, PanoramaProcessor.from_json(metadata["processor"]), metadata, checkpoint, roots[0])
+
+
+def resolve_backbones(metadata: dict[str, Any], roots: list[Path]) -> ModelConfig:
+    """The model's configuration with the folders of its local backbones, looked up below `roots` in order."""
+    document = dict(metadata["model_config"])
+    for part, digest in metadata["backbones"].items():
+        if digest is None:
+            continue  # a hub id
+        key = f"{part}_path"
+        found = next((root / document[key] for root in roots if (root / document[key]).is_dir()), None)
+        if found is None:
+            raise CheckpointError(
+                f"the {part} backbone {document[f'{part}_name' if part == 'vision' else 'language_model_name']!r} "
+                f"is not there: looked for {' and '.join(str(root / document[key]) for root in roots)}"
+            )
+        if sha256_folder(found) != digest:
+            raise CheckpointError(f"the {part} backbone in {found} differs from the one this stage was trained with")
+        document[key] = str(found)
+    return ModelConfig.from_json(document)

@@ -1,0 +1,416 @@
+"""One stage, from its inputs to its folder: the function that the DAG, `train --no-dag` and the API all call.
+
+Enters: a `StageJob`, whose `slice` is all of the configuration that the stage reads. Leaves: the stage folder of SPEC 8.
+A killed job goes on where its last state left off; a state of another slice or of other inputs is not used.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import time
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.plugins.environments import LightningEnvironment
+
+from panollava.data.datamodule import StageDataModule
+from panollava.data.dataset import CaptionDataset, Collator
+from panollava.data.samples import read_rows
+from panollava.errors import TrainingError
+from panollava.files import atomic_path, read_json, sha256_file, sha256_folder, write_json
+from panollava.logs import LOGGER
+from panollava.models.config import ModelConfig
+from panollava.models.processor import PanoramaProcessor
+from panollava.models.vlm import PanoramaVLM
+from panollava.training.callbacks import Checkpoints, History, Interrupted, StepNoise
+from panollava.training.checkpointing import load_weights, save_weights
+from panollava.training.curves import plot_loss_curves
+from panollava.training.features import cached_features, wants_features
+from panollava.training.module import StageModule
+from panollava.training.stage_folder import METADATA, read_metadata, write_links
+from panollava.training.stages import StageName, freeze_for_stage, stage_table_text
+from panollava.training.state_folder import FolderLock, StateFolder, now
+from panollava.views.cache import ViewCache
+
+
+@dataclass(frozen=True)
+class StageJob:
+    """What one run of a stage gets. All paths are relative to `root`, the project's root, or absolute.
+
+    `slice` is the stage's configuration slice (config/slices.py), `digest` its digest. `untracked` holds the settings
+    that change nothing about the result: num_workers, checkpoint_every_n_steps, log_every_n_steps, wandb_project,
+    tensorboard. `naming` holds experiment, checkpoint_prefix, dataset_name, wandb_run and the configured CSVs
+    (train_csv, val_csv, test_csv) for the metadata.
+    """
+
+    stage: StageName
+    slice: dict[str, Any]
+    digest: str
+    train_csv: Path
+    val_csv: Path
+    train_views: Path
+    val_views: Path
+    stage_folder: Path
+    state_folder: Path
+    cache: Path
+    root: Path
+    init_folder: Path | None = None
+    vision_folder: Path | None = None
+    language_folder: Path | None = None
+    naming: dict[str, Any] = field(default_factory=dict)
+    untracked: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return self.slice["config"]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """training.stage_configs.{stage}"""
+        return self.config["training"]["stage_configs"][self.stage]
+
+
+def run_stage(job: StageJob) -> Path:
+    """Train the stage (or what is left of it) and return its checkpoint_metadata.json.
+
+    Raises TrainingError for a non-finite loss, too little memory, or an upstream stage of another configuration.
+    """
+    started, started_at = time.monotonic(), now()
+    with FolderLock(job.state_folder):
+        state = StateFolder(job.state_folder)
+        try:
+            fingerprint = {"slice": job.digest, "init": _check_upstream(job)}
+            kept = state.belongs_to(fingerprint) and _checkpoints_are_there(state, job.stage_folder)
+            if not kept:
+                state.clear(fingerprint)
+                shutil.rmtree(job.stage_folder / "lora_weights", ignore_errors=True)
+            before = state.record.get("elapsed_minutes", 0.0)
+            state.update_record(
+                stage=job.stage, status="running", config_digest=job.digest, error=None, completed_at=None,
+                started_at=state.record.get("started_at") or started_at, process=[platform.node(), os.getpid()],
+                upstream_checkpoint=str(job.init_folder / "best.ckpt") if job.init_folder else None,
+                artifact_dir=job.stage_folder.as_posix(),
+            )  # fmt: skip
+            metadata = _train(job, state)
+            elapsed = round(before + (time.monotonic() - started) / 60, 4)
+            state.update_record(
+                status="completed", completed_at=now(), elapsed_minutes=elapsed, progress=None, process=None,
+                best_val_loss=metadata["epoch_info"]["best_val_loss"], epochs=metadata["epoch_info"]["last_epoch"] + 1,
+                best_checkpoint=_real_name(job.stage_folder, "best.ckpt"),
+                last_checkpoint=_real_name(job.stage_folder, "last.ckpt"),
+            )  # fmt: skip
+        except BaseException as error:
+            if isinstance(error, (Exception, KeyboardInterrupt)):
+                status = "pending" if isinstance(error, (Interrupted, KeyboardInterrupt)) else "failed"
+                minutes = state.record.get("elapsed_minutes", 0.0) + (time.monotonic() - started) / 60
+                state.update_record(status=status, error=str(error), elapsed_minutes=round(minutes, 4), process=None)
+            raise
+    return job.stage_folder / METADATA
+
+
+def _real_name(folder: Path, link: str) -> str:
+    return (folder / (folder / link).readlink()).as_posix()
+
+
+def _check_upstream(job: StageJob) -> str | None:
+    """The digest of the initial weights; refuses an upstream stage that another configuration trained."""
+    if job.init_folder is None:
+        return None
+    metadata = read_metadata(job.init_folder)
+    expected = job.slice["upstream"][f"train_{metadata['stage']}"]
+    found = metadata["checkpoint_info"]["config_digest"]
+    if found != expected:
+        raise TrainingError(
+            f"{job.init_folder} was trained with another configuration (digest {found}) than this experiment asks for "
+            f"({expected}). Remove {job.init_folder / METADATA} and run the same command again."
+        )
+    return sha256_file(job.init_folder / "best.ckpt")
+
+
+def _checkpoints_are_there(state: StateFolder, folder: Path) -> bool:
+    missing = [c["file"] for c in state.record.get("checkpoints", []) if not (folder / c["file"]).is_file()]
+    if missing:
+        LOGGER.warning("%s lacks %s of an earlier start: training starts afresh", folder, ", ".join(missing))
+    return not missing
+
+
+def _train(job: StageJob, state: StateFolder) -> dict[str, Any]:
+    config, settings = job.config, job.settings
+    seed = config["training"]["seed"]
+    torch.set_num_threads(config["training"]["cpu_threads"])
+    L.seed_everything(seed, verbose=False)
+    train_views, val_views = ViewCache.open(job.train_views), ViewCache.open(job.val_views)
+    train_rows, val_rows = read_rows(job.train_csv), read_rows(job.val_csv)
+
+    model_config = model_config_of(job, train_views.image_size)
+    model = PanoramaVLM(model_config, with_language=job.stage != "vision")
+    trained_before: set[str] = set()
+    if job.init_folder is not None:
+        tensors = load_weights(job.init_folder / "best.ckpt")[1]
+        model.load_trained(tensors, partial=True)
+        trained_before = set(tensors)
+    blocks = settings["vision_trainable_blocks"]
+    counts = freeze_for_stage(model.parts(), job.stage, model.vision.trainable_parameters(blocks))
+    for line in stage_table_text(job.stage, counts).splitlines():
+        LOGGER.info(line)
+    names = {name for name, _ in model.named_parameters()}
+    kept = (trained_before & names) | {n for n, p in model.named_parameters() if p.requires_grad}
+
+    processor = PanoramaProcessor.for_model(model_config, model.vision)
+    trainer_devices = device_settings(config["training"])
+    pictures: list[Any] = [train_views, val_views]
+    features = wants_features(
+        config["training"]["cache_vision_features"], blocks, len(train_views), model.vision_feature_bytes()
+    )
+    if features:
+        pictures = [
+            cached_features(model, processor, views, views.key, job.cache, device=trainer_devices["torch_device"])
+            for views in pictures
+        ]
+    collate = Collator(
+        processor, model.prompt if job.stage != "vision" else None, settings["max_text_length"], features
+    )
+    data = StageDataModule(
+        CaptionDataset(train_rows, pictures[0]),
+        CaptionDataset(val_rows, pictures[1]),
+        collate,
+        batch_size=settings["batch_size"],
+        num_workers=job.untracked.get("num_workers", 0),
+        seed=seed,
+    )
+    steps_per_epoch = -(-len(train_rows) // (settings["batch_size"] * trainer_devices["processes"]))
+    accumulate = settings["accumulate_grad_batches"]
+    total_steps = settings["epochs"] * -(-steps_per_epoch // accumulate)
+    LOGGER.info(
+        "%d training rows, %d validation rows, %d steps an epoch, %d epochs",
+        len(train_rows), len(val_rows), steps_per_epoch, settings["epochs"],
+    )  # fmt: skip
+
+    module = StageModule(
+        model, job.stage, kept=kept, total_steps=total_steps,
+        **{key: settings[key] for key in ("optimizer", "lr", "muon_lr", "weight_decay", "warmup_ratio")},
+    )  # fmt: skip
+    prefix = job.naming["checkpoint_prefix"]
+
+    def write_weights(path: Path, epoch: int, step: int, val_loss: float) -> None:
+        tensors = {name: p for name, p in model.named_parameters() if name in kept}
+        header = {"stage": job.stage, "epoch": epoch, "step": step, "val_loss": val_loss, "config_digest": job.digest}
+        save_weights(path, tensors, header)
+
+    checkpoints = Checkpoints(
+        state, job.stage_folder,
+        every_n_steps=job.untracked.get("checkpoint_every_n_steps", 500),
+        name_of=lambda epoch, loss: f"{prefix}_epoch{epoch:02d}_loss{loss:.4f}.ckpt",
+        write_weights=write_weights,
+    )  # fmt: skip
+    history = History(state, job.untracked.get("log_every_n_steps", 20), total_steps)
+    trainer = L.Trainer(
+        accelerator=trainer_devices["accelerator"],
+        devices=trainer_devices["devices"],
+        strategy=trainer_devices["strategy"],
+        precision=trainer_devices["precision"],
+        max_epochs=settings["epochs"],
+        accumulate_grad_batches=accumulate,
+        gradient_clip_val=settings["max_grad_norm"],
+        callbacks=[StepNoise(seed), history, checkpoints],
+        logger=_loggers(job),
+        plugins=[LightningEnvironment()],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        log_every_n_steps=job.untracked.get("log_every_n_steps", 20),
+        default_root_dir=str(job.state_folder),
+    )
+    resume = state.resume_checkpoint if state.resume_checkpoint.is_file() else None
+    resumed_from = _resumed_step(resume)
+    state.update_record(resumed_from_step=resumed_from)
+    if resumed_from is not None:
+        LOGGER.info("resuming at step %d of %d", resumed_from, total_steps)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=str(resume) if resume else None, weights_only=True)
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise TrainingError(
+            f"out of memory in stage {job.stage}: {str(error).splitlines()[0] if str(error) else 'no more memory'}. "
+            f"Lower training.stage_configs.{job.stage}.batch_size (now {settings['batch_size']}; raise "
+            "accumulate_grad_batches by the same factor to keep the effective batch), the number of views "
+            "(image_processing.fov_deg, overlap_ratio, anyres_max_patches) or image_size."
+        ) from error
+    if len(checkpoints.checkpoints) != settings["epochs"]:
+        raise TrainingError(
+            f"stage {job.stage} ended after {len(checkpoints.checkpoints)} of {settings['epochs']} epochs"
+        )
+    return _finish(
+        job, state, model, processor, checkpoints.checkpoints, trainer.global_step, len(train_rows), len(val_rows)
+    )
+
+
+def _resumed_step(resume: Path | None) -> int | None:
+    if resume is None:
+        return None
+    return int(torch.load(resume, map_location="cpu", weights_only=True)["global_step"])
+
+
+def model_config_of(job: StageJob, image_size: tuple[int, int]) -> ModelConfig:
+    """The model's configuration from the slice; the stage decides about LoRA and text length."""
+    config, settings = job.config, job.settings
+    models, images = config["models"], config["image_processing"]
+    document: dict[str, Any] = {
+        "vision_name": models["vision_name"],
+        "vision_path": job.vision_folder.as_posix() if job.vision_folder else None,
+        "trust_remote_code": models["trust_remote_code"],
+        "resampler_type": models["resampler_type"],
+        "latent_dimension": models["latent_dimension"],
+        "image_size": list(image_size),
+    }
+    for key in ("crop_strategy", "fov_deg", "overlap_ratio", "anyres_max_patches", "cubemap_poles", "antialias",
+                "use_vision_processor"):  # fmt: skip
+        document[key] = images[key]
+    if job.stage == "vision":
+        document["vicreg_projector_dim"] = models["vicreg_projector_dim"]
+        for key in ("mode", "loss_weight", "similarity_weight", "variance_weight", "covariance_weight"):
+            document[f"vicreg_{key}"] = settings[f"vicreg_{key}"]
+    else:
+        document |= {
+            "language_model_name": models["language_model_name"],
+            "language_path": job.language_folder.as_posix() if job.language_folder else None,
+            "use_projection_positional_encoding": models["use_projection_positional_encoding"],
+            "stitching_mode": images["stitching_mode"],
+            "system_message": config["system_messages"]["default"],
+            "max_text_length": settings["max_text_length"],
+            "use_lora": job.stage == "finetune" and config["lora"]["use_lora"],
+        }
+        if job.stage == "finetune":
+            document["lora"] = {k: config["lora"][k] for k in ("rank", "alpha", "dropout", "target_modules")}
+    return ModelConfig.from_json(document)
+
+
+def device_settings(training: dict[str, Any]) -> dict[str, Any]:
+    """Lightning's accelerator, devices, strategy and precision, and the device of the first process."""
+    cuda = torch.cuda.is_available()
+    devices = training["devices"]
+    count = (torch.cuda.device_count() if cuda else 1) if devices == "auto" else int(devices)
+    precision = training["precision"]
+    if precision == "auto":
+        precision = "bf16-mixed" if cuda and torch.cuda.is_bf16_supported() else "32-true"
+    return {
+        "accelerator": "gpu" if cuda else "cpu",
+        "devices": count,
+        "strategy": training["strategy"],
+        "precision": precision,
+        "processes": count,
+        "torch_device": torch.device("cuda" if cuda else "cpu"),
+    }
+
+
+def _loggers(job: StageJob) -> list[Any]:
+    """W&B and TensorBoard where they are switched on; the CSV history is always written."""
+    loggers: list[Any] = []
+    if job.untracked.get("tensorboard"):
+        from lightning.pytorch.loggers import TensorBoardLogger
+
+        loggers.append(TensorBoardLogger(save_dir=str(job.stage_folder), name="tensorboard", version=""))
+    if job.untracked.get("wandb_project"):
+        from lightning.pytorch.loggers import WandbLogger
+
+        loggers.append(
+            WandbLogger(
+                project=job.untracked["wandb_project"],
+                name=job.naming["wandb_run"],
+                save_dir=str(job.state_folder),
+                offline=os.environ.get("WANDB_MODE", "offline") == "offline",
+            )
+        )
+    return loggers
+
+
+def _finish(
+    job: StageJob, state: StateFolder, model: PanoramaVLM, processor: PanoramaProcessor,
+    checkpoints: list[dict[str, Any]], global_step: int, train_rows: int, val_rows: int,
+) -> dict[str, Any]:  # fmt: skip
+    """Links, adapter, curves, metadata: what makes the folder complete. The metadata comes last."""
+    folder = job.stage_folder
+    best = min(checkpoints, key=lambda c: (c["val_loss"], c["epoch"]))
+    if model.config.use_lora and job.stage == "finetune":
+        model.load_trained(load_weights(folder / best["file"])[1])
+        model.save_adapter(folder / "lora_weights")
+    with atomic_path(folder / "loss_curves.csv") as partial:
+        shutil.copyfile(state.history, partial)
+    plot_loss_curves(state.history, folder / "loss_curves.png", f"{job.naming['experiment']}: {job.stage}")
+    write_links(folder, checkpoints)
+    metadata = build_metadata(job, model, processor, checkpoints, best, global_step, train_rows, val_rows)
+    write_json(folder / METADATA, metadata)
+    LOGGER.info("best checkpoint: %s", best["file"])
+    return metadata
+
+
+def build_metadata(
+    job: StageJob, model: PanoramaVLM, processor: PanoramaProcessor, checkpoints: list[dict[str, Any]],
+    best: dict[str, Any], global_step: int, train_rows: int, val_rows: int,
+) -> dict[str, Any]:  # fmt: skip
+    """checkpoint_metadata.json (SPEC 8): enough to rebuild model, processor and data settings."""
+    model_config = model.config.to_json()
+    backbones: dict[str, str | None] = {}
+    for part in ("vision", "language") if job.stage != "vision" else ("vision",):
+        folder = job.vision_folder if part == "vision" else job.language_folder
+        backbones[part] = sha256_folder(folder) if folder else None
+    settings = job.settings
+    return {
+        "experiment_name": job.naming["experiment"],
+        "stage": job.stage,
+        "model_config": model_config,
+        "backbones": backbones,
+        "processor": processor.to_json(),
+        "training_config": {
+            **{key: model_config[key] for key in ("crop_strategy", "fov_deg", "overlap_ratio", "use_vision_processor")},
+            "learning_rate": settings["lr"],
+            **{key: value for key, value in settings.items() if key not in ("lr", "data")},
+            "seed": job.config["training"]["seed"],
+            "precision": job.config["training"]["precision"],
+        },
+        "dataset": {
+            **{key: job.naming.get(key) for key in ("train_csv", "val_csv", "test_csv", "dataset_name")},
+            "num_train_samples": train_rows,
+            "num_val_samples": val_rows,
+        },
+        "epoch_info": {
+            "best_epoch": best["epoch"],
+            "last_epoch": checkpoints[-1]["epoch"],
+            "best_val_loss": best["val_loss"],
+            "global_step": global_step,
+            "checkpoints": checkpoints,
+        },
+        "checkpoint_info": {
+            "created_at": now(),
+            "versions": package_versions(),
+            "config_digest": job.digest,
+            "project_root": str(job.root.resolve()),
+        },
+        "wandb": _wandb_info(job),
+    }
+
+
+def _wandb_info(job: StageJob) -> dict[str, Any] | None:
+    if not job.untracked.get("wandb_project"):
+        return None
+    latest = job.state_folder / "wandb.json"
+    identity = read_json(latest)["id"] if latest.is_file() else None
+    return {"project": job.untracked["wandb_project"], "run": job.naming["wandb_run"], "id": identity}
+
+
+def package_versions() -> dict[str, str | None]:
+    """Versions of panollava and of the libraries that its results depend on."""
+    found: dict[str, str | None] = {}
+    for package in ("torch", "transformers", "peft", "lightning", "panollava"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found

@@ -1,0 +1,130 @@
+"""A stage folder: its metadata, its checkpoints, its links (SPEC 8). No torch.
+
+Enters: what a finished run knows of itself, or a folder that a user names. Leaves: checkpoint_metadata.json, best.ckpt
+and last.ckpt; or the checkpoint that was asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from panollava.errors import CheckpointError
+from panollava.files import read_json, relative_link
+from panollava.logs import LOGGER
+
+METADATA = "checkpoint_metadata.json"
+STAGES = ("vision", "resampler", "finetune")
+_NAME = re.compile(r"_epoch(?P<epoch>\d+)_loss(?P<loss>-?\d+\.\d+)\.ckpt$")
+
+
+@dataclass(frozen=True)
+class ChosenCheckpoint:
+    """A checkpoint of a stage folder: its real file (links resolved) and how it was chosen."""
+
+    folder: Path
+    path: Path
+    chosen_as: str
+
+
+def write_links(folder: Path, checkpoints: list[dict[str, Any]]) -> dict[str, Any]:
+    """Point best.ckpt and last.ckpt at this run's own checkpoints; return the best one's entry.
+
+    The best has the lowest validation loss; of equal ones the earliest.
+    """
+    best = min(checkpoints, key=lambda c: (c["val_loss"], c["epoch"]))
+    relative_link(folder / "last.ckpt", folder / checkpoints[-1]["file"])
+    relative_link(folder / "best.ckpt", folder / best["file"])
+    return best
+
+
+def read_metadata(folder: str | Path) -> dict[str, Any]:
+    """The folder's checkpoint_metadata.json. Raises CheckpointError that says what to pass instead."""
+    path = Path(folder) / METADATA
+    if not path.is_file():
+        found = ", ".join(sorted(p.name for p in Path(folder).iterdir())) if Path(folder).is_dir() else None
+        raise CheckpointError(
+            f"{folder}: no {METADATA} there ({'the folder holds: ' + (found or 'nothing') if found is not None else 'no such folder'}). "
+            "Pass a stage folder such as runs/EXP1/finetune/anyres-e2p_mlp, an experiment's folder such as runs/EXP1, "
+            "or --config with the experiment's YAML."
+        )
+    return read_json(path)
+
+
+def find_stage_folder(path: str | Path, stage: str | None = None) -> Path:
+    """The stage folder that a user means: `path` itself, or inside an experiment's folder its last stage.
+
+    Raises CheckpointError where nothing is found or where several variants could be meant (all are listed).
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such folder. Expected a stage folder or an experiment's folder.")
+    if (folder / METADATA).is_file() or any(folder.glob("*.ckpt")):
+        return folder
+    for name in [stage] if stage else list(reversed(STAGES)):
+        inside = folder if folder.name == name else folder / name
+        variants = sorted(p.parent for p in inside.glob(f"*/{METADATA}"))
+        if len(variants) > 1:
+            raise CheckpointError(
+                f"{folder}: several variants of stage {name}: {', '.join(str(v) for v in variants)}. Name one of them."
+            )
+        if variants:
+            return variants[0]
+    wanted = f"stage {stage}" if stage else "a finished stage"
+    found = ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
+    raise CheckpointError(f"{folder}: {wanted} is not there (no {METADATA}); the folder holds: {found}")
+
+
+def choose_checkpoint(folder: Path, epoch: int | None = None, step: int | None = None) -> ChosenCheckpoint:
+    """Choose as SPEC 8 says: the epoch or optimiser step asked for, else best.ckpt, last.ckpt, the newest .ckpt.
+
+    Raises CheckpointError for a broken link, for an epoch or step that is not there (those that are, are listed) and
+    for a folder without checkpoints (what is there is listed).
+    """
+    if epoch is not None or step is not None:
+        chosen = _by_number(folder, epoch, step)
+    else:
+        chosen = _by_link(folder) or _newest(folder)
+    LOGGER.info("checkpoint %s: %s", chosen.chosen_as, chosen.path)
+    return chosen
+
+
+def _by_link(folder: Path) -> ChosenCheckpoint | None:
+    for name in ("best.ckpt", "last.ckpt"):
+        link = folder / name
+        if link.is_symlink() and not link.exists():
+            raise CheckpointError(
+                f"{link} points to {link.readlink()}, which is not there. Restore that file or train the stage again."
+            )
+        if link.is_file():
+            return ChosenCheckpoint(folder, link.resolve(), name)
+    return None
+
+
+def _newest(folder: Path) -> ChosenCheckpoint:
+    files = sorted(folder.glob("*.ckpt"), key=lambda p: (p.stat().st_mtime_ns, p.name))
+    if not files:
+        found = ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
+        raise CheckpointError(f"{folder}: no .ckpt file there; the folder holds: {found}")
+    return ChosenCheckpoint(folder, files[-1].resolve(), "the newest .ckpt")
+
+
+def _by_number(folder: Path, epoch: int | None, step: int | None) -> ChosenCheckpoint:
+    entries = read_metadata(folder)["epoch_info"]["checkpoints"] if (folder / METADATA).is_file() else []
+    if not entries:
+        entries = [
+            {"file": p.name, "epoch": int(m["epoch"]), "step": None}
+            for p in sorted(folder.glob("*.ckpt"))
+            if (m := _NAME.search(p.name))
+        ]
+    key, wanted = ("epoch", epoch) if epoch is not None else ("step", step)
+    for entry in entries:
+        if entry[key] == wanted:
+            path = folder / entry["file"]
+            if not path.is_file():
+                raise CheckpointError(f"{path} ({key} {wanted}) is named in {METADATA} but is not there")
+            return ChosenCheckpoint(folder, path.resolve(), f"{key} {wanted}")
+    there = ", ".join(str(entry[key]) for entry in entries) or "none"
+    raise CheckpointError(f"{folder}: no checkpoint of {key} {wanted}; there are {key}s {there}")
