@@ -1,0 +1,113 @@
+"""What can be asked about a synthetic scene and what is answered: a scene enters, queries and references leave.
+
+Every answer is in the picture. An answer names the place first and the thing after it ("behind you is a red box"),
+so that a model knows where to look when it comes to say what is there. References of one query differ in their
+opening words only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from panollava.data.synthetic.scenes import PLACES, Scene, Solid
+
+Kind = Literal["look", "colour", "where", "count", "ground", "sky", "describe"]
+
+PLACE_WORDS = {
+    "front": "in front of you",
+    "right": "to your right",
+    "behind": "behind you",
+    "left": "to your left",
+    "above": "above you",
+}
+SKY_WORDS = {"day": "bright by day", "dusk": "orange at dusk", "night": "dark at night"}
+GROUND_WORDS = {"grass": "covered with grass", "sand": "covered with sand", "stone": "paved with stone"}
+NUMBERS = ("no", "one", "two", "three", "four", "five")
+OPENINGS = ("", "here, ", "as i see it, ")
+DESCRIBE_QUERY = "describe the panorama."
+
+
+@dataclass(frozen=True)
+class Question:
+    """A query about a scene and its reference answers; `kind` says what it asks for."""
+
+    kind: Kind
+    query: str
+    references: tuple[str, ...]
+
+
+def thing(solid: Solid) -> str:
+    return f"a {solid.colour} {solid.shape}"
+
+
+def questions(scene: Scene) -> list[Question]:
+    """Every question whose answer the scene settles, always in the same order.
+
+    A colour is asked only of a shape, and a place only of a colour and shape, that occur once.
+    """
+    asked: list[tuple[Kind, str, str]] = []
+    for place, words in PLACE_WORDS.items():
+        solid = scene.at(place)
+        answer = f"{words} is {thing(solid) if solid else 'nothing'}"
+        asked.append(("look", f"what is {words.replace('your', 'my').replace('you', 'me')}?", answer))
+    shapes = Counter(solid.shape for solid in scene.solids)
+    things = Counter(thing(solid) for solid in scene.solids)
+    for solid in scene.solids:
+        if shapes[solid.shape] == 1:
+            query = f"what colour is the {solid.shape}?"
+            asked.append(("colour", query, f"{PLACE_WORDS[solid.place]} the {solid.shape} is {solid.colour}"))
+        if things[thing(solid)] == 1:
+            query = f"where is the {solid.colour} {solid.shape}?"
+            asked.append(("where", query, f"the {solid.colour} {solid.shape} is {PLACE_WORDS[solid.place]}"))
+    full = [place for place in PLACES if scene.at(place)]
+    where = ", ".join(PLACE_WORDS[place] for place in full)
+    noun = "thing" if len(full) == 1 else "things"
+    asked.append(("count", "how many things are around me?", f"{where}: {NUMBERS[len(full)]} {noun}"))
+    asked.append(("ground", "what am i standing on?", f"the ground is {GROUND_WORDS[scene.ground]}"))
+    asked.append(("sky", "what does the sky look like?", f"the sky is {SKY_WORDS[scene.sky]}"))
+    asked.append(("describe", DESCRIBE_QUERY, _description(scene)))
+    return [Question(kind, query, _with_openings(answer)) for kind, query, answer in asked]
+
+
+def _description(scene: Scene) -> str:
+    parts = [f"the sky is {SKY_WORDS[scene.sky]}", f"the ground is {GROUND_WORDS[scene.ground]}"]
+    parts += [f"{PLACE_WORDS[solid.place]} is {thing(solid)}" for solid in scene.solids]
+    return ", ".join(parts)
+
+
+def _with_openings(answer: str) -> tuple[str, ...]:
+    return tuple(f"{opening}{answer}." for opening in OPENINGS)
+
+
+def draw_questions(rng: np.random.Generator, scene: Scene, count: int) -> list[Question]:
+    """Draw `count` questions for training, repeats allowed.
+
+    A third describe the scene, a third relate colours, shapes and places, a third are the others: relations and
+    descriptions exercise everything that a picture holds, single looks only a fifth of it.
+    """
+    every = questions(scene)
+    groups = [
+        [q for q in every if q.kind == "describe"],
+        [q for q in every if q.kind in ("colour", "where")],
+        [q for q in every if q.kind not in ("describe", "colour", "where")],
+    ]
+    groups[1] = groups[1] or groups[2]  # two equal things: neither can be asked for
+    drawn = []
+    for _ in range(count):
+        group = groups[int(rng.integers(3))]
+        drawn.append(group[int(rng.integers(len(group)))])
+    return drawn
+
+
+_PLACES_BY_WORDS = {words: place for place, words in PLACE_WORDS.items()}
+_PAIR = re.compile(rf"({'|'.join(PLACE_WORDS.values())}) is a (\w+ \w+)")
+
+
+def places_and_things(text: str) -> set[tuple[str, str]]:
+    """The (place, "colour shape") pairs that an answer names; empty when it names none."""
+    return {(_PLACES_BY_WORDS[words], what) for words, what in _PAIR.findall(text)}
