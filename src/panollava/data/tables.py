@@ -1,0 +1,192 @@
+"""An input CSV enters; its header and its rows with their line numbers leave, or the file is refused.
+
+Comma-separated UTF-8 with or without BOM, any newline style; field text is kept to the character ("None" and
+"nan" are text, only an empty field is missing). Nothing is guessed: another encoding or separator, a missing or
+doubled column and an unbalanced quote are errors that name what was found. The csv module, not pandas: the DAG
+plans with it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from panollava.errors import DataError
+from panollava.files import atomic_path
+
+COLUMN_ALIASES: dict[str, tuple[str, ...]] = {
+    "image_path": ("image_path", "url", "image", "image_url", "path"),
+    "query": ("query", "instruction", "question"),
+    "annotation": ("annotation", "response", "answer", "caption"),
+}
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+_FOREIGN_BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One row as it stands: the three canonical values and all fields.
+
+    `source_line` is the line where the row starts, counted from 1 (the header's). `problem` says why the values
+    cannot be used, None where they can.
+    """
+
+    source_csv: str
+    source_line: int
+    fields: tuple[str, ...]
+    image_path: str = ""
+    query: str = ""
+    annotation: str = ""
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A CSV: its header as it stands and its rows in order."""
+
+    path: Path
+    header: tuple[str, ...]
+    rows: tuple[TableRow, ...]
+
+
+def read_table(path: str | Path, columns: Mapping[str, str] | None = None) -> Table:
+    """Read an input CSV strictly. Raises DataError that names the file and what was found.
+
+    `columns` maps canonical names (image_path, query, annotation) to the file's own; the others are found by
+    alias, trimmed and without regard to case. Rows with a wrong number of fields or an empty value keep their
+    place, with a `problem`. Blank lines are no rows.
+    """
+    path = Path(path)
+    text = _decode(path)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows: list[TableRow] = []
+    header: tuple[str, ...] | None = None
+    start = 1
+    try:
+        for fields in reader:
+            if header is None:
+                header = tuple(fields)
+                places = _find_columns(path, header, columns or {}, text)
+            elif fields:
+                rows.append(_table_row(path, start, tuple(fields), header, places))
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(
+            f"{path}: the row that starts at line {start} is not valid CSV ({error}). "
+            'A quote inside a quoted field is written twice: ""'
+        ) from error
+    if header is None or not rows:
+        raise DataError(f"{path}: the file has a header but no rows")
+    return Table(path, header, tuple(rows))
+
+
+def resolve_image(image_path: str, csv_path: str | Path, root: str | Path = ".") -> Path | None:
+    """The file that a row's image path means: beside its CSV first, then from `root`; None where neither exists."""
+    for folder in (Path(csv_path).parent, Path(root)):
+        candidate = folder / image_path
+        try:
+            if candidate.is_file():
+                return candidate
+        except OSError:  # a name too long for the file system is no file
+            return None
+    return None
+
+
+def write_table(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write a CSV atomically: UTF-8, `\\n`, quotes only where needed, every field kept to the character."""
+    with atomic_path(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
+        plain = csv.writer(stream, lineterminator="\n")
+        quoted = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        plain.writerow(header)
+        for row in rows:
+            # csv leaves a lone carriage return unquoted, where every reader takes it for the end of the row.
+            (quoted if any("\r" in field for field in row) else plain).writerow(row)
+
+
+def is_url(image_path: str) -> bool:
+    return image_path.lower().startswith(("http://", "https://"))
+
+
+def _decode(path: Path) -> str:
+    if path.is_dir():
+        raise DataError(f"{path} is a folder, expected a CSV file")
+    if not path.is_file():
+        raise DataError(f"{path} does not exist, expected a CSV file")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    for bom, name in _FOREIGN_BOMS.items():
+        if content.startswith(bom):
+            raise DataError(f"{path}: {name} text, expected UTF-8. `iconv -f {name} -t UTF-8` converts it")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = 1 + len(re.findall(rb"\r\n|\r|\n", content[: error.start]))
+        raise DataError(
+            f"{path}: not UTF-8 text: byte 0x{content[error.start]:02x} in line {line}. "
+            "`iconv -f CP949 -t UTF-8` (or the file's own encoding) converts it"
+        ) from error
+    if not text.strip():
+        raise DataError(f"{path}: the file is empty, expected a header and rows")
+    if "\0" in text:
+        raise DataError(f"{path}: the file holds NUL characters, expected a CSV in UTF-8")
+    return text
+
+
+def _find_columns(path: Path, header: Sequence[str], wanted: Mapping[str, str], text: str) -> dict[str, int]:
+    """The position of each canonical column."""
+    unknown = set(wanted) - set(COLUMN_ALIASES)
+    if unknown:
+        raise DataError(f"data.columns can map {', '.join(COLUMN_ALIASES)}, got {', '.join(sorted(unknown))}")
+    names = [_folded(name) for name in header]
+    places: dict[str, int] = {}
+    for canonical, aliases in COLUMN_ALIASES.items():
+        accepted = (_folded(wanted[canonical]),) if canonical in wanted else aliases
+        found = [place for place, name in enumerate(names) if name in accepted]
+        if not found:
+            _refuse_separator(path, text)
+            raise DataError(
+                f"{path}: no column for {canonical}: expected {' or '.join(accepted)}, found {_listed(header)}. "
+                f"Map it with data.columns: {{{canonical}: NAME}}"
+            )
+        if len(found) > 1:
+            raise DataError(
+                f"{path}: several columns for {canonical}: {_listed([header[place] for place in found])}. "
+                f"Choose one with data.columns: {{{canonical}: NAME}}, or remove the others"
+            )
+        places[canonical] = found[0]
+    if len(set(places.values())) < len(places):
+        raise DataError(f"{path}: data.columns maps one column twice: {dict(wanted)}")
+    return places
+
+
+def _refuse_separator(path: Path, text: str) -> None:
+    line = text.splitlines()[0]
+    for separator, name in _SEPARATORS.items():
+        if separator in line and line.count(separator) >= line.count(","):
+            raise DataError(f"{path}: separated by {name}, expected commas. The first line is {line[:200]!r}")
+
+
+def _table_row(
+    path: Path, line: int, fields: tuple[str, ...], header: tuple[str, ...], places: Mapping[str, int]
+) -> TableRow:
+    if len(fields) != len(header):
+        problem = f"wrong number of fields: {len(fields)}, expected {len(header)}"
+        return TableRow(str(path), line, fields, problem=problem)
+    values = {canonical: fields[place] for canonical, place in places.items()}
+    empty = [canonical for canonical, value in values.items() if not value]
+    problem = f"missing column value: {', '.join(empty)}" if empty else None
+    return TableRow(str(path), line, fields, **values, problem=problem)
+
+
+def _folded(name: str) -> str:
+    return name.strip().casefold()
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(repr(name) for name in names)
