@@ -105,6 +105,4 @@ def build_optimizer(
 
 def is_hidden_matrix(name: str, parameter: Tensor) -> bool:
     """Whether Muon trains this parameter: a matrix of some size that maps hidden units to hidden units."""
-    return (
-        parameter.ndim == 2 and min(parameter.shape) >= _SMALLEST_SIDE and not any(part in name for part in _NOT_HIDDEN)
-    )
+    return parameter.ndim == 2 and min(parameter.shape) >= _SMALLEST_SIDE and not _NOT_HIDDEN.search(name)

@@ -194,7 +194,8 @@ def _hit_sphere(solid: Solid, x: Array, y: Array, z: Array) -> tuple[Array, Arra
     distance = along - np.sqrt(np.maximum(under_root, 0))
     distance = np.where((under_root > 0) & (distance > 0), distance, _f(np.inf))
     finite = np.where(np.isfinite(distance), distance, _f(0))
-    return distance, np.stack([finite * x - a, finite * y - b, finite * z - c]) / radius
+    normal = np.stack([finite * x - a, finite * y - b, finite * z - c]) / radius
+    return distance, normal.astype(np.float32)
 
 
 def _hit_box(solid: Solid, x: Array, y: Array, z: Array) -> tuple[Array, Array]:
@@ -214,7 +215,7 @@ def _hit_box(solid: Solid, x: Array, y: Array, z: Array) -> tuple[Array, Array]:
     local = np.zeros_like(rays)
     local[axis, which] = -np.sign(rays[axis, which])
     normal = np.stack([local[0] * cos - local[2] * sin, local[1], local[2] * cos + local[0] * sin])
-    return np.where(hit, distance, _f(np.inf)), normal
+    return np.where(hit, distance, _f(np.inf)), normal.astype(np.float32)
 
 
 def _hit_cone(solid: Solid, x: Array, y: Array, z: Array) -> tuple[Array, Array]:
