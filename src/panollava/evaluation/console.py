@@ -1,0 +1,63 @@
+"""The table of scores on the console: one line per metric, the blind control beside it.
+
+✓ BLEU-4 (↑): 0.007838 | sacrebleu | blind 0.006120
+✗ SPICE: null | CoreNLP 3.6.0 not installed: run panollava setup-metrics
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from panollava.evaluation.metrics import LABELS
+from panollava.evaluation.metrics.result import LOWER_IS_BETTER
+
+
+def metric_lines(document: Mapping[str, Any]) -> list[str]:
+    """Lines of the table for a metrics.json document."""
+    blind = (document.get("controls") or {}).get("blind") or {}
+    lines = []
+    for key, result in document["metrics"].items():
+        label = LABELS.get(key, key)
+        if result["value"] is None:
+            lines.append(f"✗ {label}: null | {result['reason']}")
+            continue
+        arrow = "↓" if LOWER_IS_BETTER in str(result["scale"]) else "↑"
+        line = f"✓ {label} ({arrow}): {result['value']:.6f} | {result['library']}"
+        if blind.get(key) is not None:
+            line += f" | blind {blind[key]:.6f}"
+        lines.append(line)
+    return lines
+
+
+def summary_line(document: Mapping[str, Any]) -> str:
+    """One line that says what was scored: protocol, samples, references and what went wrong."""
+    line = (
+        f"{document['protocol']}: {document['num_samples']} samples, {document['num_references']} references, "
+        f"{document['num_empty']} empty, {document['num_errors']} errors"
+    )
+    without = document.get("num_without_reference", 0)
+    return f"{line}, {without} rows without a reference left out" if without else line
+
+
+def print_metrics(document: Mapping[str, Any], stream: TextIO | None = None) -> None:
+    """Print the table to `stream` (standard output): coloured on a terminal, plain text elsewhere."""
+    stream = stream or sys.stdout
+    lines = [*metric_lines(document), summary_line(document)]
+    if not stream.isatty():
+        stream.write("".join(f"{line}\n" for line in _encodable(lines, stream)))
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(file=stream, soft_wrap=True, highlight=False)
+    for line in lines:
+        style = {"✓": "green", "✗": "red"}.get(line[0], "dim")
+        console.print(Text(line, style=style))
+
+
+def _encodable(lines: list[str], stream: TextIO) -> list[str]:
+    """The lines with what the stream cannot write (LC_ALL=C) replaced, since a score must not be lost to a tick."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return [line.encode(encoding, "replace").decode(encoding) for line in lines]

@@ -1,0 +1,59 @@
+"""What a metric returns: a number with its scale and its origin, or the reason why there is none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+LOWER_IS_BETTER = "lower is better"
+"""Words in a `scale` that turn the console's arrow: perplexity says `1 or more, lower is better`."""
+
+
+@dataclass(frozen=True)
+class MetricResult:
+    """One score of metrics.json.
+
+    `value` is None exactly when the metric could not run; `reason` then says why and what to do. `scale`
+    gives the range ("0-1"), `signature` the choices that change the number (tokens, smoothing, references).
+    """
+
+    value: float | None
+    scale: str
+    library: str
+    version: str | None
+    signature: str | None = None
+    reason: str | None = None
+    interval: tuple[float, float] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        document: dict[str, Any] = {
+            "value": self.value,
+            "scale": self.scale,
+            "library": self.library,
+            "version": self.version,
+            "signature": self.signature,
+            "reason": self.reason,
+        }
+        if self.interval is not None:
+            document["interval"] = list(self.interval)
+        return document
+
+
+class MetricUnavailable(Exception):
+    """A metric cannot run here; the message becomes its `reason` and ends with the remedy."""
+
+
+def package_version(distribution: str) -> str | None:
+    """Version of an installed distribution without importing it, or None."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def mean(values: Sequence[float]) -> float:
+    """Arithmetic mean, summed exactly, so that the order of the samples cannot change it."""
+    return math.fsum(values) / len(values)

@@ -1,0 +1,119 @@
+"""The predictions CSV: what the model answered beside what people wrote, one row per reference.
+
+Predictions enter as `Prediction`s and leave as a file; a file, ours or anybody's with the columns `prediction`
+and `reference`, is read back as rows of text. Text is kept to the character: "None", "NA" and "nan" are words.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from panollava.errors import EvaluationError
+from panollava.files import write_text
+
+COLUMNS = (
+    "sample_id",
+    "image_path",
+    "original_query",
+    "prediction",
+    "reference",
+    "prediction_length",
+    "reference_length",
+    "error",
+)
+NEEDED = ("prediction", "reference")
+_FIELD_LIMIT = 2**31 - 1  # csv's own limit of 131,072 characters would refuse a runaway generation
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One answered sample. `text` is "" where generation failed; `error` then says why (else "")."""
+
+    sample_id: int
+    image_path: str
+    query: str
+    text: str
+    references: tuple[str, ...]
+    error: str = ""
+
+
+def write_predictions(path: str | Path, predictions: Iterable[Prediction]) -> None:
+    """Write one row per reference (one with an empty reference where a sample has none), atomically.
+
+    `prediction_length` and `reference_length` count words (text between white space).
+    """
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for item in predictions:
+        words = len(item.text.split())
+        for reference in item.references or ("",):
+            writer.writerow(
+                [
+                    item.sample_id,
+                    item.image_path,
+                    item.query,
+                    item.text,
+                    reference,
+                    words,
+                    len(reference.split()),
+                    item.error,
+                ]
+            )
+    write_text(path, stream.getvalue())
+
+
+def read_predictions(path: str | Path) -> list[dict[str, str]]:
+    """Read every row of a predictions CSV as {column: text}, in file order, further columns kept.
+
+    Raises EvaluationError for a file that is not UTF-8, lacks or doubles a column, has rows of another width
+    or no rows at all; the message lists the columns found and expected.
+    """
+    source = Path(path)
+    try:
+        text = source.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError as error:
+        raise EvaluationError(f"{source}: no such file. Pass a CSV with the columns {_listed(NEEDED)}.") from error
+    except OSError as error:
+        raise EvaluationError(f"{source} cannot be read: {error.strerror or error}.") from error
+    except UnicodeDecodeError as error:
+        raise EvaluationError(f"{source} is not UTF-8 (byte {error.start}): save it as UTF-8.") from error
+    csv.field_size_limit(_FIELD_LIMIT)
+    reader = csv.reader(io.StringIO(text, newline=""))
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        _check_header(source, header)
+        rows = []
+        for row in reader:
+            if not row:
+                continue  # an empty line
+            if len(row) != len(header):
+                raise EvaluationError(
+                    f"{source}, line {reader.line_num}: {len(row)} fields, expected {len(header)} ({_listed(header)}). "
+                    "Put fields that hold commas in double quotes."
+                )
+            rows.append(dict(zip(header, row, strict=True)))
+    except csv.Error as error:
+        raise EvaluationError(f"{source}, line {reader.line_num}: not a CSV file ({error}).") from error
+    if not rows:
+        raise EvaluationError(f"{source} holds a header and no rows: there is nothing to score.")
+    return rows
+
+
+def _check_header(source: Path, header: list[str]) -> None:
+    missing = [name for name in NEEDED if name not in header]
+    doubled = sorted({name for name in header if header.count(name) > 1})
+    if missing or doubled:
+        problem = f"lacks {_listed(missing)}" if missing else f"has {_listed(doubled)} twice"
+        raise EvaluationError(
+            f"{source} {problem}. Found: {_listed(header) or 'no header'}. Expected: {_listed(NEEDED)}, and "
+            "image_path, original_query where several rows are references of one prediction."
+        )
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)

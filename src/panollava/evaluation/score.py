@@ -1,0 +1,230 @@
+"""From predictions and references to the numbers of metrics.json.
+
+Rows of a predictions CSV enter (`score_predictions`), or two lists (`compute_text_metrics`); metrics with their scale
+and origin leave. A metric whose part is missing stands there without a value and with the reason; no metric ever
+stands in for another. The blind control is scored on the same references by the same metrics.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from panollava.errors import EvaluationError
+from panollava.evaluation.metrics import FACTS, LABELS, METRICS, MetricResult, MetricUnavailable, TextSet
+from panollava.evaluation.metrics.custom import check_names, run_custom
+from panollava.evaluation.metrics.java import java_version
+from panollava.evaluation.metrics.ptb import PtbTokens
+from panollava.evaluation.metrics.result import package_version
+from panollava.evaluation.protocols import KEY, ScoredTexts, apply_protocol
+from panollava.files import write_json
+from panollava.logs import LOGGER
+
+Rows = Sequence[Mapping[str, str]]
+_VERSIONED = ("panollava", "torch", "transformers", "peft", "sacrebleu", "nltk", "rouge-score", "pycocoevalcap")
+
+
+@dataclass(frozen=True)
+class ScoreReport:
+    """Everything that metrics.json says but its provenance. `blind` has the keys of `metrics`, or is None."""
+
+    metrics: dict[str, MetricResult]
+    protocol: str
+    num_samples: int
+    num_references: int
+    num_empty: int
+    num_errors: int
+    num_without_reference: int
+    blind: dict[str, float | None] | None = None
+
+    def to_json(self, provenance: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """metrics.json's document; `provenance` (digests) is joined by the versions of what computed it."""
+        return {
+            "metrics": {name: result.to_json() for name, result in self.metrics.items()},
+            "protocol": self.protocol,
+            "num_samples": self.num_samples,
+            "num_references": self.num_references,
+            "num_empty": self.num_empty,
+            "num_errors": self.num_errors,
+            "num_without_reference": self.num_without_reference,
+            "controls": {"blind": self.blind},
+            "provenance": {**(provenance or {}), "versions": versions()},
+        }
+
+
+def score_predictions(
+    rows: Rows,
+    protocol: str | None = None,
+    metrics: str | Sequence[str] = "auto",
+    custom_metrics: Sequence[str] = (),
+    blind_rows: Rows | None = None,
+) -> ScoreReport:
+    """Score rows with `prediction` and `reference` (and `image_path`, `original_query`, `error` where there).
+
+    `protocol` None means grouped where the columns allow it, else per-annotation. `metrics` is "auto" (all five,
+    those that cannot run without a value) or a list of keys, each of which must run. `custom_metrics` are dotted
+    names `package.module:function`. `blind_rows` are the same samples answered with shuffled pictures.
+
+    Raises EvaluationError for unknown names, for a listed metric that cannot run, and for a blind control whose
+    samples or references differ from the predictions'.
+    """
+    names = metric_names(metrics)
+    check_names(custom_metrics, taken=METRICS)
+    scored = apply_protocol(rows, protocol)
+    blind = None if blind_rows is None else apply_protocol(blind_rows, scored.protocol)
+    if blind is not None:
+        _same_samples(scored, blind)
+    tokens = PtbTokens()
+    coco = scored.protocol != "original"
+    texts = TextSet(scored.predictions, scored.references, coco, tokens)
+    blind_texts = None if blind is None else TextSet(blind.predictions, blind.references, coco, tokens)
+    must_run = metrics != "auto"
+    if coco and blind_texts is not None:
+        _tokenize_together(names, texts, blind_texts)
+
+    results: dict[str, MetricResult] = {}
+    blind_values: dict[str, float | None] = {}
+    for name in names:
+        results[name] = _run(name, texts, must_run)
+        if blind_texts is not None:
+            lost = results[name].value is None
+            blind_values[name] = None if lost else _run(name, blind_texts, must_run).value
+    for dotted in custom_metrics:
+        for key, result in run_custom(dotted, scored, taken=results).items():
+            results[key] = result
+        if blind is not None:
+            for key, result in run_custom(dotted, blind, taken=blind_values).items():
+                blind_values[key] = result.value
+    return ScoreReport(
+        metrics=results,
+        protocol=scored.protocol,
+        num_samples=scored.num_samples,
+        num_references=scored.num_references,
+        num_empty=scored.num_empty,
+        num_errors=scored.num_errors,
+        num_without_reference=scored.num_without_reference,
+        blind=None if blind is None else {key: blind_values.get(key) for key in results},
+    )
+
+
+def compute_text_metrics(
+    predictions: Sequence[str],
+    references: Sequence[str] | Sequence[Sequence[str]],
+    protocol: str = "grouped",
+    metrics: str | Sequence[str] = "auto",
+    custom_metrics: Sequence[str] = (),
+) -> dict[str, dict[str, Any]]:
+    """Score `predictions[i]` against `references[i]`, one text or several; returns metrics.json's "metrics".
+
+    With "grouped" all references of a prediction count together; "per-annotation" and "original" score the
+    prediction once per reference. A prediction without any reference leaves.
+    Raises TypeError and ValueError for what is not text or does not pair up, EvaluationError as `score_predictions`.
+    """
+    return score_predictions(
+        _rows(predictions, references), protocol, metrics=metrics, custom_metrics=custom_metrics
+    ).to_json()["metrics"]
+
+
+def write_metrics_json(
+    path: str | Path, report: ScoreReport, provenance: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Write metrics.json atomically and return its document."""
+    document = report.to_json(provenance)
+    write_json(path, document)
+    return document
+
+
+def metric_names(metrics: str | Sequence[str]) -> list[str]:
+    """Keys of the metrics that `evaluation.metrics` asks for, in the order of the table."""
+    if metrics == "auto":
+        return list(METRICS)
+    asked = [metrics] if isinstance(metrics, str) else list(metrics)
+    if unknown := [name for name in asked if name not in METRICS]:
+        raise EvaluationError(
+            f"evaluation.metrics must be auto or a list of {', '.join(METRICS)}; got {', '.join(map(repr, unknown))}."
+        )
+    if not asked:
+        raise EvaluationError(f"evaluation.metrics is empty: write auto, or some of {', '.join(METRICS)}.")
+    return [name for name in METRICS if name in asked]
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of what can change a number: our package, the models' libraries, the metrics', Python and Java."""
+    found: dict[str, str | None] = {"python": sys.version.split()[0]}
+    for name in _VERSIONED:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    found["java"] = java_version()
+    return found
+
+
+def _run(name: str, texts: TextSet, must_run: bool) -> MetricResult:
+    try:
+        return METRICS[name](texts)
+    except MetricUnavailable as missing:
+        if must_run:
+            raise EvaluationError(
+                f"evaluation.metrics lists {name}, which cannot run: {missing}. "
+                "With evaluation.metrics: auto its value would be null."
+            ) from missing
+        return _without_value(name, str(missing))
+    except EvaluationError as failure:
+        if must_run:
+            raise
+        LOGGER.error("%s failed: %s", LABELS[name], failure)
+        return _without_value(name, str(failure))
+
+
+def _without_value(name: str, reason: str) -> MetricResult:
+    scale, library, distribution = FACTS[name]
+    return MetricResult(None, scale, library, package_version(distribution), reason=" ".join(reason.split()))
+
+
+def _tokenize_together(names: Sequence[str], *sets: TextSet) -> None:
+    """Start Java once for the answers and the blind control; without Java each metric says so itself."""
+    if {"meteor", "cider", "spice"} & set(names):
+        try:
+            sets[0].tokens.add(text for texts in sets for text in texts.captions())
+        except (MetricUnavailable, EvaluationError) as error:
+            LOGGER.debug("tokenizing together failed, each metric reports it: %s", error)
+
+
+def _same_samples(scored: ScoredTexts, blind: ScoredTexts) -> None:
+    keys = [[tuple(row.get(name, "") for name in KEY) for row in one.rows] for one in (scored, blind)]
+    if keys[0] != keys[1] or scored.references != blind.references:
+        raise EvaluationError(
+            f"The blind control holds {blind.num_samples} samples with {blind.num_references} references, the "
+            f"predictions {scored.num_samples} with {scored.num_references}, and they are not the same ones in the "
+            "same order: make both from the same CSV."
+        )
+
+
+def _rows(predictions: Sequence[str], references: Sequence[Any]) -> list[dict[str, str]]:
+    for name, value in (("predictions", predictions), ("references", references)):
+        if isinstance(value, (str, bytes)) or not hasattr(value, "__len__"):
+            raise TypeError(f"{name} must be a list, got {type(value).__name__}.")
+    if len(predictions) != len(references):
+        raise ValueError(f"{len(predictions)} predictions and {len(references)} references do not pair up.")
+    if not len(predictions):
+        raise ValueError("predictions is empty: there is nothing to score.")
+    rows: list[dict[str, str]] = []
+    for index, (prediction, refs) in enumerate(zip(predictions, references, strict=True)):
+        texts = [refs] if isinstance(refs, str) else refs
+        if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) for text in (prediction, *texts)):
+            raise TypeError(
+                f"Sample {index}: expected a str and a str or list of str, got {type(prediction).__name__} and "
+                f"{refs!r}."
+            )
+        rows += [
+            {"image_path": str(index), "original_query": "", "prediction": prediction, "reference": text}
+            for text in texts
+        ]
+    if not rows:
+        raise ValueError("No prediction has a reference: there is nothing to score.")
+    return rows
