@@ -50,13 +50,6 @@ class StageModule(L.LightningModule):
             "optimizer": optimizer, "lr": lr, "muon_lr": muon_lr, "weight_decay": weight_decay,
         }  # fmt: skip
 
-    def on_train_epoch_start(self) -> None:
-        """Frozen parts run as they do in use: no dropout, no running statistics."""
-        for module in self.model.modules():
-            parameters = list(module.parameters())
-            if parameters and not any(p.requires_grad for p in parameters):
-                module.eval()
-
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         loss: Tensor = self.model(**batch, stage=self.stage)["loss"]
         if not torch.isfinite(loss):

@@ -150,23 +150,19 @@ def _train(job: StageJob, state: StateFolder) -> dict[str, Any]:
 
     model_config = model_config_of(job, train_views.image_size)
     model = PanoramaVLM(model_config, with_language=job.stage != "vision")
-    trained_before: set[str] = set()
     if job.init_folder is not None:
-        tensors = load_weights(job.init_folder / "best.ckpt")[1]
-        model.load_trained(tensors, partial=True)
-        trained_before = set(tensors)
+        model.load_trained(load_weights(job.init_folder / "best.ckpt")[1])
     blocks = settings["vision_trainable_blocks"]
-    counts = freeze_for_stage(model.parts(), job.stage, model.vision.trainable_parameters(blocks))
+    counts = freeze_for_stage(model, job.stage, blocks)
     for line in stage_table_text(job.stage, counts).splitlines():
         LOGGER.info(line)
-    names = {name for name, _ in model.named_parameters()}
-    kept = (trained_before & names) | {n for n, p in model.named_parameters() if p.requires_grad}
+    kept = set(model.trained_state_dict())
 
     processor = PanoramaProcessor.for_model(model_config, model.vision)
     trainer_devices = device_settings(config["training"])
     pictures: list[Any] = [train_views, val_views]
     features = wants_features(
-        config["training"]["cache_vision_features"], blocks, len(train_views), model.vision_feature_bytes()
+        config["training"]["cache_vision_features"], blocks, len(train_views), _feature_bytes(model)
     )
     if features:
         pictures = [
@@ -199,9 +195,8 @@ def _train(job: StageJob, state: StateFolder) -> dict[str, Any]:
     prefix = job.naming["checkpoint_prefix"]
 
     def write_weights(path: Path, epoch: int, step: int, val_loss: float) -> None:
-        tensors = {name: p for name, p in model.named_parameters() if name in kept}
         header = {"stage": job.stage, "epoch": epoch, "step": step, "val_loss": val_loss, "config_digest": job.digest}
-        save_weights(path, tensors, header)
+        save_weights(path, model.trained_state_dict(), header)
 
     checkpoints = Checkpoints(
         state, job.stage_folder,
@@ -250,6 +245,11 @@ def _train(job: StageJob, state: StateFolder) -> dict[str, Any]:
     return _finish(
         job, state, model, processor, checkpoints.checkpoints, trainer.global_step, len(train_rows), len(val_rows)
     )
+
+
+def _feature_bytes(model: PanoramaVLM) -> int:
+    """Bytes of one panorama's encoder features in float32."""
+    return 4 * len(model.views) * model.vision.spec.num_tokens * model.vision.hidden_size
 
 
 def _resumed_step(resume: Path | None) -> int | None:

@@ -1,16 +1,16 @@
 """What trains in each stage: said once, here; the log prints it, a test proves it.
 
-Enters: a model whose parts are named (`PanoramaVLM.parts()`) and a stage's name. Leaves: the same model with
-`requires_grad` set, and a table of what trains and what does not.
+Enters: a model and a stage's name. Leaves: the same model with `requires_grad` set, and a table of what trains and
+what does not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from torch import nn
+if TYPE_CHECKING:
+    from panollava.models.vlm import PanoramaVLM
 
 StageName = Literal["vision", "resampler", "finetune"]
 STAGES: tuple[StageName, ...] = ("vision", "resampler", "finetune")
@@ -44,33 +44,18 @@ class PartCount:
     frozen: int
 
 
-def freeze_for_stage(
-    parts: Mapping[str, nn.Module | list[nn.Parameter]], stage: StageName, vision_blocks: list[nn.Parameter]
-) -> list[PartCount]:
-    """Set `requires_grad` for `stage` and return the counts, part by part.
-
-    `parts` maps a part's name to its module or parameters; `vision_blocks` are the parameters of the
-    encoder that train (those of the last `vision_trainable_blocks` blocks).
-    """
-    wanted = STAGE_TABLE[stage].trains
-    listed = {name: _parameters(part) for name, part in parts.items()}
-    for name, parameters in listed.items():
-        for parameter in parameters:
-            parameter.requires_grad_(name in wanted)
-    for parameter in vision_blocks:
-        parameter.requires_grad_(True)
+def freeze_for_stage(model: PanoramaVLM, stage: StageName, vision_trainable_blocks: int) -> list[PartCount]:
+    """Set what trains in `stage` and return the counts, part by part."""
+    present = [name for name in STAGE_TABLE[stage].trains if name in model.named_part_parameters()]
+    model.set_trainable(present, vision_trainable_blocks)
     return [
         PartCount(
             name,
-            sum(p.numel() for p in parameters if p.requires_grad),
-            sum(p.numel() for p in parameters if not p.requires_grad),
+            sum(p.numel() for p in parameters.values() if p.requires_grad),
+            sum(p.numel() for p in parameters.values() if not p.requires_grad),
         )
-        for name, parameters in listed.items()
+        for name, parameters in model.named_part_parameters().items()
     ]
-
-
-def _parameters(part: nn.Module | list[nn.Parameter]) -> list[nn.Parameter]:
-    return list(part.parameters()) if isinstance(part, nn.Module) else part
 
 
 def stage_table_text(stage: StageName, counts: list[PartCount]) -> str:
