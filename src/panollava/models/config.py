@@ -1,0 +1,181 @@
+"""What a model is built from: one frozen dataclass of plain values.
+
+In: the settings of one stage, or the `model_config` of a stage folder. Out: checked values that every
+builder below takes apart; no class below a builder sees this object. It holds no tensors and imports
+neither torch nor transformers, so that a wrong value is found before anything heavy is loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
+
+ResamplerName = Literal["mlp", "qformer", "perceiver", "bimamba"]
+CropStrategy = Literal["resize", "sliding_window", "e2p", "cubemap", "anyres", "anyres_max", "anyres_e2p"]
+StitchingMode = Literal["concat", "drop_overlap", "stride_views", "resample"]
+VicregMode = Literal["pairwise", "batchwise"]
+Stage = Literal["vision", "resampler", "finetune"]
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """Low-rank adapters of the language model (LoRA, Hu et al. 2021, section 4).
+
+    `target_modules` is "auto" (every linear layer of the decoder blocks) or names of modules.
+    """
+
+    rank: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.1
+    target_modules: str | tuple[str, ...] = "auto"
+
+    def __post_init__(self) -> None:
+        _integer("lora.rank", self.rank, 1)
+        _number("lora.alpha", self.alpha)
+        if self.alpha <= 0:
+            raise ValueError(f"lora.alpha must be > 0, got {self.alpha}. Typical: twice the rank")
+        _number("lora.dropout", self.dropout)
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"lora.dropout must be in [0, 1), got {self.dropout}. Typical range: [0, 0.1]")
+        targets = self.target_modules
+        if isinstance(targets, list):
+            object.__setattr__(self, "target_modules", tuple(targets))
+        elif not isinstance(targets, (str, tuple)):
+            raise TypeError(f"lora.target_modules must be 'auto' or a list of module names, got {targets!r}")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The settings that a model's weights, inputs and prompt depend on.
+
+    `vision_path` and `language_path` are the local folders that the names resolve to (None: the name itself
+    is a hub id or a folder). `image_size` is (height, width) of one view in pixels, None for the vision
+    model's own. Angles are degrees. Raises TypeError and ValueError that say what was expected.
+    """
+
+    vision_name: str = "google/siglip-base-patch16-224"
+    language_model_name: str = "Qwen/Qwen2.5-0.5B"
+    vision_path: str | None = None
+    language_path: str | None = None
+    trust_remote_code: bool = False
+
+    resampler_type: ResamplerName = "mlp"
+    latent_dimension: int = 768
+    vicreg_projector_dim: int = 768
+    use_projection_positional_encoding: bool = True
+    stitching_mode: StitchingMode = "concat"
+
+    image_size: tuple[int, int] | None = None
+    crop_strategy: CropStrategy = "anyres_e2p"
+    fov_deg: float = 90.0
+    overlap_ratio: float = 0.5
+    anyres_max_patches: int = 9
+    cubemap_poles: bool = True
+    antialias: bool = True
+    use_vision_processor: bool = True
+
+    system_message: str = ""
+    max_text_length: int = 128
+
+    use_lora: bool = True
+    lora: LoraSettings = field(default_factory=LoraSettings)
+
+    vicreg_mode: VicregMode = "pairwise"
+    vicreg_loss_weight: float = 1.0
+    vicreg_similarity_weight: float = 25.0
+    vicreg_variance_weight: float = 25.0
+    vicreg_covariance_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("vision_name", "language_model_name"):
+            if not isinstance(getattr(self, name), str) or not getattr(self, name):
+                raise TypeError(f"{name} must be a hub id or a folder, got {getattr(self, name)!r}")
+        for name in ("vision_path", "language_path"):
+            if not isinstance(getattr(self, name), (str, type(None))):
+                raise TypeError(f"{name} must be a path as text or None, got {getattr(self, name)!r}")
+        if not isinstance(self.system_message, str):
+            raise TypeError(f"system_message must be text, got {self.system_message!r}")
+        _choice("resampler_type", self.resampler_type, get_args(ResamplerName))
+        _choice("crop_strategy", self.crop_strategy, get_args(CropStrategy))
+        _choice("stitching_mode", self.stitching_mode, get_args(StitchingMode))
+        _choice("vicreg_mode", self.vicreg_mode, get_args(VicregMode))
+        for name in ("trust_remote_code", "use_projection_positional_encoding", "cubemap_poles", "antialias",
+                     "use_vision_processor", "use_lora"):  # fmt: skip
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} must be true or false, got {getattr(self, name)!r}")
+        for name in ("latent_dimension", "vicreg_projector_dim", "anyres_max_patches", "max_text_length"):
+            _integer(name, getattr(self, name), 1)
+        _number("fov_deg", self.fov_deg)
+        if not 0 < self.fov_deg < 180:
+            raise ValueError(f"fov_deg must be in (0, 180), got {self.fov_deg}. Typical range: [60, 110]")
+        _number("overlap_ratio", self.overlap_ratio)
+        if not 0 < self.overlap_ratio < 1:
+            raise ValueError(f"overlap_ratio must be in (0, 1), got {self.overlap_ratio}. Typical range: [0.3, 0.7]")
+        for name in ("loss", "similarity", "variance", "covariance"):
+            key = f"vicreg_{name}_weight"
+            _number(key, getattr(self, key))
+            if getattr(self, key) < 0:
+                raise ValueError(f"{key} must be >= 0, got {getattr(self, key)}")
+        if self.image_size is not None:
+            object.__setattr__(self, "image_size", _image_size(self.image_size))
+        if isinstance(self.lora, dict):
+            object.__setattr__(self, "lora", LoraSettings(**self.lora))
+        elif not isinstance(self.lora, LoraSettings):
+            raise TypeError(f"lora must be LoraSettings or a mapping of its keys, got {self.lora!r}")
+
+    @property
+    def vision_source(self) -> str:
+        """What `from_pretrained` gets for the vision encoder."""
+        return self.vision_path or self.vision_name
+
+    @property
+    def language_source(self) -> str:
+        """What `from_pretrained` gets for the language model and its tokenizer."""
+        return self.language_path or self.language_model_name
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values that JSON keeps exactly; `from_json` returns an equal object."""
+        document = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        document["image_size"] = list(self.image_size) if self.image_size else None
+        lora = {entry.name: getattr(self.lora, entry.name) for entry in fields(self.lora)}
+        targets = lora["target_modules"]
+        lora["target_modules"] = list(targets) if isinstance(targets, tuple) else targets
+        document["lora"] = lora
+        return document
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> ModelConfig:
+        """The inverse of `to_json`. Raises ValueError for keys that no model has."""
+        known = {entry.name for entry in fields(cls)}
+        unknown = sorted(set(document) - known)
+        if unknown:
+            raise ValueError(f"unknown model settings {unknown}; known are {sorted(known)}")
+        return cls(**document)
+
+
+def _choice(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+
+
+def _number(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if value != value or value in (float("inf"), float("-inf")):
+        raise ValueError(f"{name} must be finite, got {value}")
+
+
+def _integer(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be >= {least}, got {value}")
+
+
+def _image_size(value: object) -> tuple[int, int]:
+    size = (value, value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(size, (tuple, list)) or len(size) != 2:
+        raise TypeError(f"image_size must be a whole number or [height, width], got {value!r}")
+    for side in size:
+        _integer("image_size", side, 8)
+    return int(size[0]), int(size[1])

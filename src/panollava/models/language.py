@@ -1,0 +1,195 @@
+"""The causal language model: embeddings in, logits where they are wanted or new tokens out.
+
+In: input embeddings [B, L, D_lm] with their attention mask. Any model of AutoModelForCausalLM that takes
+`inputs_embeds` will do. Its own weights stay frozen; LoRA adapters (peft) are attached after freezing. The
+generation defaults that a checkpoint brings along (sampling, repetition penalties) are dropped: what is not
+asked for does not happen. Traded away: training the language model itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers.utils import is_flash_attn_2_available
+
+from panollava.errors import ConfigError
+from panollava.files import atomic_path
+from panollava.logs import LOGGER
+from panollava.models.config import LoraSettings
+from panollava.models.prompt import pad_id_of
+from panollava.models.vision import quiet_loading, refuse_missing_weights
+
+# The linear layers of Qwen, Llama and Gemma blocks; other families get every linear layer but the head.
+_BLOCK_LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+_FLASH_INSTALL = "pip install flash-attn --no-build-isolation"
+
+
+class LanguageModel(nn.Module):
+    """A frozen causal language model and its tokenizer, with or without LoRA adapters.
+
+    `source` is a hub id or a folder; `dtype` that of the frozen weights (adapters stay in float32).
+    Raises CheckpointError when the checkpoint lacks weights.
+    """
+
+    def __init__(self, source: str, *, dtype: torch.dtype = torch.float32, trust_remote_code: bool = False) -> None:
+        super().__init__()
+        config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+        attention, reason = choose_attention(config, dtype)
+        LOGGER.info("attention: %s (%s)", attention or "the model's own", reason)
+        options = {} if attention is None else {"attn_implementation": attention}
+        self.model: Any
+        with quiet_loading():
+            self.model, loading = AutoModelForCausalLM.from_pretrained(
+                source,
+                config=config,
+                dtype=dtype,
+                trust_remote_code=trust_remote_code,
+                output_loading_info=True,
+                **options,
+            )
+        refuse_missing_weights(source, loading)
+        self.model.requires_grad_(False)
+        self.tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
+        self._own_end_ids = _as_ids(self.model.generation_config.eos_token_id)
+        self.model.generation_config = GenerationConfig()
+        self._selects = "logits_to_keep" in inspect.signature(self.model.forward).parameters
+        self._adapted = False
+
+    @property
+    def hidden_size(self) -> int:
+        """D_lm, the width of an input embedding."""
+        return int(self.model.get_input_embeddings().weight.shape[1])
+
+    @property
+    def has_lora(self) -> bool:
+        return self._adapted
+
+    def embed(self, input_ids: Tensor) -> Tensor:
+        """Embeddings [B, L, D_lm] as they enter the first block (scaled where the family scales them)."""
+        embedded: Tensor = self.model.get_input_embeddings()(input_ids)
+        return embedded
+
+    @torch.no_grad()
+    def embedding_scale(self) -> float:
+        """Standard deviation of the embeddings as `embed` returns them, over (at most 20,000) tokens."""
+        rows = self.model.get_input_embeddings().weight.shape[0]
+        ids = torch.arange(0, rows, max(1, rows // 20_000), device=self.model.device)
+        return float(self.embed(ids[None]).float().std())
+
+    def forward(self, embeds: Tensor, attention_mask: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Logits [B, K, vocab] at the K `positions` (int64), or [B, L, vocab] at all when None."""
+        options: dict[str, Any] = {}
+        if positions is not None and self._selects:
+            options["logits_to_keep"] = positions
+        output = self.model(inputs_embeds=embeds, attention_mask=attention_mask, use_cache=False, **options)
+        logits: Tensor = output.logits
+        if positions is not None and not self._selects:
+            logits = logits[:, positions]
+        return logits
+
+    def generate(self, embeds: Tensor, attention_mask: Tensor, end_ids: Sequence[int], **options: Any) -> Tensor:
+        """New token ids [B, T] after left-padded embeddings, ended by any of `end_ids` or the model's own."""
+        ends = list(dict.fromkeys([*end_ids, *self._own_end_ids]))
+        generated: Tensor = self.model.generate(
+            inputs_embeds=embeds,
+            attention_mask=attention_mask,
+            eos_token_id=ends,
+            pad_token_id=pad_id_of(self.tokenizer),
+            **options,
+        )
+        return generated
+
+    def add_lora(self, settings: LoraSettings) -> None:
+        """Attach trainable adapters, which change nothing until they are trained (B is zero)."""
+        if self._adapted:
+            raise ConfigError("the language model has LoRA adapters already")
+        config = LoraConfig(
+            r=settings.rank,
+            lora_alpha=settings.alpha,
+            lora_dropout=settings.dropout,
+            target_modules=self._lora_targets(settings.target_modules),
+            task_type="CAUSAL_LM",
+        )
+        self.model = get_peft_model(self.model, config)
+        self._adapted = True
+
+    def lora_modules(self) -> nn.ModuleList:
+        """The adapters' own layers (A and B of every adapted layer); empty without LoRA."""
+        return nn.ModuleList(
+            module
+            for name, module in self.model.named_modules()
+            if self._adapted and name.rpartition(".")[0].endswith(("lora_A", "lora_B"))
+        )
+
+    def save_adapter(self, folder: str | Path, base_name: str | None = None) -> None:
+        """Write adapter_config.json and adapter_model.safetensors as peft's `from_pretrained` reads them.
+
+        `base_name` is what the configuration calls the base model (default: where it was loaded from).
+        """
+        if not self._adapted:
+            raise ConfigError("the language model has no LoRA adapters to save")
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = dataclasses.replace(self.model.peft_config["default"], inference_mode=True)
+        if base_name is not None:
+            config.base_model_name_or_path = base_name
+        tensors = get_peft_model_state_dict(self.model, save_embedding_layers=False)
+        with atomic_path(folder / "adapter_model.safetensors") as path:
+            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path, {"format": "pt"})
+        config.save_pretrained(str(folder))
+
+    def _lora_targets(self, wanted: str | tuple[str, ...]) -> str | list[str]:
+        linears = {name.rpartition(".")[2] for name, part in self.model.named_modules() if isinstance(part, nn.Linear)}
+        if wanted == "auto":
+            present = [name for name in _BLOCK_LINEARS if name in linears]
+            return present if "q_proj" in present else "all-linear"
+        names = [wanted] if isinstance(wanted, str) else list(wanted)
+        absent = [name for name in names if name != "all-linear" and name.rpartition(".")[2] not in linears]
+        if absent:
+            raise ConfigError(
+                f"lora.target_modules names {absent}, which the language model does not have; "
+                f"it has {sorted(linears)}, or say 'auto'"
+            )
+        return "all-linear" if names == ["all-linear"] else names
+
+
+def choose_attention(config: Any, dtype: torch.dtype) -> tuple[str | None, str]:
+    """The attention implementation for a language model, and why; None leaves it to remote code.
+
+    FlashAttention 2 where it is installed, the GPU has it (compute capability 8.0 or more), the weights are
+    half precision and `DISABLE_FLASH_ATTN` is not set; else SDPA; else eager, where the family has no SDPA.
+    """
+    family = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    if isinstance(family, (tuple, list)):
+        family = family[0]
+    if family is None:
+        return None, f"{config.model_type} is not one of transformers' own models"
+    fallback = "sdpa" if getattr(family, "_supports_sdpa", False) else "eager"
+    if os.environ.get("DISABLE_FLASH_ATTN", "").strip().lower() in ("1", "true", "yes", "on"):
+        return fallback, "DISABLE_FLASH_ATTN is set"
+    if not torch.cuda.is_available():
+        return fallback, "no GPU"
+    if torch.cuda.get_device_capability()[0] < 8:
+        return fallback, "the GPU is older than FlashAttention 2 needs"
+    if not getattr(family, "_supports_flash_attn", False):
+        return fallback, f"{config.model_type} does not support FlashAttention 2"
+    if dtype not in (torch.float16, torch.bfloat16):
+        return fallback, f"FlashAttention 2 needs half-precision weights, these are {dtype}"
+    if not is_flash_attn_2_available():
+        return fallback, f"FlashAttention 2 is not installed: {_FLASH_INSTALL}"
+    return "flash_attention_2", "installed, and the GPU has it"
+
+
+def _as_ids(value: int | list[int] | None) -> list[int]:
+    return [] if value is None else [value] if isinstance(value, int) else list(value)

@@ -1,0 +1,110 @@
+"""From a panorama's file to the pixels that the encoder takes.
+
+In: an image file, or the uint8 views that a cache holds. Out: uint8 views [V, h, w, 3] (`open`), and their
+normalised float32 form [..., V, 3, h, w] (`pixels`). Resizing and cropping are always the views' own; only mean and
+standard deviation come from the vision model. Cached and freshly rendered views go through the same two functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers.image_processing_base import ImageProcessingMixin
+
+from panollava.errors import ConfigError
+from panollava.models.config import ModelConfig
+from panollava.models.vision import describe_vision
+from panollava.models.vlm import plan_model_views
+from panollava.views.render import load_panorama, render_views
+from panollava.views.strategies import View
+
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class PanoramaProcessor:
+    """Views, their size (height, width) in pixels, and the mean and standard deviation of pixels in [0, 1]."""
+
+    views: tuple[View, ...]
+    image_size: tuple[int, int]
+    mean: Triple
+    std: Triple
+    antialias: bool = True
+
+    @classmethod
+    def from_config(cls, config: ModelConfig) -> PanoramaProcessor:
+        """The processor of a model. Reads the vision model's configuration files, no weights.
+
+        `use_vision_processor` takes mean and std from the model's preprocessor_config.json (ConfigError when it
+        states none); without it they are the published ones of the encoder's family.
+        """
+        spec = describe_vision(config.vision_source, config.image_size, config.trust_remote_code)
+        mean, std = spec.family.mean, spec.family.std
+        if config.use_vision_processor:
+            mean, std = _stated_statistics(config.vision_source)
+        return cls(plan_model_views(config), spec.image_size, mean, std, config.antialias)
+
+    def open(self, path: str | Path) -> NDArray[np.uint8]:
+        """The panorama's views, uint8 RGB [V, h, w, 3]. Raises DataError for what is not a usable panorama."""
+        panorama = load_panorama(path)
+        return render_views(panorama, self.views, self.image_size, antialias=self.antialias)
+
+    def pixels(self, views: Tensor | NDArray[np.uint8]) -> Tensor:
+        """Normalised float32 [..., V, 3, h, w] of uint8 views [..., V, h, w, 3] (tensor or array)."""
+        if isinstance(views, np.ndarray):
+            views = torch.from_numpy(np.ascontiguousarray(views))
+        if not isinstance(views, Tensor):
+            raise TypeError(f"views must be a tensor or an array, got {type(views).__name__}")
+        if views.dtype != torch.uint8:
+            raise TypeError(f"views must be uint8, got {views.dtype}")
+        wanted = (len(self.views), *self.image_size, 3)
+        if tuple(views.shape[-4:]) != wanted:
+            raise ValueError(f"views must be [..., {', '.join(map(str, wanted))}], got {list(views.shape)}")
+        scale = torch.tensor(self.std, device=views.device) * 255
+        shift = torch.tensor(self.mean, device=views.device) * 255
+        return ((views.float() - shift) / scale).movedim(-1, -3).contiguous()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "views": [view.to_json() for view in self.views],
+            "image_size": list(self.image_size),
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "antialias": self.antialias,
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> PanoramaProcessor:
+        """The inverse of `to_json`."""
+        height, width = document["image_size"]
+        return cls(
+            views=tuple(View.from_json(view) for view in document["views"]),
+            image_size=(int(height), int(width)),
+            mean=_triple(document["mean"]),
+            std=_triple(document["std"]),
+            antialias=bool(document["antialias"]),
+        )
+
+
+def _stated_statistics(source: str) -> tuple[Triple, Triple]:
+    """Mean and std that a vision model's image processor states."""
+    remedy = "set image_processing.use_vision_processor: false for the family's published mean and std"
+    try:
+        stated, _ = ImageProcessingMixin.get_image_processor_dict(source)
+    except OSError as error:
+        raise ConfigError(f"{source} has no image processor ({error}); {remedy}") from error
+    if "image_mean" not in stated or "image_std" not in stated:
+        raise ConfigError(f"the image processor of {source} states no image_mean and image_std; {remedy}")
+    return _triple(stated["image_mean"]), _triple(stated["image_std"])
+
+
+def _triple(values: Sequence[float]) -> Triple:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue

@@ -1,0 +1,182 @@
+"""The one path from a query (and an answer) to token ids, for training and for generation alike.
+
+In: a tokenizer with its chat template, the number of image tokens, a system message. Out: ids in which the
+picture stands as N padding ids marked by `image_token_mask`; the vocabulary is not changed. The template is
+rendered as text with a marker where the picture goes and split there, and a training sequence *is* the
+generation prompt followed by the answer and its end token, so the two cannot drift apart.
+Traded away: tokens that would merge across the picture's borders or between prompt and answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict
+
+import torch
+from jinja2 import TemplateError
+from torch import Tensor
+
+IGNORED = -100  # the label that torch's cross entropy leaves out
+_MARKER = "⟦picture⟧"
+_ANSWER = "⟦answer⟧"
+
+
+@dataclass(frozen=True)
+class PromptIds:
+    """One sequence; all lists have its length. `labels` is None for generation.
+
+    `truncated` says that the answer was cut, and then has no end token.
+    """
+
+    input_ids: list[int]
+    image_token_mask: list[bool]
+    labels: list[int] | None = None
+    truncated: bool = False
+
+
+class PromptBatch(TypedDict, total=False):
+    """`input_ids`, `attention_mask` and `labels` int64 [B, L]; `image_token_mask` bool [B, L]."""
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    image_token_mask: Tensor
+    labels: Tensor
+
+
+class ChatPrompt:
+    """Builds prompts for one tokenizer, picture length and system message ("" for none).
+
+    A template that refuses a system message gets it at the head of the user's turn. A tokenizer without a
+    template gets a plain one ("User: … Assistant:").
+    """
+
+    def __init__(self, tokenizer: Any, num_image_tokens: int, system_message: str = "") -> None:
+        if num_image_tokens < 1:
+            raise ValueError(f"num_image_tokens must be >= 1, got {num_image_tokens}")
+        self.tokenizer = tokenizer
+        self.num_image_tokens = num_image_tokens
+        self.system_message = system_message.strip()
+        self.pad_id = pad_id_of(tokenizer)
+        self._system_role = bool(self.system_message) and self._takes_system_role()
+        self.end_ids = self._end_of_turn()
+
+    def generation(self, query: str) -> PromptIds:
+        """Everything up to where the assistant's answer begins."""
+        rendered = self._render(query)
+        before, behind = self._split(rendered, _MARKER)
+        head, tail = self._ids(before), self._ids(behind)
+        picture = self.num_image_tokens
+        return PromptIds(
+            input_ids=head + [self.pad_id] * picture + tail,
+            image_token_mask=[False] * len(head) + [True] * picture + [False] * len(tail),
+        )
+
+    def training(self, query: str, answer: str, max_text_length: int) -> PromptIds:
+        """The generation prompt, then the answer and its end token, which alone are supervised.
+
+        `max_text_length` bounds the tokens of query and answer (with its end) together; system message,
+        template and picture do not count. The query stays whole, as generation sees it; the answer is cut at
+        its end but keeps at least one token. Raises ValueError for an empty answer.
+        """
+        prompt = self.generation(query)
+        wanted = [*self._ids(answer.strip()), self.end_ids[0]]
+        if len(wanted) < 2:
+            raise ValueError(f"the answer to {query!r} is empty; there is nothing to supervise")
+        room = max(1, max_text_length - len(self._ids(query)))
+        kept = wanted[:room]
+        return PromptIds(
+            input_ids=prompt.input_ids + kept,
+            image_token_mask=prompt.image_token_mask + [False] * len(kept),
+            labels=[IGNORED] * len(prompt.input_ids) + kept,
+            truncated=len(kept) < len(wanted),
+        )
+
+    def collate(self, sequences: Sequence[PromptIds], side: Literal["left", "right"]) -> PromptBatch:
+        """Pad to the longest: right for training, left for generation (its last column is the newest token)."""
+        length = max(len(sequence.input_ids) for sequence in sequences)
+
+        def table(rows: list[list[int]] | list[list[bool]], fill: int) -> Tensor:
+            pads = [[fill] * (length - len(row)) for row in rows]
+            joined = [[*p, *r] if side == "left" else [*r, *p] for p, r in zip(pads, rows, strict=True)]
+            return torch.tensor(joined, dtype=torch.long)
+
+        batch: PromptBatch = {
+            "input_ids": table([s.input_ids for s in sequences], self.pad_id),
+            "attention_mask": table([[1] * len(s.input_ids) for s in sequences], 0),
+            "image_token_mask": table([s.image_token_mask for s in sequences], 0).bool(),
+        }
+        labels = [s.labels for s in sequences if s.labels is not None]
+        if len(labels) == len(sequences):
+            batch["labels"] = table(labels, IGNORED)
+        return batch
+
+    def _render(self, query: str, answer: str | None = None) -> str:
+        """The conversation as text, with the marker where the picture goes."""
+        query = query.strip()
+        if _MARKER in query or _ANSWER in query:
+            raise ValueError(f"a query must not contain {_MARKER} or {_ANSWER}")
+        return self._conversation(f"{_MARKER}\n{query}", answer, self._system_role)
+
+    def _conversation(self, user: str, answer: str | None, system_role: bool) -> str:
+        messages = [{"role": "user", "content": user}]
+        if system_role:
+            messages.insert(0, {"role": "system", "content": self.system_message})
+        elif self.system_message:
+            messages[0]["content"] = f"{self.system_message}\n\n{user}"
+        if answer is not None:
+            messages.append({"role": "assistant", "content": answer})
+        if getattr(self.tokenizer, "chat_template", None) is None:
+            return _plain(messages, self.tokenizer.bos_token or "", self.tokenizer.eos_token or "")
+        rendered: str = self.tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=answer is None, enable_thinking=False
+        )
+        return rendered
+
+    def _takes_system_role(self) -> bool:
+        """Whether the template has a place for the system message (Gemma's raises, others drop it)."""
+        try:
+            return self.system_message in self._conversation("x", None, system_role=True)
+        except TemplateError:
+            return False
+
+    def _end_of_turn(self) -> tuple[int, ...]:
+        """Ids that end an answer, the template's own first: what follows the answer in a whole conversation."""
+        _, behind = self._split(self._render("x", _ANSWER), _ANSWER)
+        special = set(self.tokenizer.all_special_ids)
+        turn = [token for token in self._ids(behind)[:1] if token in special or self._is_added(token)]
+        end = self.tokenizer.eos_token_id
+        found = tuple(dict.fromkeys(turn + ([end] if end is not None else [])))
+        if not found:
+            raise ValueError("neither the chat template nor the tokenizer names a token that ends an answer")
+        return found
+
+    def _is_added(self, token: int) -> bool:
+        return token in getattr(self.tokenizer, "added_tokens_decoder", {})
+
+    def _split(self, rendered: str, marker: str) -> tuple[str, str]:
+        parts = rendered.split(marker)
+        if len(parts) != 2:
+            raise ValueError(f"the chat template shows the user's text {len(parts) - 1} times, expected once")
+        return parts[0], parts[1]
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
+        return ids
+
+
+def pad_id_of(tokenizer: Any) -> int:
+    """The tokenizer's padding id, else its end id, else 0: padding is masked, any id will do."""
+    for token in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if token is not None:
+            return int(token)
+    return 0
+
+
+def _plain(messages: list[dict[str, str]], start: str, end: str) -> str:
+    """The conversation of a tokenizer without a chat template."""
+    heads = {"system": "", "user": "User: ", "assistant": "Assistant:"}
+    lines = [f"{heads[m['role']]}{m['content']}" for m in messages]
+    if messages[-1]["role"] == "assistant":
+        return f"{start}{chr(10).join(lines)}{end}"
+    return f"{start}{chr(10).join([*lines, heads['assistant']])}"

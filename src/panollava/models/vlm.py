@@ -1,0 +1,283 @@
+"""The whole model, in the order in which the data flow through it.
+
+    pixel_values [B, V, 3, H, W]
+      -> vision      [B, V, S, D_vision]      (or `vision_features`, cached by whoever knows it is frozen)
+      -> resampler   [B, V, S', D_latent]
+      -> stage vision:             vicreg_projector -> overlap loss
+      -> stages resampler, finetune: stitching [B, T, D_latent] -> projection [B, T, D_lm]
+                                   -> spliced into the prompt's embeddings -> language model -> AR loss
+
+The directional encoding joins the patch tokens on their way into the resampler, in the AR stages only: in the
+vision stage it would hand the overlap loss the answer. Traded away: several pictures in one prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from panollava.errors import ConfigError
+from panollava.models import checks, parts
+from panollava.models.config import ModelConfig, Stage
+from panollava.models.language import LanguageModel
+from panollava.models.outputs import GenerationOutput, TrainingStageOutput, VisionStageOutput
+from panollava.models.positional import DirectionalEncoding
+from panollava.models.projection import Projection, VicregProjector
+from panollava.models.prompt import ChatPrompt
+from panollava.models.resamplers import build_resampler
+from panollava.models.stitching import Stitching
+from panollava.models.vision import VisionEncoder, describe_vision
+from panollava.training.losses import OverlapLoss, answer_loss, supervised_positions
+from panollava.views.strategies import View, neighbour_pairs, plan_views
+
+
+class PanoramaVLM(nn.Module):
+    """A panoramic vision-language model, built from its configuration with the backbones' own weights.
+
+    `with_language=False` builds what the vision stage needs: no language model, projection or positional
+    encoding. `with_lora` (default `config.use_lora`) attaches adapters to the frozen language model, whose
+    weights are held in `dtype`. Everything starts frozen but the parts that have no pre-trained weights.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        with_language: bool = True,
+        with_lora: bool | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__()
+        if not isinstance(config, ModelConfig):
+            raise TypeError(f"config must be a ModelConfig, got {type(config).__name__}")
+        self.config = config
+        self.views = plan_model_views(config)
+        self.vision = VisionEncoder(config.vision_source, config.image_size, config.trust_remote_code)
+        width, grid = self.vision.hidden_size, self.vision.spec.grid
+        self.resampler = build_resampler(config.resampler_type, width, config.latent_dimension, grid)
+        self.vicreg_projector = VicregProjector(config.latent_dimension, config.vicreg_projector_dim)
+        self.overlap_loss = self._overlap_loss()
+        self.stitching = Stitching(config.stitching_mode, self.views, self.resampler.num_tokens, self.resampler.grid)
+        self.positional: DirectionalEncoding | None = None
+        self.projection: Projection | None = None
+        self.language: LanguageModel | None = None
+        self.prompt: ChatPrompt | None = None
+        if with_language:
+            if config.use_projection_positional_encoding:
+                self.positional = DirectionalEncoding(self.views, grid, width)
+            self.language = LanguageModel(
+                config.language_source, dtype=dtype, trust_remote_code=config.trust_remote_code
+            )
+            self.projection = Projection(
+                config.latent_dimension, self.language.hidden_size, self.language.embedding_scale()
+            )
+            self.prompt = ChatPrompt(self.language.tokenizer, self.num_image_tokens, config.system_message)
+            if config.use_lora if with_lora is None else with_lora:
+                self.language.add_lora(config.lora)
+        self._trained: set[str] = set()
+        self.train()
+
+    @property
+    def num_image_tokens(self) -> int:
+        """T, the visual tokens of one panorama in the prompt."""
+        return self.stitching.num_tokens
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def encode_vision(self, pixel_values: Tensor) -> Tensor:
+        """Patch tokens [B, V, S, D_vision] of normalised pixels [B, V, 3, H, W] (or [B, 3, H, W]: V = 1)."""
+        pixels = checks.check_pixels(pixel_values, None, self.vision.spec.image_size)
+        tokens: Tensor = self.vision(pixels.flatten(0, 1))  # [B·V, S, D_vision]
+        return tokens.unflatten(0, pixels.shape[:2])  # [B, V, S, D_vision]
+
+    def encode_panorama(self, vision_features: Tensor) -> Tensor:
+        """What the language model sees of panoramas: [B, V, S, D_vision] -> [B, T, D_lm]."""
+        _, projection, _ = self._language_side()
+        positions = None if self.positional is None else self.positional()  # [V, S, D_vision]
+        latents = self.resampler(vision_features, positions)  # [B, V, S', D_latent]
+        tokens: Tensor = projection(self.stitching(latents))  # [B, T, D_lm]
+        return tokens
+
+    def forward(
+        self,
+        pixel_values: Tensor | None = None,
+        vision_features: Tensor | None = None,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        image_token_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        *,
+        stage: Stage,
+        full_logits: bool = False,
+    ) -> VisionStageOutput | TrainingStageOutput:
+        """One step's loss. The four [B, L] tensors (see `prompt.PromptBatch`) belong to the AR stages."""
+        checks.check_stage(stage)
+        features = self._features(pixel_values, vision_features)  # [B, V, S, D_vision]
+        if stage == "vision":
+            return self._vision_step(features)
+        language, _, _ = self._language_side()
+        checks.check_sequence(input_ids, attention_mask, image_token_mask, labels, len(features), self.num_image_tokens)
+        assert input_ids is not None and image_token_mask is not None and labels is not None
+        assert attention_mask is not None
+        embeds = self._splice(self.encode_panorama(features), input_ids, image_token_mask)  # [B, L, D_lm]
+        columns, counts = supervised_positions(labels)  # [K], [B, K]
+        targets = labels[:, columns + 1][counts]  # [N]
+        if full_logits:
+            logits = language(embeds, attention_mask)  # [B, L, vocab]
+            loss = answer_loss(logits[:, columns][counts], targets)
+        else:
+            logits = language(embeds, attention_mask, columns)[counts]  # [N, vocab]
+            loss = answer_loss(logits, targets)
+        return {"loss": loss, "ar_loss": loss, "logits": logits}
+
+    @torch.no_grad()
+    def generate(
+        self,
+        pixel_values: Tensor | None = None,
+        queries: Sequence[str] = (),
+        *,
+        vision_features: Tensor | None = None,
+        max_new_tokens: int = 64,
+        do_sample: bool = False,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+    ) -> GenerationOutput:
+        """Answers to one query per panorama; greedy unless `do_sample`. Ends at the template's end of turn.
+
+        `temperature` is clamped to [0.1, 1.0] with a warning; `top_p` in (0, 1].
+        """
+        options = checks.sampling_options(max_new_tokens, do_sample, temperature, top_p)
+        language, _, prompt = self._language_side()
+        mode = self.training
+        self.eval()
+        try:
+            features = self._features(pixel_values, vision_features)
+            asked = checks.check_queries(queries, len(features))
+            batch = prompt.collate([prompt.generation(query) for query in asked], side="left")
+            ids, mask, places = (
+                batch[key].to(self.device) for key in ("input_ids", "attention_mask", "image_token_mask")
+            )
+            embeds = self._splice(self.encode_panorama(features), ids, places)  # [B, L, D_lm]
+            generated = language.generate(embeds, mask, prompt.end_ids, **options)  # [B, T_new]
+        finally:
+            self.train(mode)
+        text = language.tokenizer.batch_decode(generated, skip_special_tokens=True)
+        return {"generated_ids": generated, "text": [answer.strip() for answer in text]}
+
+    def train(self, mode: bool = True) -> PanoramaVLM:
+        """As in torch, but an encoder that is wholly frozen stays in eval mode: its features never change."""
+        super().train(mode)
+        if not any(parameter.requires_grad for parameter in self.vision.parameters()):
+            self.vision.eval()
+        return self
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Recompute activations of the encoder's and the language model's blocks in the backward pass."""
+        for part in (self.vision, self.language):
+            if part is not None and part.model.supports_gradient_checkpointing:
+                part.model.gradient_checkpointing_enable({"use_reentrant": False})
+
+    def parts(self) -> dict[str, nn.Module]:
+        """The parts that are there, by the names of `parts.PARTS` (a module may contain another part: LoRA
+        lies inside the language model; `named_part_parameters` divides without overlap)."""
+        return parts.modules_of(self)
+
+    def named_part_parameters(self) -> dict[str, dict[str, nn.Parameter]]:
+        """Every parameter exactly once: part name -> {parameter name: parameter}."""
+        return parts.parameters_of(self)
+
+    def set_trainable(self, names: Sequence[str], vision_blocks: int = 0) -> None:
+        """Train the named parts and the encoder's last `vision_blocks` blocks (-1: all); freeze the rest."""
+        parts.set_trainable(self, names, vision_blocks)
+
+    def trained_state_dict(self, names: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Every tensor that this model, or one whose state it loaded, has trained (optionally of some parts)."""
+        return parts.trained_state(self, self._trained, names)
+
+    def load_trained(self, state: Mapping[str, Tensor], required: Sequence[str] = ()) -> None:
+        """Load what `trained_state_dict` returned. Raises CheckpointError listing all keys that do not fit.
+
+        A part that is present at all must be complete (but for the encoder, whose backbone fills the rest), and
+        the `required` parts must be present.
+        """
+        parts.load_trained(self, self._trained, state, required)
+
+    def save_adapter(self, folder: str | Path) -> None:
+        """Write the LoRA adapters in peft's own format, naming the base model as the configuration does."""
+        self._language_side()[0].save_adapter(folder, self.config.language_model_name)
+
+    def _vision_step(self, features: Tensor) -> VisionStageOutput:
+        if self.overlap_loss is None:
+            raise ConfigError(
+                f"crop_strategy {self.config.crop_strategy!r} gives no views that share directions, so the vision "
+                "stage has nothing to learn from; leave it out: training.stages: [resampler, finetune]"
+            )
+        latents = self.vicreg_projector(self.resampler(features))  # [B, V, S, D_vicreg]
+        raw, _ = self.overlap_loss(latents)
+        loss = self.config.vicreg_loss_weight * raw
+        return {
+            "loss": loss,
+            "vicreg_loss": loss,
+            "vicreg_raw": raw,
+            "vicreg_weight": self.config.vicreg_loss_weight,
+            "vicreg_dim": self.config.vicreg_projector_dim,
+        }
+
+    def _splice(self, tokens: Tensor, input_ids: Tensor, image_token_mask: Tensor) -> Tensor:
+        """The prompt's embeddings with the visual tokens in the marked places: [B, L, D_lm]."""
+        language, _, _ = self._language_side()
+        embeds = language.embed(input_ids)
+        return embeds.masked_scatter(image_token_mask[..., None], tokens.to(embeds.dtype))
+
+    def _features(self, pixel_values: Tensor | None, vision_features: Tensor | None) -> Tensor:
+        if (pixel_values is None) == (vision_features is None):
+            raise ValueError("give either pixel_values or vision_features, and not both")
+        if vision_features is not None:
+            shape = (len(self.views), self.vision.spec.num_tokens, self.vision.hidden_size)
+            return checks.check_features(vision_features, shape)
+        pixels = checks.check_pixels(pixel_values, len(self.views), self.vision.spec.image_size)
+        return self.encode_vision(pixels)
+
+    def _language_side(self) -> tuple[LanguageModel, Projection, ChatPrompt]:
+        if self.language is None or self.projection is None or self.prompt is None:
+            raise ConfigError(
+                "this model was built without a language model (with_language=False): only stage 'vision' runs"
+            )
+        return self.language, self.projection, self.prompt
+
+    def _overlap_loss(self) -> OverlapLoss | None:
+        config, grid = self.config, self.resampler.grid
+        if grid is None or not neighbour_pairs(self.views):
+            return None
+        return OverlapLoss(
+            self.views,
+            grid,
+            mode=config.vicreg_mode,
+            similarity_weight=config.vicreg_similarity_weight,
+            variance_weight=config.vicreg_variance_weight,
+            covariance_weight=config.vicreg_covariance_weight,
+        )
+
+
+def plan_model_views(config: ModelConfig) -> tuple[View, ...]:
+    """The views that a model with this configuration looks at."""
+    return plan_views(
+        config.crop_strategy,
+        fov_deg=config.fov_deg,
+        overlap_ratio=config.overlap_ratio,
+        anyres_max_patches=config.anyres_max_patches,
+        cubemap_poles=config.cubemap_poles,
+    )
+
+
+def count_image_tokens(config: ModelConfig) -> int:
+    """T of a model with this configuration, from config.json alone: no weights are loaded."""
+    spec = describe_vision(config.vision_source, config.image_size, config.trust_remote_code)
+    with torch.device("meta"):
+        resampler = build_resampler(config.resampler_type, spec.hidden_size, config.latent_dimension, spec.grid)
+    return Stitching(config.stitching_mode, plan_model_views(config), resampler.num_tokens, resampler.grid).num_tokens
