@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from panollava.errors import CheckpointError
-from panollava.files import read_json, relative_link
+from panollava.files import read_json, relative_link, sha256_file
 from panollava.logs import LOGGER
 
 METADATA = "checkpoint_metadata.json"
@@ -128,3 +128,33 @@ def _by_number(folder: Path, epoch: int | None, step: int | None) -> ChosenCheck
             return ChosenCheckpoint(folder, path.resolve(), f"{key} {wanted}")
     there = ", ".join(str(entry[key]) for entry in entries) or "none"
     raise CheckpointError(f"{folder}: no checkpoint of {key} {wanted}; there are {key}s {there}")
+
+
+def checkpoint_of_run(folder: Path, config_digest: str) -> dict[str, Any]:
+    """The best checkpoint by the run's own record, for results/{experiment}/checkpoint.json.
+
+    Raises CheckpointError where the folder belongs to another configuration or its file is gone.
+    """
+    metadata = read_metadata(folder)
+    found = metadata["checkpoint_info"]["config_digest"]
+    if found != config_digest:
+        raise CheckpointError(
+            f"{folder} was trained with another configuration (digest {found}) than the experiment asks for "
+            f"({config_digest}). Remove {folder / METADATA} and run the same command again."
+        )
+    info = metadata["epoch_info"]
+    entry = next(c for c in info["checkpoints"] if c["epoch"] == info["best_epoch"])
+    path = folder / entry["file"]
+    if not path.is_file():
+        raise CheckpointError(f"{path} is named in {METADATA} but is not there. Train the stage again.")
+    return {
+        "experiment_name": metadata["experiment_name"],
+        "stage": metadata["stage"],
+        "folder": folder.as_posix(),
+        "file": entry["file"],
+        "epoch": entry["epoch"],
+        "step": entry["step"],
+        "val_loss": entry["val_loss"],
+        "sha256": sha256_file(path),
+        "config_digest": config_digest,
+    }
