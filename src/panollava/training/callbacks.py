@@ -52,7 +52,7 @@ class History(L.Callback):
         self._started = time.monotonic()
         self._first_step = 0
 
-    def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._started, self._first_step = time.monotonic(), trainer.global_step
         if not trainer.is_global_zero:
             return
@@ -138,7 +138,8 @@ class Checkpoints(L.Callback):
         self.checkpoints = state_dict["checkpoints"]
 
     # Stop requests: finish the step at hand, save, leave.
-    def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        # Here and not in on_fit_start: Lightning's own SIGTERM handler, which would leave without saving, is in place.
         self._saved_step = trainer.global_step
         for number in (signal.SIGTERM, signal.SIGINT):
             self._handlers[number] = signal.signal(number, self._request_stop)

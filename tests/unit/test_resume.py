@@ -1,0 +1,155 @@
+"""A stage that was stopped and resumed ends with the weights of one that was not, wherever it was cut."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from panollava.data.datamodule import StageDataModule
+from panollava.training.callbacks import Checkpoints, History, Interrupted, StepNoise
+from panollava.training.module import StageModule
+from panollava.training.state_folder import StateFolder
+
+ROWS, BATCH, EPOCHS = 22, 4, 3  # 6 batches an epoch, the last one short
+STEPS = 6 * EPOCHS
+
+
+class Numbers(Dataset[torch.Tensor]):
+    def __len__(self) -> int:
+        return ROWS
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return torch.randn(40, generator=torch.Generator().manual_seed(index))
+
+
+class Model(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.frozen = nn.Linear(40, 40).requires_grad_(False)
+        self.hidden = nn.Linear(40, 40)
+        self.noise = nn.Dropout(0.2)
+        self.head = nn.Linear(40, 1)
+
+    def forward(self, numbers: torch.Tensor, stage: str) -> dict[str, torch.Tensor]:
+        seen = self.head(self.noise(self.hidden(self.frozen(numbers)).relu()))
+        return {"loss": (seen[:, 0] - numbers.sum(1)).square().mean()}
+
+
+class KillAt(L.Callback):
+    """Ask this process to stop at a step of training, or during the validation of an epoch."""
+
+    def __init__(self, step: int | None = None, validation_of_epoch: int | None = None) -> None:
+        self.step, self.epoch = step, validation_of_epoch
+
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def on_validation_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        if trainer.current_epoch == self.epoch:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def run(
+    folder: Path, optimizer: str = "muon", extra: list[L.Callback] | None = None, workers: int = 0, accumulate: int = 1,
+    every: int = 4,
+) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:  # fmt: skip
+    folder.mkdir(exist_ok=True)
+    state = StateFolder(folder)
+    model = Model()
+    trainable = {name for name, p in model.named_parameters() if p.requires_grad}
+    module = StageModule(
+        model, "resampler", kept=trainable, total_steps=STEPS // accumulate, optimizer=optimizer, lr=1e-2, muon_lr=0.02,
+        weight_decay=0.01, warmup_ratio=0.1,
+    )  # fmt: skip
+    checkpoints = Checkpoints(
+        state, folder, every_n_steps=every,
+        name_of=lambda epoch, loss: f"epoch{epoch}_{loss:.4f}.ckpt",
+        write_weights=lambda path, epoch, step, loss: path.write_text(f"{epoch} {step} {loss}"),
+    )  # fmt: skip
+    trainer = L.Trainer(
+        accelerator="cpu", devices=1, max_epochs=EPOCHS, accumulate_grad_batches=accumulate, gradient_clip_val=1.0,
+        callbacks=[StepNoise(3), History(state, 2, STEPS), checkpoints, *(extra or [])], logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )  # fmt: skip
+    data = StageDataModule(
+        Numbers(), Numbers(), lambda rows: {"numbers": torch.stack(rows)}, batch_size=BATCH, num_workers=workers, seed=7
+    )
+    resume = state.resume_checkpoint
+    trainer.fit(module, datamodule=data, ckpt_path=str(resume) if resume.is_file() else None, weights_only=True)
+    return {name: p.detach().clone() for name, p in model.named_parameters()}, checkpoints.checkpoints
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def assert_equal_runs(calm: tuple[Any, Any], wild: tuple[Any, Any]) -> None:
+    for name, tensor in calm[0].items():
+        assert torch.equal(tensor, wild[0][name]), name
+    assert calm[1] == wild[1]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    torch.set_num_threads(1)
+    return run(tmp_path_factory.mktemp("calm"))
+
+
+# The first step, the last of an epoch, the first of the next, one after a regular save, the very last.
+@pytest.mark.parametrize("step", [0, 4, 5, 6, 7, 11, 12, STEPS - 1])
+def test_stopped_at_any_step(step: int, tmp_path: Path, undisturbed: Any) -> None:
+    with pytest.raises(Interrupted, match=r"SIGTERM; state saved at step"):
+        run(tmp_path, extra=[KillAt(step=step)])
+    assert_equal_runs(undisturbed, run(tmp_path))
+
+
+@pytest.mark.parametrize("epoch", range(EPOCHS))
+def test_stopped_in_validation(epoch: int, tmp_path: Path, undisturbed: Any) -> None:
+    with pytest.raises(Interrupted):
+        run(tmp_path, extra=[KillAt(validation_of_epoch=epoch)])
+    assert_equal_runs(undisturbed, run(tmp_path))
+
+
+def test_stopped_twice_with_workers(tmp_path: Path, undisturbed: Any) -> None:
+    for step in (8, 15):
+        with pytest.raises(Interrupted):
+            run(tmp_path, extra=[KillAt(step=step)], workers=1)
+    assert_equal_runs(undisturbed, run(tmp_path, workers=1))
+
+
+@pytest.mark.parametrize("step", [0, 3, 4, 7])
+def test_accumulated_gradients(step: int, tmp_path: Path) -> None:
+    calm = run(tmp_path / "calm", "adamw", accumulate=2, every=1)
+    with pytest.raises(Interrupted):
+        run(tmp_path / "wild", "adamw", extra=[KillAt(step=step)], accumulate=2, every=1)
+    assert_equal_runs(calm, run(tmp_path / "wild", "adamw", accumulate=2, every=1))
+
+
+def test_a_finished_run_stays_as_it_is(tmp_path: Path, undisturbed: Any) -> None:
+    run(tmp_path)
+    assert_equal_runs(undisturbed, run(tmp_path))
+
+
+def test_history_holds_each_step_once(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        run(tmp_path, extra=[KillAt(step=9)])
+    run(tmp_path)
+    rows = [line.split(",") for line in (tmp_path / "history.csv").read_text().splitlines()[1:]]
+    steps = [int(row[1]) for row in rows if row[2] == "train"]
+    assert steps == sorted(set(steps)) and steps[-1] == STEPS
+    assert [int(row[0]) for row in rows if row[2] == "val"] == list(range(EPOCHS))
