@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from panollava.errors import PanollavaError
-from panollava.files import digest_of, read_json, sha256_file, write_json
+from panollava.files import digest_of, read_json, write_json
 from panollava.logs import LOGGER, start_log
 from panollava.processes import die_with_parent, peak_memory_gib
 
@@ -80,7 +80,8 @@ def cache_views(o: Options) -> None:
 
 
 def train_stage(o: Options) -> None:
-    from panollava.training.run_stage import StageJob, run_stage
+    from panollava.training.job import StageJob
+    from panollava.training.run_stage import run_stage
 
     run_stage(
         StageJob(

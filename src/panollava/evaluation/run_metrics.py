@@ -1,11 +1,11 @@
-"""From predictions.csv to metrics.json: the job behind the rule `compute_metrics`."""
+"""From predictions.csv to metrics.json: the job behind the rule `compute_metrics`, and the end of `panollava eval`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from panollava.evaluation.console import console_lines
+from panollava.evaluation.console import metric_lines, summary_line
 from panollava.evaluation.predictions import COLUMNS, read_predictions
 from panollava.evaluation.score import score_predictions, write_metrics_json
 from panollava.files import digest_of, sha256_file
@@ -20,26 +20,33 @@ def metrics_of_run(
     output: Path,
 ) -> None:
     """Score the DAG's predictions and their blind control and write metrics.json; the table goes to the log."""
-    evaluation = slice_document["config"]["evaluation"]
-    blind_rows = None
-    if blind is not None and not _is_empty(blind):
-        blind_rows = read_predictions(blind)
+    document = score_files(
+        predictions,
+        blind,
+        slice_document["config"]["evaluation"],
+        output,
+        {
+            "config": digest_of(slice_document),
+            "inputs": slice_document.get("inputs"),
+            "checkpoint": {k: checkpoint[k] for k in ("folder", "file", "epoch", "step", "sha256", "config_digest")},
+        },
+    )
+    for line in [*metric_lines(document), summary_line(document)]:
+        LOGGER.info(line)
+
+
+def score_files(
+    predictions: Path, blind: Path | None, evaluation: dict[str, Any], output: Path, provenance: dict[str, Any]
+) -> dict[str, Any]:
+    """Score a predictions CSV (and its blind control) by `evaluation.*`, write metrics.json, return its document."""
     report = score_predictions(
         read_predictions(predictions),
         protocol=evaluation["protocol"],
         metrics=evaluation["metrics"],
         custom_metrics=evaluation["custom_metrics"],
-        blind_rows=blind_rows,
+        blind_rows=None if blind is None or _is_empty(blind) else read_predictions(blind),
     )
-    provenance = {
-        "config": digest_of(slice_document),
-        "csv": slice_document.get("inputs"),
-        "predictions": sha256_file(predictions),
-        "checkpoint": {key: checkpoint[key] for key in ("folder", "file", "epoch", "step", "sha256", "config_digest")},
-    }
-    write_metrics_json(output, report, provenance)
-    for line in console_lines(report):
-        LOGGER.info(line)
+    return write_metrics_json(output, report, {**provenance, "predictions": sha256_file(predictions)})
 
 
 def _is_empty(path: Path) -> bool:

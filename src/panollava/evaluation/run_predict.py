@@ -13,7 +13,7 @@ from panollava.evaluation.predictions import write_predictions
 from panollava.files import digest_of, sha256_file
 from panollava.logs import LOGGER
 from panollava.training.checkpointing import load_stage
-from panollava.training.run_stage import device_settings
+from panollava.training.job import device_settings
 from panollava.training.state_folder import FolderLock
 from panollava.views.cache import ViewCache
 

@@ -1,6 +1,6 @@
 """One stage, from its inputs to its folder: the function that the DAG, `train --no-dag` and the API all call.
 
-Enters: a `StageJob`, whose `slice` is all of the configuration that the stage reads. Leaves: the stage folder of SPEC 8.
+Enters: a `StageJob`, whose `slice` is all of the configuration that the stage reads. Leaves: the stage folder (SPEC 8).
 A killed job goes on where its last state left off; a state of another slice or of other inputs is not used.
 """
 
@@ -10,8 +10,6 @@ import os
 import platform
 import shutil
 import time
-from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -23,57 +21,21 @@ from panollava.data.datamodule import StageDataModule
 from panollava.data.dataset import CaptionDataset, Collator
 from panollava.data.samples import read_rows
 from panollava.errors import TrainingError
-from panollava.files import atomic_path, read_json, sha256_file, sha256_folder, write_json
+from panollava.files import atomic_path, sha256_file, write_json
 from panollava.logs import LOGGER
-from panollava.models.config import ModelConfig
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.vlm import PanoramaVLM
 from panollava.training.callbacks import Checkpoints, History, Interrupted, StepNoise
 from panollava.training.checkpointing import load_weights, save_weights
 from panollava.training.curves import plot_loss_curves
 from panollava.training.features import cached_features, wants_features
+from panollava.training.job import StageJob, device_settings, model_config_of, training_loggers
+from panollava.training.metadata import build_metadata
 from panollava.training.module import StageModule
 from panollava.training.stage_folder import METADATA, read_metadata, write_links
-from panollava.training.stages import StageName, freeze_for_stage, stage_table_text
+from panollava.training.stages import freeze_for_stage, stage_table_text
 from panollava.training.state_folder import FolderLock, StateFolder, now
 from panollava.views.cache import ViewCache
-
-
-@dataclass(frozen=True)
-class StageJob:
-    """What one run of a stage gets. All paths are relative to `root`, the project's root, or absolute.
-
-    `slice` is the stage's configuration slice (config/slices.py), `digest` its digest. `untracked` holds the settings
-    that change nothing about the result: num_workers, checkpoint_every_n_steps, log_every_n_steps, wandb_project,
-    tensorboard. `naming` holds experiment, checkpoint_prefix, dataset_name, wandb_run and the configured CSVs
-    (train_csv, val_csv, test_csv) for the metadata.
-    """
-
-    stage: StageName
-    slice: dict[str, Any]
-    digest: str
-    train_csv: Path
-    val_csv: Path
-    train_views: Path
-    val_views: Path
-    stage_folder: Path
-    state_folder: Path
-    cache: Path
-    root: Path
-    init_folder: Path | None = None
-    vision_folder: Path | None = None
-    language_folder: Path | None = None
-    naming: dict[str, Any] = field(default_factory=dict)
-    untracked: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return self.slice["config"]
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """training.stage_configs.{stage}"""
-        return self.config["training"]["stage_configs"][self.stage]
 
 
 def run_stage(job: StageJob) -> Path:
@@ -214,7 +176,7 @@ def _train(job: StageJob, state: StateFolder) -> dict[str, Any]:
         accumulate_grad_batches=accumulate,
         gradient_clip_val=settings["max_grad_norm"],
         callbacks=[StepNoise(seed), history, checkpoints],
-        logger=_loggers(job),
+        logger=training_loggers(job),
         plugins=[LightningEnvironment()],
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -258,79 +220,6 @@ def _resumed_step(resume: Path | None) -> int | None:
     return int(torch.load(resume, map_location="cpu", weights_only=True)["global_step"])
 
 
-def model_config_of(job: StageJob, image_size: tuple[int, int]) -> ModelConfig:
-    """The model's configuration from the slice; the stage decides about LoRA and text length."""
-    config, settings = job.config, job.settings
-    models, images = config["models"], config["image_processing"]
-    document: dict[str, Any] = {
-        "vision_name": models["vision_name"],
-        "vision_path": job.vision_folder.as_posix() if job.vision_folder else None,
-        "trust_remote_code": models["trust_remote_code"],
-        "resampler_type": models["resampler_type"],
-        "latent_dimension": models["latent_dimension"],
-        "image_size": list(image_size),
-    }
-    for key in ("crop_strategy", "fov_deg", "overlap_ratio", "anyres_max_patches", "cubemap_poles", "antialias",
-                "use_vision_processor"):  # fmt: skip
-        document[key] = images[key]
-    if job.stage == "vision":
-        document["vicreg_projector_dim"] = models["vicreg_projector_dim"]
-        for key in ("mode", "loss_weight", "similarity_weight", "variance_weight", "covariance_weight"):
-            document[f"vicreg_{key}"] = settings[f"vicreg_{key}"]
-    else:
-        document |= {
-            "language_model_name": models["language_model_name"],
-            "language_path": job.language_folder.as_posix() if job.language_folder else None,
-            "use_projection_positional_encoding": models["use_projection_positional_encoding"],
-            "stitching_mode": images["stitching_mode"],
-            "system_message": config["system_messages"]["default"],
-            "max_text_length": settings["max_text_length"],
-            "use_lora": job.stage == "finetune" and config["lora"]["use_lora"],
-        }
-        if job.stage == "finetune":
-            document["lora"] = {k: config["lora"][k] for k in ("rank", "alpha", "dropout", "target_modules")}
-    return ModelConfig.from_json(document)
-
-
-def device_settings(training: dict[str, Any]) -> dict[str, Any]:
-    """Lightning's accelerator, devices, strategy and precision, and the device of the first process."""
-    cuda = torch.cuda.is_available()
-    devices = training["devices"]
-    count = (torch.cuda.device_count() if cuda else 1) if devices == "auto" else int(devices)
-    precision = training["precision"]
-    if precision == "auto":
-        precision = "bf16-mixed" if cuda and torch.cuda.is_bf16_supported() else "32-true"
-    return {
-        "accelerator": "gpu" if cuda else "cpu",
-        "devices": count,
-        "strategy": training["strategy"],
-        "precision": precision,
-        "processes": count,
-        "torch_device": torch.device("cuda" if cuda else "cpu"),
-    }
-
-
-def _loggers(job: StageJob) -> list[Any]:
-    """W&B and TensorBoard where they are switched on; the CSV history is always written."""
-    loggers: list[Any] = []
-    if job.untracked.get("tensorboard"):
-        from lightning.pytorch.loggers import TensorBoardLogger
-
-        loggers.append(TensorBoardLogger(save_dir=str(job.stage_folder), name="tensorboard", version=""))
-    if job.untracked.get("wandb_project"):
-        from lightning.pytorch.loggers import WandbLogger
-
-        loggers.append(
-            WandbLogger(
-                project=job.untracked["wandb_project"],
-                name=job.naming["wandb_run"],
-                save_dir=str(job.state_folder),
-                offline=os.environ.get("WANDB_MODE", "offline") == "offline",
-            )
-        )
-    return loggers
-
-
 def _finish(
     job: StageJob, state: StateFolder, model: PanoramaVLM, processor: PanoramaProcessor,
     checkpoints: list[dict[str, Any]], global_step: int, train_rows: int, val_rows: int,
@@ -349,68 +238,3 @@ def _finish(
     write_json(folder / METADATA, metadata)
     LOGGER.info("best checkpoint: %s", best["file"])
     return metadata
-
-
-def build_metadata(
-    job: StageJob, model: PanoramaVLM, processor: PanoramaProcessor, checkpoints: list[dict[str, Any]],
-    best: dict[str, Any], global_step: int, train_rows: int, val_rows: int,
-) -> dict[str, Any]:  # fmt: skip
-    """checkpoint_metadata.json (SPEC 8): enough to rebuild model, processor and data settings."""
-    model_config = model.config.to_json()
-    backbones: dict[str, str | None] = {}
-    for part in ("vision", "language") if job.stage != "vision" else ("vision",):
-        folder = job.vision_folder if part == "vision" else job.language_folder
-        backbones[part] = sha256_folder(folder) if folder else None
-    settings = job.settings
-    return {
-        "experiment_name": job.naming["experiment"],
-        "stage": job.stage,
-        "model_config": model_config,
-        "backbones": backbones,
-        "processor": processor.to_json(),
-        "training_config": {
-            **{key: model_config[key] for key in ("crop_strategy", "fov_deg", "overlap_ratio", "use_vision_processor")},
-            "learning_rate": settings["lr"],
-            **{key: value for key, value in settings.items() if key not in ("lr", "data")},
-            "seed": job.config["training"]["seed"],
-            "precision": job.config["training"]["precision"],
-        },
-        "dataset": {
-            **{key: job.naming.get(key) for key in ("train_csv", "val_csv", "test_csv", "dataset_name")},
-            "num_train_samples": train_rows,
-            "num_val_samples": val_rows,
-        },
-        "epoch_info": {
-            "best_epoch": best["epoch"],
-            "last_epoch": checkpoints[-1]["epoch"],
-            "best_val_loss": best["val_loss"],
-            "global_step": global_step,
-            "checkpoints": checkpoints,
-        },
-        "checkpoint_info": {
-            "created_at": now(),
-            "versions": package_versions(),
-            "config_digest": job.digest,
-            "project_root": str(job.root.resolve()),
-        },
-        "wandb": _wandb_info(job),
-    }
-
-
-def _wandb_info(job: StageJob) -> dict[str, Any] | None:
-    if not job.untracked.get("wandb_project"):
-        return None
-    latest = job.state_folder / "wandb.json"
-    identity = read_json(latest)["id"] if latest.is_file() else None
-    return {"project": job.untracked["wandb_project"], "run": job.naming["wandb_run"], "id": identity}
-
-
-def package_versions() -> dict[str, str | None]:
-    """Versions of panollava and of the libraries that its results depend on."""
-    found: dict[str, str | None] = {}
-    for package in ("torch", "transformers", "peft", "lightning", "panollava"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    return found

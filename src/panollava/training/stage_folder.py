@@ -44,9 +44,9 @@ def read_metadata(folder: str | Path) -> dict[str, Any]:
     """The folder's checkpoint_metadata.json. Raises CheckpointError that says what to pass instead."""
     path = Path(folder) / METADATA
     if not path.is_file():
-        found = ", ".join(sorted(p.name for p in Path(folder).iterdir())) if Path(folder).is_dir() else None
+        what = f"the folder holds: {_listing(Path(folder))}" if Path(folder).is_dir() else "no such folder"
         raise CheckpointError(
-            f"{folder}: no {METADATA} there ({'the folder holds: ' + (found or 'nothing') if found is not None else 'no such folder'}). "
+            f"{folder}: no {METADATA} there ({what}). "
             "Pass a stage folder such as runs/EXP1/finetune/anyres-e2p_mlp, an experiment's folder such as runs/EXP1, "
             "or --config with the experiment's YAML."
         )
@@ -73,8 +73,11 @@ def find_stage_folder(path: str | Path, stage: str | None = None) -> Path:
         if variants:
             return variants[0]
     wanted = f"stage {stage}" if stage else "a finished stage"
-    found = ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
-    raise CheckpointError(f"{folder}: {wanted} is not there (no {METADATA}); the folder holds: {found}")
+    raise CheckpointError(f"{folder}: {wanted} is not there (no {METADATA}); the folder holds: {_listing(folder)}")
+
+
+def _listing(folder: Path) -> str:
+    return ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
 
 
 def choose_checkpoint(folder: Path, epoch: int | None = None, step: int | None = None) -> ChosenCheckpoint:
@@ -106,8 +109,7 @@ def _by_link(folder: Path) -> ChosenCheckpoint | None:
 def _newest(folder: Path) -> ChosenCheckpoint:
     files = sorted(folder.glob("*.ckpt"), key=lambda p: (p.stat().st_mtime_ns, p.name))
     if not files:
-        found = ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
-        raise CheckpointError(f"{folder}: no .ckpt file there; the folder holds: {found}")
+        raise CheckpointError(f"{folder}: no .ckpt file there; the folder holds: {_listing(folder)}")
     return ChosenCheckpoint(folder, files[-1].resolve(), "the newest .ckpt")
 
 

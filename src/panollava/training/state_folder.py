@@ -40,7 +40,7 @@ class FolderLock:
 
     def __enter__(self) -> FolderLock:
         self.folder.mkdir(parents=True, exist_ok=True)
-        stream = open(self.folder / "lock", "a+", encoding="utf-8")  # noqa: SIM115 - held until __exit__
+        stream = open(self.folder / "lock", "a+", encoding="utf-8")
         deadline, told = time.monotonic() + self.wait_s, False
         while True:
             try:

@@ -1,0 +1,55 @@
+"""`prepare` and `views`: CSVs and panoramas, outside the DAG."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from panollava.errors import DataError
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(prepare)
+    app.command()(views)
+
+
+def prepare(
+    csv: Annotated[list[Path], typer.Argument(metavar="CSV…", help="One or more CSVs; they are concatenated.")],
+    output_dir: Annotated[Path, typer.Option(help="Receives prepared.csv and rejected.csv.")],
+    max_rejected_fraction: Annotated[float, typer.Option(help="More than this share rejected: exit 1.")] = 0.05,
+) -> None:
+    """Check rows and images of CSVs as the DAG does. Example: panollava prepare train.csv --output-dir prepared"""
+    from panollava.data.prepare import prepare_csv
+    from panollava.logs import start_log
+
+    start_log()
+    prepare_csv(
+        csv,
+        output_dir / "prepared.csv",
+        output_dir / "rejected.csv",
+        max_rejected_fraction=max_rejected_fraction,
+        root=Path.cwd(),
+    )
+
+
+def views(
+    panorama: Annotated[Path, typer.Argument(help="An equirectangular image, about 2:1.")],
+    output_dir: Annotated[Path, typer.Option(help="Receives view_00.png …, views.json, contact_sheet.png.")],
+    strategy: Annotated[str, typer.Option(help="A crop strategy, for instance anyres_e2p.")] = "anyres_e2p",
+    fov_deg: Annotated[float, typer.Option(help="Horizontal field of view in degrees.")] = 90.0,
+    overlap_ratio: Annotated[float, typer.Option(help="Share of a view that its neighbour sees too.")] = 0.5,
+    image_size: Annotated[int, typer.Option(help="Side of a view in pixels.")] = 256,
+    antialias: Annotated[bool, typer.Option("--antialias/--no-antialias", help="Or point-sampled.")] = True,
+    max_patches: Annotated[int, typer.Option(help="image_processing.anyres_max_patches.")] = 9,
+) -> None:
+    """Draw what the model would see. Example: panollava views pano.jpg --strategy anyres_e2p --output-dir sheet"""
+    from panollava.views.contact_sheet import write_views
+    from panollava.views.strategies import plan_views
+
+    if not panorama.is_file():
+        raise DataError(f"{panorama}: no such file")
+    plan = plan_views(strategy, fov_deg=fov_deg, overlap_ratio=overlap_ratio, anyres_max_patches=max_patches)
+    write_views(panorama, plan, (image_size, image_size), antialias, output_dir)
+    print(f"{len(plan)} views of {panorama}: {output_dir}")

@@ -1,0 +1,81 @@
+"""`eval`: predictions and metrics of a trained folder, or the metrics of a predictions CSV."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from panollava.errors import ConfigError
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command("eval")(evaluate)
+
+
+def evaluate(
+    checkpoint_dir: Annotated[Path | None, typer.Option(help="A stage folder, or an experiment's folder.")] = None,
+    config: Annotated[
+        str | None, typer.Option(help="An experiment's name or YAML: finds the folder, sets the rest.")
+    ] = None,
+    csv_input: Annotated[Path | None, typer.Option(help="Questions; alone: predictions to score.")] = None,
+    stage: Annotated[str | None, typer.Option(help="Stage to evaluate, where the folder is an experiment's.")] = None,
+    max_samples: Annotated[int | None, typer.Option(min=1, help="The first N (image, query) only.")] = None,
+    epoch: Annotated[int | None, typer.Option(min=0, help="The checkpoint of this epoch (from 0).")] = None,
+    step: Annotated[int | None, typer.Option(min=1, help="The checkpoint of this optimiser step.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Samples in a batch.")] = None,
+    protocol: Annotated[str | None, typer.Option(help="grouped, per-annotation or original.")] = None,
+    output_dir: Annotated[Path | None, typer.Option(help="Receives metrics.json and predictions.csv.")] = None,
+    log_samples: Annotated[bool, typer.Option(help="Show predictions beside references.")] = False,
+    log_interval: Annotated[int, typer.Option(min=1, help="Batches between progress lines.")] = 25,
+    log_max_samples: Annotated[int, typer.Option(min=1, help="Samples shown by --log-samples.")] = 50,
+) -> None:
+    """Evaluate a trained folder; no configuration is needed.
+
+    Example: panollava eval --checkpoint-dir runs/EXP1/finetune/anyres-e2p_mlp
+    """
+    from panollava.evaluation.console import print_metrics
+    from panollava.logs import LOGGER, start_log
+
+    if epoch is not None and step is not None:
+        raise ConfigError("--epoch and --step exclude each other")
+    start_log()
+    if checkpoint_dir is None and config is None:
+        if csv_input is None:
+            raise ConfigError("pass --checkpoint-dir, or --config, or --csv-input with predictions to score")
+        from panollava.evaluation.run_eval import score_csv
+
+        path, document = score_csv(csv_input, protocol, output_dir)
+    else:
+        from panollava.evaluation.run_eval import EvalRequest, evaluate_folder
+
+        settings: dict[str, Any] | None = None
+        if config is not None:
+            from panollava.config import Project
+
+            experiment = Project(".").experiment(config)
+            merged = experiment.to_dict()
+            settings = {key: merged[key] for key in ("generation", "evaluation", "training")}
+            last = experiment.settings.training.stages[-1]
+            checkpoint_dir = checkpoint_dir or Path(experiment.names.stage_dir(stage or last))
+        assert checkpoint_dir is not None
+        path, document = evaluate_folder(
+            EvalRequest(
+                checkpoint_dir,
+                stage,
+                csv_input,
+                max_samples,
+                epoch,
+                step,
+                batch_size,
+                protocol,
+                output_dir,
+                log_samples,
+                log_interval,
+                log_max_samples,
+            ),  # fmt: skip
+            settings,
+        )
+    print_metrics(document)
+    LOGGER.info("written: %s", path)

@@ -1,0 +1,36 @@
+"""`panollava`: the command line. Commands live beside this file, one file per subject; heavy imports inside them."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from panollava.cli import data, evaluate, experiments, machine, workflow
+from panollava.errors import PanollavaError
+
+app = typer.Typer(
+    name="panollava",
+    help="Train and evaluate panoramic vision-language models. Exit codes: 0 done, 1 the work failed, 2 wrong usage.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (workflow, experiments, data, evaluate, machine):
+    module.add_to(app)
+
+
+def main() -> None:
+    """Run a command; a `PanollavaError` becomes one message and its exit code."""
+    try:
+        app()
+    except PanollavaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""What one run of a stage gets, and what follows from it: the model's configuration, devices, loggers."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from panollava.models.config import ModelConfig
+from panollava.training.stages import StageName
+
+
+@dataclass(frozen=True)
+class StageJob:
+    """What one run of a stage gets. All paths are relative to `root`, the project's root, or absolute.
+
+    `slice` is the stage's configuration slice (config/slices.py), `digest` its digest. `untracked` holds the settings
+    that change nothing about the result: num_workers, checkpoint_every_n_steps, log_every_n_steps, wandb_project,
+    tensorboard. `naming` holds experiment, checkpoint_prefix, dataset_name, wandb_run and the configured CSVs
+    (train_csv, val_csv, test_csv) for the metadata, and `remembered`, the settings of generation and evaluation that an
+    evaluation of the folder alone uses.
+    """
+
+    stage: StageName
+    slice: dict[str, Any]
+    digest: str
+    train_csv: Path
+    val_csv: Path
+    train_views: Path
+    val_views: Path
+    stage_folder: Path
+    state_folder: Path
+    cache: Path
+    root: Path
+    init_folder: Path | None = None
+    vision_folder: Path | None = None
+    language_folder: Path | None = None
+    naming: dict[str, Any] = field(default_factory=dict)
+    untracked: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return self.slice["config"]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """training.stage_configs.{stage}"""
+        return self.config["training"]["stage_configs"][self.stage]
+
+
+def model_config_of(job: StageJob, image_size: tuple[int, int]) -> ModelConfig:
+    """The model's configuration from the slice; the stage decides about LoRA and text length."""
+    config, settings = job.config, job.settings
+    models, images = config["models"], config["image_processing"]
+    document: dict[str, Any] = {
+        "vision_name": models["vision_name"],
+        "vision_path": job.vision_folder.as_posix() if job.vision_folder else None,
+        "trust_remote_code": models["trust_remote_code"],
+        "resampler_type": models["resampler_type"],
+        "latent_dimension": models["latent_dimension"],
+        "image_size": list(image_size),
+    }
+    for key in ("crop_strategy", "fov_deg", "overlap_ratio", "anyres_max_patches", "cubemap_poles", "antialias",
+                "use_vision_processor"):  # fmt: skip
+        document[key] = images[key]
+    if job.stage == "vision":
+        document["vicreg_projector_dim"] = models["vicreg_projector_dim"]
+        for key in ("mode", "loss_weight", "similarity_weight", "variance_weight", "covariance_weight"):
+            document[f"vicreg_{key}"] = settings[f"vicreg_{key}"]
+    else:
+        document |= {
+            "language_model_name": models["language_model_name"],
+            "language_path": job.language_folder.as_posix() if job.language_folder else None,
+            "use_projection_positional_encoding": models["use_projection_positional_encoding"],
+            "stitching_mode": images["stitching_mode"],
+            "system_message": config["system_messages"]["default"],
+            "max_text_length": settings["max_text_length"],
+            "use_lora": job.stage == "finetune" and config["lora"]["use_lora"],
+        }
+        if job.stage == "finetune":
+            document["lora"] = {k: config["lora"][k] for k in ("rank", "alpha", "dropout", "target_modules")}
+    return ModelConfig.from_json(document)
+
+
+def device_settings(training: dict[str, Any]) -> dict[str, Any]:
+    """Lightning's accelerator, devices, strategy and precision, and the device of the first process."""
+    cuda = torch.cuda.is_available()
+    devices = training["devices"]
+    count = (torch.cuda.device_count() if cuda else 1) if devices == "auto" else int(devices)
+    precision = training["precision"]
+    if precision == "auto":
+        precision = "bf16-mixed" if cuda and torch.cuda.is_bf16_supported() else "32-true"
+    return {
+        "accelerator": "gpu" if cuda else "cpu",
+        "devices": count,
+        "strategy": training["strategy"],
+        "precision": precision,
+        "processes": count,
+        "torch_device": torch.device("cuda" if cuda else "cpu"),
+    }
+
+
+def training_loggers(job: StageJob) -> list[Any]:
+    """W&B and TensorBoard where they are switched on; the CSV history is always written."""
+    loggers: list[Any] = []
+    if job.untracked.get("tensorboard"):
+        from lightning.pytorch.loggers import TensorBoardLogger
+
+        loggers.append(TensorBoardLogger(save_dir=str(job.stage_folder), name="tensorboard", version=""))
+    if job.untracked.get("wandb_project"):
+        from lightning.pytorch.loggers import WandbLogger
+
+        loggers.append(
+            WandbLogger(
+                project=job.untracked["wandb_project"],
+                name=job.naming["wandb_run"],
+                save_dir=str(job.state_folder),
+                offline=os.environ.get("WANDB_MODE", "offline") == "offline",
+            )
+        )
+    return loggers

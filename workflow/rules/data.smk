@@ -1,0 +1,88 @@
+# Panoramas and CSVs: drawn or given, prepared, and cut into views. All results are shared by content.
+
+
+rule draw_synthetic:
+    output:
+        csvs=expand(f"{CACHE}/synthetic/{{{{key}}}}/{{split}}.csv", split=SPLITS),
+        scenes=f"{CACHE}/synthetic/{{key}}/scenes.json",
+        images=directory(f"{CACHE}/synthetic/{{key}}/images"),
+        sheet=report(
+            f"{CACHE}/synthetic/{{key}}/contact_sheet.png",
+            category="Data",
+            caption="../report/contact_sheet.rst",
+        ),
+    params:
+        slice=keyed("synthetic"),
+        out=subfolder("sheet"),
+    log:
+        f"{LOGS}/shared/draw_synthetic_{{key}}.log",
+    threads: 2
+    shell:
+        "{JOB} draw_synthetic --slice {params.slice:q} --out {params.out:q} --log {log:q}"
+
+
+rule prepare_csv:
+    input:
+        sources_of_csv,
+    output:
+        prepared=f"{CACHE}/csv/{{key}}/prepared.csv",
+        rejected=f"{CACHE}/csv/{{key}}/rejected.csv",
+    params:
+        slice=keyed("csv"),
+    log:
+        f"{LOGS}/shared/prepare_csv_{{key}}.log",
+    shell:
+        "{JOB} prepare_csv --csv {input:q} --slice {params.slice:q}"
+        " --out {output.prepared:q} --rejected {output.rejected:q} --log {log:q}"
+
+
+rule prepare_experiment:
+    input:
+        planned(
+            lambda w: [
+                path
+                for split in SPLITS
+                for path in cached(
+                    "csv",
+                    experiment_of(w).csv_key(split),
+                    "prepared.csv",
+                    "rejected.csv",
+                )
+            ]
+        ),
+    output:
+        csvs=expand(f"{RESULTS}/{{{{experiment}}}}/prepared/{{split}}.csv", split=SPLITS),
+        rejected=f"{RESULTS}/{{experiment}}/prepared/rejected.csv",
+    params:
+        keys=planned(
+            lambda w: json.dumps(
+                {s: experiment_of(w).csv_key(s) for s in SPLITS}, sort_keys=True
+            )
+        ),
+        naming=planned(
+            lambda w, output: json.dumps(
+                {s: f"{CACHE}/csv/{experiment_of(w).csv_key(s)}" for s in SPLITS}
+            )
+        ),
+        out=subfolder("rejected"),
+    log:
+        f"{LOGS}/{{experiment}}/prepare_experiment.log",
+    shell:
+        "{JOB} gather_prepared --naming {params.naming:q} --out {params.out:q} --log {log:q}"
+
+
+rule cache_views:
+    input:
+        unpack(inputs_of_views),
+    output:
+        views=f"{CACHE}/views/{{key}}/views.npy",
+        index=f"{CACHE}/views/{{key}}/index.json",
+    params:
+        slice=keyed("views"),
+        out=subfolder("index"),
+        vision=backbone_folder("vision"),
+    log:
+        f"{LOGS}/shared/cache_views_{{key}}.log",
+    shell:
+        "{JOB} cache_views --csv {input.csv:q} --vision={params.vision:q} --slice {params.slice:q}"
+        " --out {params.out:q} --log {log:q}"

@@ -1,0 +1,73 @@
+# The three stages and what they leave behind.
+
+for stage in STAGES:
+
+    rule:
+        name:
+            f"train_{stage}"
+        input:
+            unpack(inputs_of_stage(stage)),
+        output:
+            best=f"{RUNS}/{{experiment}}/{stage}/{{variant}}/best.ckpt",
+            last=f"{RUNS}/{{experiment}}/{stage}/{{variant}}/last.ckpt",
+            curves=report(
+                f"{RUNS}/{{experiment}}/{stage}/{{variant}}/loss_curves.png",
+                category="Training",
+                subcategory="{experiment}",
+                caption="../report/loss_curves.rst",
+            ),
+            history=f"{RUNS}/{{experiment}}/{stage}/{{variant}}/loss_curves.csv",
+            metadata=ensure(
+                f"{RUNS}/{{experiment}}/{stage}/{{variant}}/checkpoint_metadata.json",
+                non_empty=True,
+            ),
+        params:
+            slice=sliced(f"train_{stage}"),
+            options=stage_options(stage),
+        log:
+            f"{LOGS}/{{experiment}}/train_{stage}_{{variant}}.log",
+        threads: 2
+        resources:
+            gpu=1,
+        shell:
+            "{JOB} train_stage {params.options}"
+            " --train-csv {input.train_csv:q} --val-csv {input.val_csv:q}"
+            " --slice {params.slice:q} --log {log:q}"
+
+
+rule write_stage_state:
+    input:
+        metadata=planned(lambda w: stage_files(experiment_of(w), "checkpoint_metadata.json")),
+    output:
+        f"{RUNS}/{{experiment}}_stage_state.json",
+    params:
+        naming=planned(
+            lambda w, output: json.dumps(
+                {
+                    "experiment": w.experiment,
+                    "records": {
+                        stage: f"{experiment_of(w).names.state_dir(stage)}/record.json"
+                        for stage in experiment_of(w).settings.training.stages
+                    },
+                }
+            )
+        ),
+    log:
+        f"{LOGS}/{{experiment}}/write_stage_state.log",
+    shell:
+        "{JOB} write_stage_state --naming {params.naming:q} --out {output:q} --log {log:q}"
+
+
+rule select_checkpoint:
+    input:
+        unpack(inputs_of_selection),
+    output:
+        f"{RESULTS}/{{experiment}}/checkpoint.json",
+    params:
+        slice=sliced("select_checkpoint"),
+        folder=planned(lambda w, output: last_stage_folder(experiment_of(w))),
+    log:
+        f"{LOGS}/{{experiment}}/select_checkpoint.log",
+    shell:
+        "{JOB} select_checkpoint --folder {params.folder:q} --slice {params.slice:q}"
+        " --out {output:q} --log {log:q}"
