@@ -50,7 +50,8 @@ class ModelConfig:
 
     `vision_path` and `language_path` are the local folders that the names resolve to (None: the name itself
     is a hub id or a folder). `image_size` is (height, width) of one view in pixels, None for the vision
-    model's own. Angles are degrees. Raises TypeError and ValueError that say what was expected.
+    model's own; `vicreg_projector_dim` None stands for `latent_dimension`. Angles are degrees.
+    Raises TypeError and ValueError that say what was expected.
     """
 
     vision_name: str = "google/siglip-base-patch16-224"
@@ -61,7 +62,7 @@ class ModelConfig:
 
     resampler_type: ResamplerName = "mlp"
     latent_dimension: int = 768
-    vicreg_projector_dim: int = 768
+    vicreg_projector_dim: int | None = None
     use_projection_positional_encoding: bool = True
     stitching_mode: StitchingMode = "concat"
 
@@ -103,8 +104,10 @@ class ModelConfig:
                      "use_vision_processor", "use_lora"):  # fmt: skip
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be true or false, got {getattr(self, name)!r}")
-        for name in ("latent_dimension", "vicreg_projector_dim", "anyres_max_patches", "max_text_length"):
+        for name in ("latent_dimension", "anyres_max_patches", "max_text_length"):
             _integer(name, getattr(self, name), 1)
+        if self.vicreg_projector_dim is not None:
+            _integer("vicreg_projector_dim", self.vicreg_projector_dim, 1)
         _number("fov_deg", self.fov_deg)
         if not 0 < self.fov_deg < 180:
             raise ValueError(f"fov_deg must be in (0, 180), got {self.fov_deg}. Typical range: [60, 110]")
@@ -122,6 +125,11 @@ class ModelConfig:
             object.__setattr__(self, "lora", LoraSettings(**self.lora))
         elif not isinstance(self.lora, LoraSettings):
             raise TypeError(f"lora must be LoraSettings or a mapping of its keys, got {self.lora!r}")
+
+    @property
+    def vicreg_dim(self) -> int:
+        """Width of the VICReg projector's output."""
+        return self.vicreg_projector_dim or self.latent_dimension
 
     @property
     def vision_source(self) -> str:

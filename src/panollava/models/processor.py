@@ -20,9 +20,9 @@ from transformers.image_processing_base import ImageProcessingMixin
 
 from panollava.errors import ConfigError
 from panollava.models.config import ModelConfig
-from panollava.models.vision import describe_vision
+from panollava.models.vision import VisionEncoder, VisionSpec, describe_vision
 from panollava.models.vlm import plan_model_views
-from panollava.views.render import load_panorama, render_views
+from panollava.views.render import open_views
 from panollava.views.strategies import View
 
 Triple = tuple[float, float, float]
@@ -39,13 +39,13 @@ class PanoramaProcessor:
     antialias: bool = True
 
     @classmethod
-    def from_config(cls, config: ModelConfig) -> PanoramaProcessor:
-        """The processor of a model. Reads the vision model's configuration files, no weights.
+    def for_model(cls, config: ModelConfig, vision: VisionEncoder | None = None) -> PanoramaProcessor:
+        """The processor of a model, or of the model to be. Reads configuration files, no weights.
 
         `use_vision_processor` takes mean and std from the model's preprocessor_config.json (ConfigError when it
         states none); without it they are the published ones of the encoder's family.
         """
-        spec = describe_vision(config.vision_source, config.image_size, config.trust_remote_code)
+        spec = vision.spec if vision else _spec_of(config)
         mean, std = spec.family.mean, spec.family.std
         if config.use_vision_processor:
             mean, std = _stated_statistics(config.vision_source)
@@ -53,8 +53,7 @@ class PanoramaProcessor:
 
     def open(self, path: str | Path) -> NDArray[np.uint8]:
         """The panorama's views, uint8 RGB [V, h, w, 3]. Raises DataError for what is not a usable panorama."""
-        panorama = load_panorama(path)
-        return render_views(panorama, self.views, self.image_size, antialias=self.antialias)
+        return open_views(path, self.views, self.image_size, antialias=self.antialias)
 
     def pixels(self, views: Tensor | NDArray[np.uint8]) -> Tensor:
         """Normalised float32 [..., V, 3, h, w] of uint8 views [..., V, h, w, 3] (tensor or array)."""
@@ -91,6 +90,10 @@ class PanoramaProcessor:
             std=_triple(document["std"]),
             antialias=bool(document["antialias"]),
         )
+
+
+def _spec_of(config: ModelConfig) -> VisionSpec:
+    return describe_vision(config.vision_source, config.image_size, config.trust_remote_code)
 
 
 def _stated_statistics(source: str) -> tuple[Triple, Triple]:

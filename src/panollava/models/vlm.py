@@ -58,7 +58,7 @@ class PanoramaVLM(nn.Module):
         self.vision = VisionEncoder(config.vision_source, config.image_size, config.trust_remote_code)
         width, grid = self.vision.hidden_size, self.vision.spec.grid
         self.resampler = build_resampler(config.resampler_type, width, config.latent_dimension, grid)
-        self.vicreg_projector = VicregProjector(config.latent_dimension, config.vicreg_projector_dim)
+        self.vicreg_projector = VicregProjector(config.latent_dimension, config.vicreg_dim)
         self.overlap_loss = self._overlap_loss()
         self.stitching = Stitching(config.stitching_mode, self.views, self.resampler.num_tokens, self.resampler.grid)
         self.positional: DirectionalEncoding | None = None
@@ -199,13 +199,17 @@ class PanoramaVLM(nn.Module):
         """Every tensor that this model, or one whose state it loaded, has trained (optionally of some parts)."""
         return parts.trained_state(self, self._trained, names)
 
-    def load_trained(self, state: Mapping[str, Tensor], required: Sequence[str] = ()) -> None:
+    def load_trained(
+        self, state: Mapping[str, Tensor], required: Sequence[str] = (), without: Sequence[str] = ()
+    ) -> None:
         """Load what `trained_state_dict` returned. Raises CheckpointError listing all keys that do not fit.
 
         A part that is present at all must be complete (but for the encoder, whose backbone fills the rest), and
-        the `required` parts must be present.
+        the `required` parts must be present. Tensors of the parts in `without` are passed over: the VICReg projector
+        has done its work when the vision stage ends.
         """
-        parts.load_trained(self, self._trained, state, required)
+        kept = {key: tensor for key, tensor in state.items() if parts.part_of(key) not in without}
+        parts.load_trained(self, self._trained, kept, required)
 
     def save_adapter(self, folder: str | Path) -> None:
         """Write the LoRA adapters in peft's own format, naming the base model as the configuration does."""
@@ -225,7 +229,7 @@ class PanoramaVLM(nn.Module):
             "vicreg_loss": loss,
             "vicreg_raw": raw,
             "vicreg_weight": self.config.vicreg_loss_weight,
-            "vicreg_dim": self.config.vicreg_projector_dim,
+            "vicreg_dim": self.config.vicreg_dim,
         }
 
     def _splice(self, tokens: Tensor, input_ids: Tensor, image_token_mask: Tensor) -> Tensor:

@@ -1,0 +1,52 @@
+"""ModelConfig: what is refused, with which words, and the JSON round trip."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from panollava.models.config import LoraSettings, ModelConfig
+
+
+def test_overlap_ratio_says_what_helps() -> None:
+    with pytest.raises(ValueError) as caught:
+        ModelConfig(overlap_ratio=1.5)
+    assert str(caught.value) == "overlap_ratio must be in (0, 1), got 1.5. Typical range: [0.3, 0.7]"
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "words"),
+    [
+        ({"resampler_type": "mpl"}, ValueError, "mlp, qformer, perceiver, bimamba, got 'mpl'"),
+        ({"stitching_mode": "glue"}, ValueError, "stitching_mode must be one of"),
+        ({"latent_dimension": "768"}, TypeError, "latent_dimension must be a whole number"),
+        ({"latent_dimension": 0}, ValueError, "latent_dimension must be >= 1, got 0"),
+        ({"fov_deg": 180}, ValueError, r"fov_deg must be in \(0, 180\)"),
+        ({"fov_deg": float("nan")}, ValueError, "fov_deg must be finite"),
+        ({"use_lora": 1}, TypeError, "use_lora must be true or false"),
+        ({"image_size": [1, 2, 3]}, TypeError, "image_size must be a whole number or"),
+        ({"vicreg_variance_weight": -1.0}, ValueError, "vicreg_variance_weight must be >= 0"),
+        ({"vision_name": ""}, TypeError, "vision_name must be a hub id"),
+        ({"lora": LoraSettings}, TypeError, "lora must be LoraSettings"),
+    ],
+)
+def test_wrong_values_are_refused(settings: dict[str, object], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        ModelConfig(**settings)  # type: ignore[arg-type]
+
+
+def test_lora_ranges() -> None:
+    with pytest.raises(ValueError, match=r"lora.dropout must be in \[0, 1\)"):
+        LoraSettings(dropout=1.0)
+    with pytest.raises(ValueError, match="lora.rank must be >= 1"):
+        LoraSettings(rank=0)
+
+
+def test_json_keeps_everything() -> None:
+    config = ModelConfig(image_size=256, lora=LoraSettings(rank=4, target_modules=["q_proj"]), vision_path="a/b")  # type: ignore
+    again = ModelConfig.from_json(json.loads(json.dumps(config.to_json())))
+    assert again == config
+    assert again.image_size == (256, 256) and again.lora.target_modules == ("q_proj",)
+    with pytest.raises(ValueError, match="'fovdeg'"):
+        ModelConfig.from_json({"fovdeg": 90})
