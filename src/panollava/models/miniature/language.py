@@ -1,0 +1,240 @@
+"""The miniature language model: a Qwen3 of a few hundred thousand weights that answers questions from notes.
+
+Settings enter; a Hugging Face folder leaves (config.json, model.safetensors, tokenizer, chat template). The model
+must be able to answer before it sees its first panorama, because the later stages keep it frozen. It learns that
+from notes: a scene's facts in random order, each the *sum* of its words' embeddings ("behind" + "red" + "box"),
+which is the very form in which a projection can say what a patch of a picture shows. Notes as running text would be
+more natural, but the later stages learn from them much more slowly.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+from panollava.data.synthetic.captions import OPENINGS, Question, draw_questions, questions
+from panollava.data.synthetic.scenes import PLACES, Scene, sample_scene
+from panollava.logs import LOGGER
+from panollava.models.miniature.pretraining import Schedule, train, whole_folder
+from panollava.models.miniature.settings import MiniatureLanguageSettings
+from panollava.models.miniature.tokenizer import build_tokenizer
+from panollava.models.prompt import IGNORED, ChatPrompt
+
+_CONTEXT = 2048
+_MOST_WORDS = 3  # of a note: place, colour, shape
+
+
+@dataclass(frozen=True)
+class Document:
+    """Notes and a conversation about them.
+
+    `notes` holds the token ids of each note; `head` and `tail` the prompt before and behind them, `answer` what is
+    supervised, its first `free` tokens being a choice of words that the notes do not settle.
+    """
+
+    head: list[int]
+    notes: list[list[int]]
+    tail: list[int]
+    answer: list[int]
+    free: int = 0
+
+    def __len__(self) -> int:
+        return len(self.head) + len(self.notes) + len(self.tail) + len(self.answer)
+
+
+class Writer:
+    """Turns scenes and questions into documents with the prompt that training and generation use."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, most_copies: int) -> None:
+        self.tokenizer = tokenizer
+        self.most_copies = most_copies
+        self.prompt = ChatPrompt(tokenizer, num_image_tokens=1)
+        self.ids = cache(self._ids)
+        self.frame = cache(self._frame)
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def _frame(self, query: str) -> tuple[list[int], list[int]]:
+        prompt = self.prompt.generation(query)
+        picture = prompt.image_token_mask.index(True)
+        return prompt.input_ids[:picture], prompt.input_ids[picture + 1 :]
+
+    def notes(self, rng: np.random.Generator, scene: Scene) -> list[list[int]]:
+        """Every fact of the scene one to `most_copies` times, as an object covers several patches, shuffled."""
+        facts = [["sky", scene.sky], ["ground", scene.ground]]
+        for place in PLACES:
+            solid = scene.at(place)
+            facts.append([place, solid.colour, solid.shape] if solid else [place, "nothing"])
+        notes = [
+            [token for word in fact for token in self.ids(f" {word}")]
+            for fact in facts
+            for _ in range(int(rng.integers(1, self.most_copies + 1)))
+        ]
+        return [notes[index] for index in rng.permutation(len(notes))]
+
+    def document(self, rng: np.random.Generator, scene: Scene, question: Question, opening: int) -> Document:
+        head, tail = self.frame(question.query)
+        answer = [*self.ids(question.references[opening]), self.prompt.end_ids[0]]
+        free = len(self.ids(OPENINGS[opening].rstrip()))
+        return Document(head, self.notes(rng, scene), tail, answer, free)
+
+
+def batch_loss(
+    model: Qwen3ForCausalLM, documents: Sequence[Document], rng: np.random.Generator, picture_positions: int
+) -> tuple[Tensor, Tensor]:
+    """The answers' cross entropies, summed (each the mean over its tokens: one word decides most short answers, and
+    descriptions would drown it), and per document whether every settled token was the likeliest.
+
+    Notes stand at random places among `picture_positions` (at least one each), so that the question finds them
+    however many tokens a picture will take.
+    """
+    length = max(len(document) for document in documents)
+    words = np.full((len(documents), length, _MOST_WORDS), -1)
+    labels = np.full((len(documents), length), IGNORED)
+    settled = np.zeros((len(documents), length), bool)
+    positions = np.zeros((len(documents), length), np.int64)
+    for row, document in enumerate(documents):
+        for column, note in enumerate(document.notes, start=len(document.head)):
+            words[row, column, : len(note)] = note
+        words[row, : len(document.head), 0] = document.head
+        behind = len(document.head) + len(document.notes)
+        text = document.tail + document.answer
+        words[row, behind : behind + len(text), 0] = text
+        first = behind + len(document.tail)
+        labels[row, first : len(document)] = document.answer
+        settled[row, first + document.free : len(document)] = True
+        picture = int(rng.integers(0, picture_positions + 1)) if picture_positions else 0
+        picture = max(picture, len(document.notes))
+        places = np.sort(rng.choice(picture, len(document.notes), replace=False))
+        positions[row, : len(document.head)] = np.arange(len(document.head))
+        positions[row, len(document.head) : behind] = len(document.head) + places
+        positions[row, behind:] = len(document.head) + picture + np.arange(length - behind)
+    ids = torch.from_numpy(words)  # [B, L, words]
+    embedded = model.get_input_embeddings()(ids.clamp(min=0)) * (ids >= 0)[..., None]
+    hidden = model.model(
+        inputs_embeds=embedded.sum(dim=2),  # [B, L, D]
+        attention_mask=(ids[..., 0] >= 0).long(),
+        position_ids=torch.from_numpy(positions),
+        use_cache=False,
+    ).last_hidden_state
+    targets = torch.from_numpy(labels)[:, 1:]
+    supervised = targets != IGNORED
+    logits = model.lm_head(hidden[:, :-1][supervised])  # [N, vocabulary]
+    losses = torch.nn.functional.cross_entropy(logits, targets[supervised], reduction="none")
+    lengths = supervised.sum(dim=1, keepdim=True).expand_as(supervised)[supervised]
+    loss = (losses / lengths).sum()
+    wrong = torch.zeros_like(supervised)
+    wrong[supervised] = logits.argmax(dim=-1) != targets[supervised]
+    return loss, ~(wrong & torch.from_numpy(settled)[:, 1:]).any(dim=1)
+
+
+@torch.no_grad()
+def reading_accuracy(
+    model: Qwen3ForCausalLM, writer: Writer, scenes: int, picture_positions: int, seed: int
+) -> dict[str, float]:
+    """Share of the questions about unseen scenes that are answered without a mistake, by kind and over `all`.
+
+    Each token is judged after the right ones before it; opening words are given.
+    """
+    rng = np.random.default_rng(seed)
+    right: dict[str, list[bool]] = defaultdict(list)
+    model.eval()
+    for _ in range(scenes):
+        scene = sample_scene(rng)
+        asked = questions(scene)
+        documents = [writer.document(rng, scene, question, opening=1) for question in asked]
+        _, correct = batch_loss(model, documents, rng, picture_positions)
+        for question, is_right in zip(asked, correct.tolist(), strict=True):
+            right[question.kind].append(is_right)
+            right["all"].append(is_right)
+    model.train()
+    return {kind: float(np.mean(values)) for kind, values in sorted(right.items())}
+
+
+def new_language_model(settings: MiniatureLanguageSettings, tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
+    """A Qwen3 with random weights for the tokenizer's vocabulary."""
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=settings.hidden_size,
+        intermediate_size=settings.intermediate_size,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=settings.heads,
+        num_key_value_heads=settings.heads,
+        head_dim=settings.hidden_size // settings.heads,
+        max_position_embeddings=_CONTEXT,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return Qwen3ForCausalLM(config)
+
+
+def build_language(settings: MiniatureLanguageSettings, folder: str | Path) -> dict[str, float]:
+    """Pre-train the miniature language model and write its folder; returns the reading accuracies."""
+    torch.manual_seed(settings.seed)
+    tokenizer = build_tokenizer()
+    model = new_language_model(settings, tokenizer)
+    LOGGER.info(
+        "miniature language model: %d weights, %d tokens", sum(p.numel() for p in model.parameters()), len(tokenizer)
+    )
+    writer = Writer(tokenizer, settings.most_copies)
+    rng = np.random.default_rng([settings.seed, 1])
+
+    def loss_of(step: int) -> Tensor:
+        documents = []
+        for _ in range(settings.batch_size):
+            scene = sample_scene(rng)
+            (question,) = draw_questions(rng, scene, 1)
+            documents.append(writer.document(rng, scene, question, int(rng.integers(len(OPENINGS)))))
+        documents.sort(key=len)
+        half = len(documents) // 2  # short and long answers apart: little padding
+        halves = [part for part in (documents[:half], documents[half:]) if part]
+        losses = [batch_loss(model, part, rng, settings.picture_positions)[0] for part in halves]
+        return torch.stack(losses).sum() / len(documents)
+
+    def learned() -> bool:
+        accuracy = reading_accuracy(model, writer, 8, settings.picture_positions, settings.seed + 10_000)
+        LOGGER.info("miniature language model: %s", _percentages(accuracy))
+        return accuracy["all"] >= settings.reading_accuracy
+
+    schedule = Schedule(
+        max_steps=settings.max_steps,
+        decay=settings.decay_steps,
+        warmup=min(50, settings.max_steps // 10),
+        check_every=50,
+        lr=settings.lr,
+        muon_lr=settings.muon_lr,
+    )
+    train(model, schedule, loss_of, learned, "miniature language model")
+    accuracy = reading_accuracy(model, writer, 60, settings.picture_positions, settings.seed + 20_000)
+    LOGGER.info("miniature language model, reading unseen notes: %s", _percentages(accuracy))
+    if accuracy["all"] < settings.reading_accuracy:
+        LOGGER.warning(
+            "the miniature language model reads only %.3f of its notes (wanted %.3f); raise "
+            "models.miniature.language.max_steps or try another seed",
+            accuracy["all"],
+            settings.reading_accuracy,
+        )
+    with whole_folder(folder) as partial:
+        model.generation_config = GenerationConfig(
+            do_sample=False, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+        )
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+    return accuracy
+
+
+def _percentages(accuracy: dict[str, Any]) -> str:
+    return ", ".join(f"{kind} {value:.3f}" for kind, value in accuracy.items())
