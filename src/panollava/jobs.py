@@ -174,16 +174,22 @@ JOBS: dict[str, Callable[[Options], None]] = {
     )
 }  # fmt: skip
 
+JSON_OPTIONS = ("slice", "naming", "untracked")
+LIST_OPTIONS = ("csv", "metrics")
+TEXT_OPTIONS = (
+    "out", "rejected", "stage", "train-csv", "val-csv", "train-views", "val-views", "views", "state", "cache", "init",
+    "vision", "language", "folder", "checkpoint", "predictions", "blind-predictions", "log",
+)  # fmt: skip
+
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m panollava.jobs", description=__doc__)
     parser.add_argument("job", choices=JOBS)
-    for name in ("slice", "naming", "untracked"):
+    for name in JSON_OPTIONS:
         parser.add_argument(f"--{name}", type=json.loads, default={})
-    for name in ("csv", "metrics"):
+    for name in LIST_OPTIONS:
         parser.add_argument(f"--{name}", nargs="+", default=[])
-    for name in ("out", "rejected", "stage", "train-csv", "val-csv", "train-views", "val-views", "views", "state", "cache",
-                 "init", "vision", "language", "folder", "checkpoint", "predictions", "blind-predictions", "log"):  # fmt: skip
+    for name in TEXT_OPTIONS:
         parser.add_argument(f"--{name}", default=None)
     parser.add_argument("--blind", action="store_true")
     options = vars(parser.parse_args(arguments))

@@ -13,10 +13,9 @@ rule draw_synthetic:
         ),
     params:
         slice=keyed("synthetic"),
-        out=subfolder("sheet"),
+        out=folder_of("sheet"),
     log:
         f"{LOGS}/shared/draw_synthetic_{{key}}.log",
-    threads: 2
     shell:
         "{JOB} draw_synthetic --slice {params.slice:q} --out {params.out:q} --log {log:q}"
 
@@ -38,37 +37,17 @@ rule prepare_csv:
 
 rule prepare_experiment:
     input:
-        planned(
-            lambda w: [
-                path
-                for split in SPLITS
-                for path in cached(
-                    "csv",
-                    experiment_of(w).csv_key(split),
-                    "prepared.csv",
-                    "rejected.csv",
-                )
-            ]
-        ),
+        prepared_of_experiment,
     output:
         csvs=expand(f"{RESULTS}/{{{{experiment}}}}/prepared/{{split}}.csv", split=SPLITS),
         rejected=f"{RESULTS}/{{experiment}}/prepared/rejected.csv",
     params:
-        keys=planned(
-            lambda w: json.dumps(
-                {s: experiment_of(w).csv_key(s) for s in SPLITS}, sort_keys=True
-            )
-        ),
-        naming=planned(
-            lambda w, output: json.dumps(
-                {s: f"{CACHE}/csv/{experiment_of(w).csv_key(s)}" for s in SPLITS}
-            )
-        ),
-        out=subfolder("rejected"),
+        folders=planned(prepared_folders),
+        out=folder_of("rejected"),
     log:
         f"{LOGS}/{{experiment}}/prepare_experiment.log",
     shell:
-        "{JOB} gather_prepared --naming {params.naming:q} --out {params.out:q} --log {log:q}"
+        "{JOB} gather_prepared --naming {params.folders:q} --out {params.out:q} --log {log:q}"
 
 
 rule cache_views:
@@ -79,10 +58,8 @@ rule cache_views:
         index=f"{CACHE}/views/{{key}}/index.json",
     params:
         slice=keyed("views"),
-        out=subfolder("index"),
-        vision=backbone_folder("vision"),
+        out=folder_of("index"),
     log:
         f"{LOGS}/shared/cache_views_{{key}}.log",
     shell:
-        "{JOB} cache_views --csv {input.csv:q} --vision={params.vision:q} --slice {params.slice:q}"
-        " --out {params.out:q} --log {log:q}"
+        "{JOB} cache_views --csv {input.csv:q} --slice {params.slice:q} --out {params.out:q} --log {log:q}"

@@ -1,25 +1,31 @@
 # Answers, their blind control, and the numbers.
 
-for name, node, flags in (("predict", "predict", ""), ("predict_blind", "predict_blind", "--blind")):
 
-    rule:
-        name:
-            name
-        input:
-            unpack(inputs_of_prediction),
-        output:
-            f"{RESULTS}/{{experiment}}/{'predictions' if name == 'predict' else 'predictions_blind'}.csv",
-        params:
-            slice=sliced(node),
-            options=prediction_options(name, flags),
-        log:
-            f"{LOGS}/{{experiment}}/{name}.log",
-        threads: 1
-        resources:
-            gpu=1,
-        shell:
-            "{JOB} predict {params.options} --checkpoint {input.checkpoint:q} --csv {input.csv:q}"
-            " --slice {params.slice:q} --out {output:q} --log {log:q}"
+rule predict:
+    input:
+        unpack(inputs_of_prediction),
+    output:
+        f"{RESULTS}/{{experiment}}/predictions.csv",
+    params:
+        slice=sliced("predict"),
+        options=prediction_options("predict"),
+    log:
+        f"{LOGS}/{{experiment}}/predict.log",
+    resources:
+        gpu=1,
+    shell:
+        "{JOB} predict {params.options} --checkpoint {input.checkpoint:q} --csv {input.csv:q}"
+        " --slice {params.slice:q} --out {output:q} --log {log:q}"
+
+
+use rule predict as predict_blind with:
+    output:
+        f"{RESULTS}/{{experiment}}/predictions_blind.csv",
+    params:
+        slice=sliced("predict"),
+        options=prediction_options("predict_blind"),
+    log:
+        f"{LOGS}/{{experiment}}/predict_blind.log",
 
 
 rule compute_metrics:
@@ -29,11 +35,12 @@ rule compute_metrics:
         report(
             f"{RESULTS}/{{experiment}}/metrics.json",
             category="Metrics",
+            subcategory="{experiment}",
             caption="../report/metrics.rst",
         ),
     params:
         slice=sliced("metrics"),
-        blind=blind_option,
+        blind=lambda w, input, output: blind_option(w, input),
     log:
         f"{LOGS}/{{experiment}}/compute_metrics.log",
     shell:
@@ -45,7 +52,8 @@ rule compare:
     input:
         planned(
             lambda w: [
-                f"{RESULTS}/{name}/metrics.json" for name in PROJECT.default_experiments
+                PROJECT.experiment(name).names.metrics
+                for name in PROJECT.default_experiments
             ]
         ),
     output:

@@ -10,13 +10,13 @@ for stage in STAGES:
         output:
             best=f"{RUNS}/{{experiment}}/{stage}/{{variant}}/best.ckpt",
             last=f"{RUNS}/{{experiment}}/{stage}/{{variant}}/last.ckpt",
+            history=f"{RUNS}/{{experiment}}/{stage}/{{variant}}/loss_curves.csv",
             curves=report(
                 f"{RUNS}/{{experiment}}/{stage}/{{variant}}/loss_curves.png",
                 category="Training",
                 subcategory="{experiment}",
                 caption="../report/loss_curves.rst",
             ),
-            history=f"{RUNS}/{{experiment}}/{stage}/{{variant}}/loss_curves.csv",
             metadata=ensure(
                 f"{RUNS}/{{experiment}}/{stage}/{{variant}}/checkpoint_metadata.json",
                 non_empty=True,
@@ -24,6 +24,8 @@ for stage in STAGES:
         params:
             slice=sliced(f"train_{stage}"),
             options=stage_options(stage),
+            train_views=lambda w, input, output: input.train_views.rpartition("/")[0],
+            val_views=lambda w, input, output: input.val_views.rpartition("/")[0],
         log:
             f"{LOGS}/{{experiment}}/train_{stage}_{{variant}}.log",
         threads: 2
@@ -32,30 +34,21 @@ for stage in STAGES:
         shell:
             "{JOB} train_stage {params.options}"
             " --train-csv {input.train_csv:q} --val-csv {input.val_csv:q}"
+            " --train-views {params.train_views:q} --val-views {params.val_views:q}"
             " --slice {params.slice:q} --log {log:q}"
 
 
 rule write_stage_state:
     input:
-        metadata=planned(lambda w: stage_files(experiment_of(w), "checkpoint_metadata.json")),
+        metadata_of_stages,
     output:
         f"{RUNS}/{{experiment}}_stage_state.json",
     params:
-        naming=planned(
-            lambda w, output: json.dumps(
-                {
-                    "experiment": w.experiment,
-                    "records": {
-                        stage: f"{experiment_of(w).names.state_dir(stage)}/record.json"
-                        for stage in experiment_of(w).settings.training.stages
-                    },
-                }
-            )
-        ),
+        records=untracked(records_of_stages),
     log:
         f"{LOGS}/{{experiment}}/write_stage_state.log",
     shell:
-        "{JOB} write_stage_state --naming {params.naming:q} --out {output:q} --log {log:q}"
+        "{JOB} write_stage_state --naming {params.records:q} --out {output:q} --log {log:q}"
 
 
 rule select_checkpoint:
@@ -65,7 +58,7 @@ rule select_checkpoint:
         f"{RESULTS}/{{experiment}}/checkpoint.json",
     params:
         slice=sliced("select_checkpoint"),
-        folder=planned(lambda w, output: last_stage_folder(experiment_of(w))),
+        folder=lambda w, input, output: input.metadata.rpartition("/")[0],
     log:
         f"{LOGS}/{{experiment}}/select_checkpoint.log",
     shell:
