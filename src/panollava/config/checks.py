@@ -1,0 +1,131 @@
+"""What one key cannot know alone: errors and warnings that follow from several settings together.
+
+Validated settings enter; (dotted key, message) pairs leave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from panollava.config.schema import STAGES, Settings
+from panollava.errors import ConfigError
+
+VICREG_KEYS = tuple(
+    f"training.stage_configs.vision.vicreg_{name}"
+    for name in ("loss_weight", "mode", "similarity_weight", "variance_weight", "covariance_weight")
+)
+
+
+def cross_errors(settings: Settings) -> list[tuple[str, str]]:
+    """Combinations that cannot work."""
+    return _stage_errors(settings) + _view_errors(settings) + _other_errors(settings)
+
+
+def cross_warnings(settings: Settings, written: Container[str]) -> list[tuple[str, str]]:
+    """Combinations that are legal but pointless. `written` are the keys that the experiment's own file sets."""
+    found: list[tuple[str, str]] = []
+    vision = settings.training.stage_configs.vision
+    if "vision" in settings.training.stages:
+        if vision.vicreg_loss_weight == 0:
+            found.append((VICREG_KEYS[0], "is 0 in the vision stage: the stage would learn nothing"))
+        elif vision.vicreg_similarity_weight == vision.vicreg_variance_weight == vision.vicreg_covariance_weight == 0:
+            found.append(
+                (VICREG_KEYS[2], "and the other two terms' weights are 0: the vision stage would learn nothing")
+            )
+    elif any(key in written for key in VICREG_KEYS):
+        reason = without_shared_directions(settings)
+        if reason:
+            written_key = next(key for key in VICREG_KEYS if key in written)
+            found.append((written_key, f"has no effect: {reason}, and the vision stage does not run"))
+    if not settings.generation.do_sample:
+        found += [
+            (key, "has no effect while generation.do_sample is false")
+            for key in ("generation.temperature", "generation.top_p")
+            if key in written
+        ]
+    for stage in STAGES:
+        key = f"training.stage_configs.{stage}.muon_lr"
+        if key in written and settings.training.stage_configs.of(stage).optimizer != "muon":
+            found.append((key, f"has no effect while training.stage_configs.{stage}.optimizer is adamw"))
+    return found
+
+
+def without_shared_directions(settings: Settings) -> str | None:
+    """Why a VICReg overlap loss has nothing to compare, or None where it has."""
+    from panollava.views.strategies import neighbour_pairs, plan_views
+
+    images = settings.image_processing
+    try:
+        views = plan_views(
+            images.crop_strategy,
+            fov_deg=images.fov_deg,
+            overlap_ratio=images.overlap_ratio,
+            anyres_max_patches=images.anyres_max_patches,
+            cubemap_poles=images.cubemap_poles,
+        )
+    except ConfigError as error:  # a strategy whose place is held for later
+        return str(error)
+    count = sum(view.kind != "global" for view in views)
+    if neighbour_pairs(views):
+        return None
+    if count < 2:
+        return f"crop_strategy {images.crop_strategy} gives {len(views)} view{'s' * (len(views) != 1)}"
+    return f"the {count} views of crop_strategy {images.crop_strategy} share no directions"
+
+
+def _stage_errors(settings: Settings) -> list[tuple[str, str]]:
+    key, stages = "training.stages", settings.training.stages
+    listed = f"got [{', '.join(stages)}]"
+    order = [stage for stage in STAGES if stage in stages]
+    if not stages:
+        return [(key, "must name at least one stage, got an empty list. Typical: [vision, resampler, finetune]")]
+    if len(set(stages)) != len(stages):
+        return [(key, f"must not repeat a stage, {listed}. Typical: [{', '.join(order)}]")]
+    if order != stages:
+        return [(key, f"must keep the order vision, resampler, finetune, {listed}. Write: [{', '.join(order)}]")]
+    if stages[-1] == "vision":
+        return [(key, f"must end with resampler or finetune, because prediction uses the last stage, {listed}")]
+    return []
+
+
+def _view_errors(settings: Settings) -> list[tuple[str, str]]:
+    if "vision" not in settings.training.stages:
+        return []
+    reason = without_shared_directions(settings)
+    if reason is None:
+        return []
+    rest = [stage for stage in settings.training.stages if stage != "vision"] or ["resampler", "finetune"]
+    return [
+        (
+            "image_processing.crop_strategy",
+            f"leaves the vision stage without a loss: {reason}. Use e2p, anyres_e2p or another strategy whose "
+            f"views overlap, or leave the stage out: training.stages: [{', '.join(rest)}]",
+        )
+    ]
+
+
+def _other_errors(settings: Settings) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    columns = [name for name in (settings.data.columns.image_path, settings.data.columns.query,
+                                 settings.data.columns.annotation) if name]  # fmt: skip
+    folded = [name.strip().casefold() for name in columns]
+    if len(set(folded)) != len(folded):
+        found.append(("data.columns", f"maps one column twice: {', '.join(columns)}"))
+    for part in ("vision", "language"):
+        miniature = getattr(settings.models.miniature, part)
+        if miniature.hidden_size % (2 * miniature.heads):
+            found.append(
+                (
+                    f"models.miniature.{part}.hidden_size",
+                    f"must be a multiple of twice the heads ({miniature.heads}), got {miniature.hidden_size}",
+                )
+            )
+    vision = settings.models.miniature.vision
+    if vision.image_size % vision.patch_size:
+        found.append(
+            (
+                "models.miniature.vision.image_size",
+                f"must be a multiple of patch_size ({vision.patch_size}), got {vision.image_size}",
+            )
+        )
+    return found

@@ -1,0 +1,163 @@
+"""default.yaml and an experiment's YAML enter; validated `Settings`, and what a user should be told, leave.
+
+Order: read both files, give legacy keys their names of today, merge (mappings key by key, everything else
+replaced), validate, check settings against each other. All errors of a file are reported together, one a line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from panollava.config.checks import cross_errors, cross_warnings
+from panollava.config.legacy import move_legacy_keys, replaced_key
+from panollava.config.messages import describe_errors, shown
+from panollava.config.schema import Section, Settings, section_of
+from panollava.config.yaml_file import YamlFile, read_yaml
+from panollava.errors import ConfigError
+
+DEFAULT_FILE = Path("config/default.yaml")
+EXPERIMENTS_FOLDER = Path("config/experiments")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The outcome: settings, warnings, and the keys that the experiment's own file sets."""
+
+    settings: Settings
+    warnings: tuple[str, ...]
+    written: frozenset[str]
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """A YAML file under today's keys; `prefix` is the legacy `training.prefix`."""
+
+    file: YamlFile
+    prefix: str | None
+    warnings: tuple[str, ...]
+
+
+def read_raw(path: Path, root: Path) -> RawFile:
+    """Read one file and move its legacy keys. Raises ConfigError for YAML that cannot be read."""
+    file = read_yaml(path, _shown_path(path, root))
+    prefix, warnings = move_legacy_keys(file)
+    return RawFile(file, prefix, tuple(warnings))
+
+
+def read_default(root: Path, beside: Path | None = None) -> RawFile:
+    """default.yaml: the one above the experiment's own folder, else the root's, else nothing (the schema's)."""
+    candidates = [beside.parent.parent / DEFAULT_FILE.name] if beside else []
+    for path in [*candidates, root / DEFAULT_FILE]:
+        if path.is_file():
+            stat = path.stat()
+            return _read_default(path, root, (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
+    return RawFile(YamlFile(DEFAULT_FILE.as_posix()), None, ())
+
+
+@lru_cache(maxsize=8)
+def _read_default(path: Path, root: Path, stat: tuple[int, ...]) -> RawFile:
+    return read_raw(path, root)
+
+
+def load_settings(path: Path | None, root: Path) -> Loaded:
+    """Merge and validate the experiment in `path` (None: default.yaml alone). Raises ConfigError."""
+    default = read_default(root, path)
+    own = read_raw(path, root) if path is not None else RawFile(YamlFile(default.file.path), None, ())
+    prefix = own.prefix if own.prefix is not None else default.prefix
+    merged = merge(default.file.values, own.file.values)
+    experiment = merged.get("experiment")
+    if prefix is not None and (experiment is None or isinstance(experiment, dict)):
+        experiment = merged["experiment"] = dict(experiment or {})
+        if experiment.get("name") is None and experiment.get("auto_name") is not True:
+            experiment["name"] = prefix
+            own.file.lines.setdefault("experiment.name", own.file.lines.get("training.prefix", 1))
+    files = (own.file, default.file)
+    errors = _misplaced(own.file, default.file)
+    settings = validate(merged, files, errors)
+    written = frozenset(own.file.lines)
+    warnings = [*default.warnings, *own.warnings]
+    warnings += [f"{_where(key, files)}: {key} {text}" for key, text in cross_warnings(settings, written)]
+    return Loaded(settings, tuple(warnings), written)
+
+
+def validate(document: Mapping[str, Any], files: tuple[YamlFile, ...], errors: list[str] | None = None) -> Settings:
+    """Settings from a merged document. Raises ConfigError with one line per error, each with its file and line."""
+    found = list(errors or [])
+    try:
+        settings = Settings.model_validate(document)
+    except ValidationError as error:
+        for key, message in describe_errors(error).items():
+            found.append(f"{_where(key, files)}: {replaced_key(key) or message}")
+        raise ConfigError("\n".join(found)) from None
+    found += [f"{_where(key, files)}: {key} {message}" for key, message in cross_errors(settings)]
+    if found:
+        raise ConfigError("\n".join(found))
+    return settings
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any], section: type[Section] | None = Settings) -> dict[str, Any]:
+    """`over` on top of `base`. A section that is left empty (`data:` with nothing below) changes nothing."""
+    merged = deepcopy(dict(base))
+    for name, value in over.items():
+        field = section.model_fields.get(name) if section else None
+        inner = section_of(field.annotation) if field else None
+        if inner is not None and value is None:
+            continue
+        if isinstance(value, Mapping) and (inner is not None or isinstance(merged.get(name), Mapping)):
+            below = merged.get(name)
+            merged[name] = merge(below if isinstance(below, Mapping) else {}, value, inner)
+        else:
+            merged[name] = deepcopy(value)
+    return {name: value for name, value in merged.items() if not (value is None and _is_section(section, name))}
+
+
+def with_values(document: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of `document` in which each dotted key has its new value."""
+    changed = deepcopy(dict(document))
+    for dotted, value in values.items():
+        *head, last = dotted.split(".")
+        inner = changed
+        for name in head:
+            inner = inner.setdefault(name, {})
+        inner[last] = value
+    return changed
+
+
+def _is_section(section: type[Section] | None, name: str) -> bool:
+    field = section.model_fields.get(name) if section else None
+    return field is not None and section_of(field.annotation) is not None
+
+
+def _misplaced(own: YamlFile, default: YamlFile) -> list[str]:
+    """Settings of the whole project in an experiment's file."""
+    if own.path == default.path or "workflow" not in own.values:
+        return []
+    return [
+        f"{own.where('workflow')}: workflow.experiments belongs in {default.path}, because it lists what the whole "
+        f"project builds, got {shown(own.values['workflow'])}"
+    ]
+
+
+def _where(key: str, files: tuple[YamlFile, ...]) -> str:
+    """The file and line that set `key`: the experiment's before default.yaml's."""
+    for file in files:
+        if key in file.lines:
+            return f"{file.path}:{file.lines[key]}"
+    for file in files:
+        if (line := file.line_of(key)) is not None:
+            return f"{file.path}:{line}"
+    return files[0].path
+
+
+def _shown_path(path: Path, root: Path) -> str:
+    try:
+        return path.resolve().relative_to(root.resolve()).as_posix()
+    except ValueError:
+        return path.as_posix()

@@ -1,0 +1,435 @@
+"""Every setting: its type, default, range and meaning. The schema is the source of `config/default.yaml`.
+
+A merged YAML document enters, a frozen `Settings` leaves. Field descriptions are what `config/default.yaml` shows
+as comments (a test compares them). Checks that need two keys stand in `checks.py`; the wording of errors in
+`messages.py`. Strict types: `"3"` is not 3 and `1` is not true, because YAML already knows the difference.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+StageName = Literal["vision", "resampler", "finetune"]
+STAGES: tuple[StageName, ...] = get_args(StageName)
+CropStrategy = Literal["resize", "sliding_window", "e2p", "cubemap", "anyres", "anyres_max", "anyres_e2p"]
+ResamplerType = Literal["mlp", "qformer", "perceiver", "bimamba"]
+MetricName = Literal["bleu4", "meteor", "rouge_l", "spice", "cider"]
+
+SYNTHETIC = "synthetic"
+MINIATURE_VISION = "miniature/siglip"
+MINIATURE_LANGUAGE = "miniature/qwen3"
+
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+NAME_MAX_LENGTH = 100
+
+
+class Section(BaseModel):
+    """A part of the configuration: no unknown keys, strict types, never changed after loading."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+
+def key(default: Any, about: str, *, typical: str | None = None, **bounds: Any) -> Any:
+    """A setting with its default, the comment that explains it, and its range."""
+    return Field(default, description=about, json_schema_extra={"typical": typical}, **bounds)
+
+
+def _experiment_name(value: Any) -> Any:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        raise ValueError(f'must be text, got the number {value}. Put it in quotes: "{value}"')
+    if isinstance(value, str) and not (NAME_PATTERN.fullmatch(value) and len(value) <= NAME_MAX_LENGTH):
+        shown = value if len(value) <= 60 else f"{value[:57]}..."
+        raise ValueError(
+            f"must start with a letter or digit, hold only letters, digits, '.', '_' and '-', and have at most "
+            f"{NAME_MAX_LENGTH} characters, got {shown!r}"
+        )
+    return value
+
+
+def _image_size(value: Any) -> Any:
+    sides = value if isinstance(value, list) else [value]
+    whole = all(isinstance(side, int) and not isinstance(side, bool) and 8 <= side <= 4096 for side in sides)
+    if value is not None and not (whole and (not isinstance(value, list) or len(value) == 2)):
+        raise ValueError(
+            f"must be a whole number or [height, width] in [8, 4096], or null for the vision model's own size, "
+            f"got {value!r}. Typical: 224"
+        )
+    return value
+
+
+def _csv(value: Any) -> Any:
+    paths = value if isinstance(value, list) else [value]
+    if value is not None and (not paths or not all(isinstance(path, str) and path.strip() for path in paths)):
+        raise ValueError(f"must be a path, a list of paths or '{SYNTHETIC}', got {value!r}")
+    if isinstance(value, list) and SYNTHETIC in value and len(value) > 1:
+        raise ValueError(f"'{SYNTHETIC}' stands alone, got a list that mixes it with files: {value!r}")
+    return value
+
+
+def _required_csv(value: Any) -> Any:
+    if value is None:
+        raise ValueError(f"must be a path, a list of paths or '{SYNTHETIC}', got null")
+    return _csv(value)
+
+
+def _miniature(expected: str) -> Any:
+    def check(value: Any) -> Any:
+        if isinstance(value, str) and value.startswith("miniature/") and value != expected:
+            raise ValueError(f"must be a hub id, a local folder or '{expected}', got {value!r}")
+        return value
+
+    return check
+
+
+def _precision(value: Any) -> Any:
+    short = {32: "32-true", 16: "16-mixed", "32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
+    return short.get(value, value) if isinstance(value, (int, str)) and not isinstance(value, bool) else value
+
+
+def _custom_metric(value: Any) -> Any:
+    if not isinstance(value, str) or not re.fullmatch(r"\w+(\.\w+)*:\w+", value):
+        raise ValueError(f"must be written package.module:function, got {value!r}")
+    return value
+
+
+def _choice_or_list(choices: tuple[str, ...] | None, word: str) -> Any:
+    def check(value: Any) -> Any:
+        if value == "auto" and isinstance(value, str):
+            return value
+        if not isinstance(value, list) or not value or not all(isinstance(item, str) and item for item in value):
+            allowed = f" of {', '.join(choices)}" if choices else ""
+            raise ValueError(f"must be auto or a list{allowed}, got {value!r}")
+        if len(set(value)) != len(value):
+            raise ValueError(f"names a {word} twice: {value!r}")
+        unknown = [item for item in value if choices and item not in choices]
+        if choices and unknown:
+            raise ValueError(f"must be auto or a list of {', '.join(choices)}, got {unknown[0]!r}")
+        return value
+
+    return check
+
+
+Text = Annotated[str, Field(min_length=1)]
+Csv = Annotated[str | list[str] | None, BeforeValidator(_csv)]
+RequiredCsv = Annotated[str | list[str], BeforeValidator(_required_csv)]
+ImageSize = Annotated[int | list[int] | None, BeforeValidator(_image_size)]
+
+
+class ExperimentSettings(Section):
+    name: Annotated[str | None, BeforeValidator(_experiment_name)] = key(
+        None, "The experiment's name: the single source of every path. `auto` composes it from the settings."
+    )
+    auto_name: bool = key(False, "Compose the name when `name` is unset: {vision}_{lm}_{resampler}_{crop}[_PE].")
+    siglip_include_patch_res: bool = key(
+        False, "In the composed name, write a SigLIP's size, patch and resolution too: siglip2-so400m_p16_256."
+    )
+    description: str = key("", "Free text for people; nothing reads it.")
+
+
+class PathSettings(Section):
+    runs_dir: Text = key("runs", "Folder of stages, checkpoints and stage states.")
+    results_dir: Text = key("results", "Folder of prepared CSVs, predictions and metrics.")
+    logs_dir: Text = key("logs", "Folder of the jobs' logs.")
+    image_cache: Text = key("cache/images", "Folder into which http(s) image URLs are downloaded, once.")
+
+
+class ColumnSettings(Section):
+    image_path: Text | None = key(None, "Column that holds the image's path or URL; null finds it by its usual names.")
+    query: Text | None = key(None, "Column that holds the question; null finds it (query, instruction, ...).")
+    annotation: Text | None = key(None, "Column that holds the answer; null finds it (annotation, response, ...).")
+
+
+class SyntheticSettings(Section):
+    """Mirrors `panollava.data.synthetic.draw.SyntheticSettings`, key by key."""
+
+    seed: int = key(0, "Seed of the drawn scenes: the same seed gives the same bytes.", ge=0)
+    train_scenes: int = key(1200, "Number of training panoramas.", ge=1, typical="[100, 2000]")
+    val_scenes: int = key(60, "Number of validation panoramas.", ge=1, typical="[20, 200]")
+    test_scenes: int = key(100, "Number of test panoramas.", ge=1, typical="[50, 500]")
+    image_height: int = key(256, "Height of a panorama in pixels; its width is twice that.", ge=16, le=8192)
+    train_queries: int = key(8, "Questions asked about each training panorama.", ge=1, le=100)
+    train_annotations: int = key(1, "Annotations written for each training question.", ge=1, le=100)
+
+
+class DataSettings(Section):
+    csv_train: RequiredCsv = key(
+        "data/quic360/train.csv",
+        "Training CSV: a path, a list of paths (concatenated) or `synthetic` (drawn by the DAG).",
+    )
+    csv_val: RequiredCsv = key("data/quic360/valid.csv", "Validation CSV; chooses the best checkpoint.")
+    csv_test: Csv = key("data/quic360/test.csv", "Test CSV that is predicted and scored; null takes csv_val.")
+    dataset_name: Text | None = key(
+        None, "Name of the data in checkpoint names; null takes the stem of the stage's first training CSV."
+    )
+    columns: ColumnSettings = ColumnSettings()
+    max_rejected_fraction: float = key(
+        0.05, "Share of a CSV's rows that may be rejected before preparation fails.", ge=0, le=1, typical="[0, 0.1]"
+    )
+    synthetic: SyntheticSettings = SyntheticSettings()
+
+
+class MiniatureVisionSettings(Section):
+    """Mirrors `panollava.models.miniature.settings.MiniatureVisionSettings`, key by key."""
+
+    seed: int = key(0, "Seed of the vision encoder's weights and pre-training.", ge=0)
+    hidden_size: int = key(128, "Width of the encoder; a multiple of 2 * heads.", ge=1)
+    intermediate_size: int = key(256, "Width of its feed-forward layers.", ge=1)
+    layers: int = key(4, "Number of its blocks.", ge=1)
+    heads: int = key(4, "Number of attention heads.", ge=1)
+    image_size: int = key(64, "Height and width of its input in pixels; a multiple of patch_size.", ge=8)
+    patch_size: int = key(16, "Height and width of a patch in pixels.", ge=1)
+    views: int = key(12000, "Rendered views on which it is pre-trained.", ge=1)
+    steps: int = key(900, "Optimiser steps of its pre-training.", ge=1)
+    batch_size: int = key(64, "Views in a pre-training batch.", ge=1)
+    lr: float = key(2e-3, "Peak learning rate of AdamW (embeddings, norms).", gt=0, le=1)
+    muon_lr: float = key(0.03, "Peak learning rate of Muon (hidden matrices).", gt=0, le=1)
+
+
+class MiniatureLanguageSettings(Section):
+    """Mirrors `panollava.models.miniature.settings.MiniatureLanguageSettings`, key by key."""
+
+    seed: int = key(0, "Seed of the language model's weights and pre-training.", ge=0)
+    hidden_size: int = key(128, "Width of the model; a multiple of 2 * heads.", ge=1)
+    intermediate_size: int = key(256, "Width of its feed-forward layers.", ge=1)
+    layers: int = key(2, "Number of its blocks.", ge=1)
+    heads: int = key(4, "Number of attention heads.", ge=1)
+    max_steps: int = key(1500, "Cap on its pre-training steps.", ge=1)
+    decay_steps: int = key(150, "Steps that follow once reading_accuracy is reached.", ge=1)
+    batch_size: int = key(32, "Texts in a pre-training batch.", ge=1)
+    lr: float = key(3e-3, "Peak learning rate of AdamW (embeddings, norms).", gt=0, le=1)
+    muon_lr: float = key(0.03, "Peak learning rate of Muon (hidden matrices).", gt=0, le=1)
+    most_copies: int = key(3, "How often a note may repeat a fact.", ge=1)
+    picture_positions: int = key(160, "Token positions that a picture may take.", ge=0)
+    reading_accuracy: float = key(0.95, "Share of answers read rightly from unseen notes that ends it.", gt=0, le=1)
+
+
+class MiniatureSettings(Section):
+    vision: MiniatureVisionSettings = MiniatureVisionSettings()
+    language: MiniatureLanguageSettings = MiniatureLanguageSettings()
+
+
+class ModelSettings(Section):
+    vision_name: Annotated[Text, BeforeValidator(_miniature(MINIATURE_VISION))] = key(
+        "google/siglip-base-patch16-224",
+        f"Vision encoder: hub id, local folder, or `{MINIATURE_VISION}` (built by the DAG).",
+    )
+    language_model_name: Annotated[Text, BeforeValidator(_miniature(MINIATURE_LANGUAGE))] = key(
+        "Qwen/Qwen2.5-0.5B", f"Language model: hub id, local folder, or `{MINIATURE_LANGUAGE}` (built by the DAG)."
+    )
+    resampler_type: ResamplerType = key("mlp", "What turns patch features into visual tokens.")
+    latent_dimension: int = key(768, "Width of the resampler's output.", ge=1, typical="[128, 1536]")
+    vicreg_projector_dim: int | None = key(
+        None, "Width of the VICReg projector's output; null takes latent_dimension.", ge=1, typical="[128, 2048]"
+    )
+    use_projection_positional_encoding: bool = key(
+        True, "Tell the language model where each visual token looks (yaw and place in the view)."
+    )
+    trust_remote_code: bool = key(False, "Run Python code that comes with a hub model. Only for models you trust.")
+    miniature: MiniatureSettings = MiniatureSettings()
+
+
+class ImageProcessingSettings(Section):
+    crop_strategy: CropStrategy = key("anyres_e2p", "How a panorama becomes views.")
+    fov_deg: float = key(90.0, "Horizontal field of view of a view, in degrees.", gt=0, lt=180, typical="[60, 120]")
+    overlap_ratio: float = key(0.5, "Share of a view that its neighbour sees too.", gt=0, lt=1, typical="[0.3, 0.7]")
+    image_size: ImageSize = key(None, "Size of a view in pixels: N or [height, width]; null takes the vision model's.")
+    anyres_max_patches: int = key(
+        9, "Most views of anyres and anyres_max, the global one included.", ge=1, typical="[5, 13]"
+    )
+    cubemap_poles: bool = key(True, "Whether cubemap has its up and down faces (6 views) or not (4).")
+    antialias: bool = key(True, "Anti-aliased rendering; false samples points, as py360convert does.")
+    stitching_mode: Literal["concat", "drop_overlap", "stride_views", "resample"] = key(
+        "concat", "How the views' tokens become one sequence."
+    )
+    use_vision_processor: bool = key(
+        True, "Take mean and std from the vision model's image processor; resizing and cropping are always ours."
+    )
+
+
+class StageDataSettings(Section):
+    csv_train: Csv = key(None, "This stage's own training CSV; null takes data.csv_train.")
+    csv_val: Csv = key(None, "This stage's own validation CSV; null takes data.csv_val.")
+
+
+def _epochs(default: int) -> Any:
+    return key(default, "Passes over the training data.", ge=1, le=10000, typical="[1, 20]")
+
+
+def _batch_size(default: int) -> Any:
+    return key(default, "Rows in a batch.", ge=1, le=65536, typical="[1, 64]")
+
+
+def _lr(default: float) -> Any:
+    return key(default, "Peak learning rate (of AdamW).", gt=0, le=1, typical="[1e-6, 1e-3]")
+
+
+def _max_text_length(default: int) -> Any:
+    return key(default, "Most text tokens of a training example, prompt included.", ge=4, typical="[32, 512]")
+
+
+def _vision_trainable_blocks(default: int) -> Any:
+    return key(default, "Blocks of the vision encoder that train: 0 none, N the last N, -1 all.", ge=-1)
+
+
+class StageSettings(Section):
+    epochs: int = _epochs(1)
+    batch_size: int = _batch_size(8)
+    accumulate_grad_batches: int = key(1, "Batches per optimiser step.", ge=1)
+    optimizer: Literal["adamw", "muon"] = key(
+        "adamw", "muon: torch.optim.Muon for hidden matrices, AdamW for everything else."
+    )
+    lr: float = _lr(1e-5)
+    muon_lr: float = key(0.02, "Peak learning rate of Muon's matrices.", gt=0, le=1, typical="[0.005, 0.05]")
+    weight_decay: float = key(0.01, "Decoupled weight decay.", ge=0, le=1, typical="[0, 0.1]")
+    warmup_ratio: float = key(
+        0.05, "Share of the steps in which the learning rate rises, before it falls as a cosine.", ge=0, lt=1
+    )
+    max_grad_norm: float = key(1.0, "Gradients are clipped to this norm; 0 does not clip.", ge=0)
+    max_text_length: int = _max_text_length(128)
+    vision_trainable_blocks: int = _vision_trainable_blocks(0)
+    vicreg_loss_weight: float = key(1.0, "Weight of the VICReg loss (read in the vision stage).", ge=0)
+    vicreg_mode: Literal["pairwise", "batchwise"] = key(
+        "pairwise", "Statistics of the VICReg loss: per pair of views, or over the batch."
+    )
+    vicreg_similarity_weight: float = key(25.0, "VICReg: weight of the invariance term.", ge=0)
+    vicreg_variance_weight: float = key(25.0, "VICReg: weight of the variance term.", ge=0)
+    vicreg_covariance_weight: float = key(1.0, "VICReg: weight of the covariance term.", ge=0)
+    data: StageDataSettings = StageDataSettings()
+
+
+class VisionStageSettings(StageSettings):
+    loss: Literal["vicreg"] = key("vicreg", "Loss of the vision stage.")
+    epochs: int = _epochs(3)
+    batch_size: int = _batch_size(32)
+    lr: float = _lr(5e-6)
+    max_text_length: int = _max_text_length(32)
+    vision_trainable_blocks: int = _vision_trainable_blocks(2)
+
+
+class ResamplerStageSettings(StageSettings):
+    epochs: int = _epochs(5)
+    batch_size: int = _batch_size(16)
+    lr: float = _lr(2e-5)
+    max_text_length: int = _max_text_length(64)
+
+
+class FinetuneStageSettings(StageSettings):
+    epochs: int = _epochs(10)
+
+
+class StageConfigs(Section):
+    vision: VisionStageSettings = VisionStageSettings()
+    resampler: ResamplerStageSettings = ResamplerStageSettings()
+    finetune: FinetuneStageSettings = FinetuneStageSettings()
+
+    def of(self, stage: str) -> StageSettings:
+        settings: StageSettings = getattr(self, stage)
+        return settings
+
+
+class TrainingSettings(Section):
+    stages: list[StageName] = key(
+        list(STAGES), "Stages to train, in the order vision, resampler, finetune; the last one answers."
+    )
+    seed: int = key(42, "Seed of initial weights, shuffling, dropout and the blind control.", ge=0, le=2**32 - 1)
+    devices: Annotated[int, Field(ge=1)] | Literal["auto"] = key(
+        "auto", "Number of GPUs (or CPU processes); auto takes one process on a CPU, every visible GPU elsewhere."
+    )
+    strategy: Literal["auto", "ddp"] = key("auto", "How several devices share the work.")
+    precision: Annotated[Literal["auto", "32-true", "bf16-mixed", "16-mixed"], BeforeValidator(_precision)] = key(
+        "auto", "Arithmetic of training; auto is bf16-mixed on a GPU that has it, else 32-true."
+    )
+    cpu_threads: int = key(
+        2,
+        "Threads of a training or prediction job on a CPU; pinned, because the count changes the last bits.",
+        ge=1,
+        le=1024,
+    )
+    num_workers: int = key(0, "Processes that load data; 0 loads in the training process.", ge=0, le=256)
+    eval_batch_size: int = key(8, "Samples in a prediction batch.", ge=1, le=65536)
+    cache_vision_features: Literal["auto"] | bool = key(
+        "auto", "Compute a frozen vision encoder's features once; auto does so where it is frozen and they fit."
+    )
+    checkpoint_every_n_steps: int = key(
+        200, "Optimiser steps between two saves of the resumable state.", ge=1, typical="[50, 1000]"
+    )
+    keep_checkpoints: Literal["all"] = key("all", "Which epochs' checkpoints stay in the stage's folder.")
+    log_every_n_steps: int = key(10, "Optimiser steps between two lines of the training log.", ge=1)
+    tensorboard: bool = key(False, "Write TensorBoard logs too (needs the extra `tensorboard`).")
+    wandb_project: Text | None = key(None, "Weights & Biases project; null switches it off.")
+    stage_configs: StageConfigs = StageConfigs()
+
+
+class LoraSettings(Section):
+    use_lora: bool = key(True, "Train LoRA adapters of the language model in the finetune stage.")
+    rank: int = key(16, "Rank of the adapters.", ge=1, le=4096, typical="[4, 64]")
+    alpha: float = key(32, "Scale of the adapters: their output is multiplied by alpha / rank.", gt=0)
+    dropout: float = key(0.1, "Dropout before the adapters.", ge=0, lt=1, typical="[0, 0.2]")
+    target_modules: Annotated[Literal["auto"] | list[str], BeforeValidator(_choice_or_list(None, "module"))] = key(
+        "auto", "Names of the linear layers that get adapters; auto takes all of attention and MLP."
+    )
+
+
+class GenerationSettings(Section):
+    max_new_tokens: int = key(128, "Most tokens of an answer.", ge=1, le=8192, typical="[16, 256]")
+    do_sample: bool = key(False, "Sample; false decodes greedily, so that a result can be repeated.")
+    temperature: float = key(0.7, "Temperature (read when do_sample is on).", ge=0.1, le=1.0, typical="[0.5, 0.9]")
+    top_p: float = key(0.9, "Nucleus sampling's share (read when do_sample is on).", gt=0, le=1)
+
+
+class EvaluationSettings(Section):
+    metrics: Annotated[
+        Literal["auto"] | list[str], BeforeValidator(_choice_or_list(get_args(MetricName), "metric"))
+    ] = key("auto", "Metrics: auto is all five, null with a reason where one cannot run; in a list each must run.")
+    protocol: Literal["grouped", "per-annotation", "original"] = key(
+        "grouped", "grouped: each (image, query) once against all references; per-annotation: row by row."
+    )
+    blind_control: bool = key(True, "Answer once more with the pictures shuffled between samples.")
+    custom_metrics: list[Annotated[str, BeforeValidator(_custom_metric)]] = key(
+        [], "Your own metrics, each as package.module:function."
+    )
+
+
+class SystemMessages(Section):
+    default: str = key(
+        "You are a helpful assistant. Describe the panorama image.", "The system message of every prompt."
+    )
+
+
+class WorkflowSettings(Section):
+    experiments: list[Text] = key(["EXP1"], "Experiments that `snakemake --cores all` builds (only read here).")
+
+
+class Settings(Section):
+    """The merged, validated configuration of one experiment."""
+
+    experiment: ExperimentSettings = ExperimentSettings()
+    paths: PathSettings = PathSettings()
+    data: DataSettings = DataSettings()
+    models: ModelSettings = ModelSettings()
+    image_processing: ImageProcessingSettings = ImageProcessingSettings()
+    training: TrainingSettings = TrainingSettings()
+    lora: LoraSettings = LoraSettings()
+    generation: GenerationSettings = GenerationSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    system_messages: SystemMessages = SystemMessages()
+    workflow: WorkflowSettings = WorkflowSettings()
+
+
+def section_of(annotation: Any) -> type[Section] | None:
+    """The section class that a field's annotation names, or None for a value."""
+    return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
+
+
+def leaf_keys(section: type[Section] = Settings, prefix: str = "") -> Iterator[str]:
+    """Every setting's dotted key, in the order of the schema."""
+    for name, field in section.model_fields.items():
+        inner = section_of(field.annotation)
+        if inner is None:
+            yield prefix + name
+        else:
+            yield from leaf_keys(inner, f"{prefix}{name}.")

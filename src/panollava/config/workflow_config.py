@@ -1,0 +1,216 @@
+"""One experiment's configuration: settings, names, slices. What the command line, the API and the DAG hold.
+
+Enters: a YAML file's path, an experiment's name, or a dictionary. Leaves: an object that is never changed;
+`with_…` returns another one.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from panollava.config import slices
+from panollava.config.loading import load_settings, validate, with_values
+from panollava.config.names import (
+    FALLBACK_NAME,
+    ExperimentNames,
+    crop_token,
+    dataset_token,
+    resolve_name,
+    token,
+    vision_token,
+)
+from panollava.config.schema import STAGES, SYNTHETIC, Settings
+from panollava.config.yaml_file import YamlFile
+from panollava.errors import ConfigError
+
+Split = Literal["train", "val", "test"]
+
+
+class ConfigWarning(UserWarning):
+    """A setting that is legal but deprecated or pointless."""
+
+
+class WorkflowConfig:
+    """A validated experiment.
+
+    `settings` are the merged settings, `root` the project's root (relative paths start there), `source` the YAML file
+    (None: from a dictionary), `warnings` what a user should be told once.
+    """
+
+    def __init__(
+        self, settings: Settings, root: str | Path = ".", source: Path | None = None, messages: Iterable[str] = ()
+    ) -> None:
+        self.settings, self.root, self.source = settings, Path(root), source
+        self._messages = tuple(messages)
+        self._slices: dict[tuple[str, str | None], dict[str, Any]] = {}
+
+    @classmethod
+    def load(cls, path_or_name: str | Path, root: str | Path = ".", *, warn: bool = True) -> WorkflowConfig:
+        """The experiment in a YAML file, or the one of that name below `root`. Raises ConfigError.
+
+        With `warn`, each of its `warnings` is issued as a ConfigWarning too.
+        """
+        path = _as_path(path_or_name, Path(root))
+        if path is None:
+            from panollava.config.project import Project
+
+            config = Project(root).experiment(str(path_or_name))
+        else:
+            loaded = load_settings(path, Path(root))
+            config = cls(loaded.settings, root, path, loaded.warnings)
+        if warn:
+            for message in config.warnings:
+                warnings.warn(message, ConfigWarning, stacklevel=2)
+        return config
+
+    @classmethod
+    def from_dict(
+        cls, document: Mapping[str, Any], root: str | Path = ".", source: Path | None = None
+    ) -> WorkflowConfig:
+        """The inverse of `to_dict`; missing keys get the schema's defaults. Raises ConfigError."""
+        shown = str(source) if source else "configuration"
+        return cls(validate(document, (YamlFile(shown),)), root, source)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The merged configuration as plain values, in the schema's order: `config show`."""
+        return self.settings.model_dump(mode="json")
+
+    @cached_property
+    def names(self) -> ExperimentNames:
+        models, paths = self.settings.models, self.settings.paths
+        return ExperimentNames(
+            experiment=resolve_name(self.to_dict())[0],
+            vision=vision_token(models.vision_name),
+            resampler=token(models.resampler_type),
+            crop=crop_token(self.settings.image_processing.crop_strategy),
+            datasets={
+                stage: dataset_token(self.settings.data.dataset_name, self.csvs("train", stage)) for stage in STAGES
+            },
+            stages=tuple(self.settings.training.stages),
+            own_data=frozenset(
+                (stage, split) for stage in STAGES for split in ("train", "val") if self._own_csv(split, stage)
+            ),
+            runs_dir=_posix(paths.runs_dir),
+            results_dir=_posix(paths.results_dir),
+            logs_dir=_posix(paths.logs_dir),
+        )
+
+    @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user should be told once: deprecated keys, pointless settings, a missing name."""
+        found = list(self._messages)
+        if resolve_name(self.to_dict())[1] == "fallback":
+            where = self.source.as_posix() if self.source else "configuration"
+            found.append(f"{where}: experiment.name is not set, so the experiment is called {FALLBACK_NAME}")
+        return tuple(found)
+
+    def csvs(self, split: str, stage: str | None = None) -> list[str]:
+        """The CSVs of a split as configured (`["synthetic"]` where the DAG draws them).
+
+        `stage` asks for the stage's own data where it has some. Without csv_test, the test split is csv_val.
+        """
+        own = self._own_csv(split, stage) if stage else None
+        value = own or getattr(self.settings.data, f"csv_{split}")
+        if value is None:
+            value = self.settings.data.csv_val
+        return [value] if isinstance(value, str) else list(value)
+
+    def missing_csvs(self) -> list[str]:
+        """Configured CSV files that do not exist, as `key: path`: an error when the DAG is planned."""
+        found: list[str] = []
+        places: list[tuple[str, str, str | None]] = [
+            (f"data.csv_{split}", split, None) for split in ("train", "val", "test")
+        ]
+        for stage in self.settings.training.stages:
+            places += [(f"training.stage_configs.{stage}.data.csv_{s}", s, stage) for s in ("train", "val")]
+        for key, split, stage in places:
+            if stage is None or self._own_csv(split, stage):
+                files = [path for path in self.csvs(split, stage) if path != SYNTHETIC]
+                found += [f"{key}: {path}" for path in files if not (self.root / path).is_file()]
+        return list(dict.fromkeys(found))
+
+    def with_values(self, values: Mapping[str, Any]) -> WorkflowConfig:
+        """A copy with new values: `{"training.stage_configs.finetune.lr": 1e-4}`. Raises ConfigError."""
+        document = with_values(self.to_dict(), values)
+        settings = validate(document, (YamlFile("after the change"),))
+        return WorkflowConfig(settings, self.root, self.source, self._messages)
+
+    def with_stages(self, stages: Sequence[str]) -> WorkflowConfig:
+        """A copy that trains only `stages`."""
+        return self.with_values({"training.stages": list(stages)})
+
+    def with_dataset(
+        self,
+        csv_train: str | Path | Sequence[str | Path] | None = None,
+        csv_val: str | Path | Sequence[str | Path] | None = None,
+        csv_test: str | Path | Sequence[str | Path] | None = None,
+        dataset_name: str | None = None,
+    ) -> WorkflowConfig:
+        """A copy with other CSVs; splits that are not given stay. They replace the stages' own data too.
+
+        The dataset's name in file names becomes `dataset_name`, else the stem of the new training CSV.
+        """
+        values: dict[str, Any] = {}
+        for split, given in (("train", csv_train), ("val", csv_val), ("test", csv_test)):
+            if given is None:
+                continue
+            values[f"data.csv_{split}"] = (
+                str(given) if isinstance(given, (str, Path)) else [str(path) for path in given]
+            )
+            if split != "test":
+                values |= {f"training.stage_configs.{stage}.data.csv_{split}": None for stage in STAGES}
+        if csv_train is not None or dataset_name is not None:
+            values["data.dataset_name"] = dataset_name
+        return self.with_values(values)
+
+    def slice_of(self, node: str, stage: str | None = None) -> dict[str, Any]:
+        """What a node of the DAG depends on; see `slices`."""
+        key = (node, stage)
+        if key not in self._slices:
+            self._slices[key] = slices.build_slice(self, node, stage)
+        return self._slices[key]
+
+    def slice_json(self, node: str, stage: str | None = None) -> str:
+        """The slice as canonical JSON: the one parameter of the node's rule."""
+        return slices.canonical(self.slice_of(node, stage))
+
+    def digest(self, node: str, stage: str | None = None) -> str:
+        """16 hexadecimal digits that name the slice."""
+        return slices.digest_of(self.slice_of(node, stage))
+
+    def csv_key(self, split: str, stage: str | None = None) -> str:
+        """`cache/csv/{key}/` holds the prepared CSV of a split."""
+        return self.digest(f"prepare_{split}", stage)
+
+    def views_key(self, split: str, stage: str | None = None) -> str:
+        """`cache/views/{key}/` holds the rendered views of a split."""
+        return self.digest(f"views_{split}", stage)
+
+    def _own_csv(self, split: str, stage: str) -> str | list[str] | None:
+        if split == "test":
+            return None
+        own: str | list[str] | None = getattr(self.settings.training.stage_configs.of(stage).data, f"csv_{split}")
+        return own
+
+    def __repr__(self) -> str:
+        return f"WorkflowConfig({self.names.experiment!r}, source={str(self.source) if self.source else None!r})"
+
+
+def _as_path(path_or_name: str | Path, root: Path) -> Path | None:
+    """The file that is meant, or None where an experiment's name is meant."""
+    path = Path(path_or_name)
+    if path.suffix not in (".yaml", ".yml") and len(path.parts) <= 1:
+        return None
+    candidates = [path] if path.is_absolute() else [path, root / path]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise ConfigError(f"{path}: no such file. An experiment is given by its name or by its YAML's path")
+
+
+def _posix(folder: str) -> str:
+    return Path(folder).as_posix()
