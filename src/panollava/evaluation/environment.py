@@ -26,18 +26,7 @@ MINIMUM_PYTHON = (3, 11)
 JAVA_PACKAGE = "default-jre-headless"
 WORDNET_PACKAGES = ("wordnet-base", "wordnet-sense-index")
 # Used where panollava's own metadata is absent (a source tree on the path).
-_CORE: tuple[str, ...] = (
-    "lightning",
-    "nltk",
-    "numpy",
-    "pandas",
-    "peft",
-    "pycocoevalcap",
-    "pydantic",
-    "rouge-score",
-    "sacrebleu",
-)
-_CORE += ("safetensors", "snakemake", "tokenizers", "torch", "transformers", "typer")
+_CORE = ("lightning", "nltk", "numpy", "pandas", "peft", "pycocoevalcap", "rouge-score", "sacrebleu", "snakemake")
 
 
 @dataclass(frozen=True)

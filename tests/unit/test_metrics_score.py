@@ -1,0 +1,242 @@
+"""metrics.json: its shape, honest nulls, the blind control, custom metrics and the console's table."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from panollava.errors import EvaluationError
+from panollava.evaluation import score
+from panollava.evaluation.console import metric_lines, print_metrics
+from panollava.evaluation.metrics import METRICS, MetricResult
+from panollava.evaluation.score import compute_text_metrics, score_predictions, write_metrics_json
+
+LIGHT = ["bleu4", "rouge_l"]  # need neither Java nor WordNet
+KEYS = {"value", "scale", "library", "version", "signature", "reason"}
+
+
+def rows(predictions: list[str], image: str = "i{}") -> list[dict[str, str]]:
+    return [
+        {"image_path": image.format(n), "original_query": "q", "prediction": text, "reference": reference, "error": ""}
+        for n, text in enumerate(predictions)
+        for reference in (f"a red box number {n} is behind you", "there is a box behind")
+    ]
+
+
+GOOD = rows(["a red box number 0 is behind you", "a blue box number 1 is there"])
+BLIND = rows(["a blue cone is above", "the sky"])
+
+
+@pytest.fixture
+def no_java(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+
+
+def test_document_has_the_contracts_shape(tmp_path: Path) -> None:
+    report = score_predictions(GOOD, metrics=LIGHT, blind_rows=BLIND)
+    document = write_metrics_json(tmp_path / "metrics.json", report, {"config": "abc", "csv": "def"})
+    assert json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8")) == document
+    assert list(document["metrics"]) == LIGHT
+    assert all(set(one) == KEYS for one in document["metrics"].values())
+    assert (document["protocol"], document["num_samples"], document["num_references"]) == ("grouped", 2, 4)
+    assert (document["num_empty"], document["num_errors"]) == (0, 0)
+    assert set(document["controls"]["blind"]) == set(LIGHT)
+    assert document["controls"]["blind"]["rouge_l"] < document["metrics"]["rouge_l"]["value"]
+    assert document["provenance"]["config"] == "abc"
+    assert {"panollava", "torch", "transformers", "sacrebleu", "nltk", "java"} <= set(
+        document["provenance"]["versions"]
+    )
+
+
+def test_without_a_blind_control_it_is_null() -> None:
+    assert score_predictions(GOOD, metrics=LIGHT).to_json()["controls"] == {"blind": None}
+
+
+def test_auto_gives_every_key_and_reasons_where_parts_are_missing(no_java: None) -> None:
+    report = score_predictions(GOOD, blind_rows=BLIND)
+    assert list(report.metrics) == list(METRICS)
+    for name in ("meteor", "cider", "spice"):
+        assert report.metrics[name].value is None
+        assert report.blind is not None and report.blind[name] is None
+    assert "Java not installed" in (report.metrics["cider"].reason or "")
+    assert "check-env" in (report.metrics["cider"].reason or "")
+    assert report.metrics["bleu4"].value and report.metrics["rouge_l"].value
+    json.dumps(report.to_json(), allow_nan=False)
+
+
+def test_a_listed_metric_must_run(no_java: None) -> None:
+    with pytest.raises(EvaluationError, match="lists cider, which cannot run: Java not installed"):
+        score_predictions(GOOD, metrics=["bleu4", "cider"])
+
+
+def test_a_metric_that_breaks_says_so_and_no_other_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: object) -> MetricResult:
+        raise EvaluationError("the scorer fell over\nbadly")
+
+    monkeypatch.setitem(score.METRICS, "spice", broken)
+    report = score_predictions(GOOD)
+    assert report.metrics["spice"].value is None
+    assert report.metrics["spice"].reason == "the scorer fell over badly"
+    with pytest.raises(EvaluationError, match="fell over"):
+        score_predictions(GOOD, metrics=["spice"])
+
+
+@pytest.mark.parametrize("asked", ["bleu", ["bleu4", "clip"], []])
+def test_unknown_metrics_are_refused(asked: object) -> None:
+    with pytest.raises(EvaluationError, match=r"auto"):
+        score_predictions(GOOD, metrics=asked)  # type: ignore[arg-type]
+
+
+def test_a_blind_control_of_other_samples_is_refused() -> None:
+    with pytest.raises(EvaluationError, match="not the same ones"):
+        score_predictions(GOOD, metrics=LIGHT, blind_rows=rows(["x", "y"], image="other{}"))
+
+
+def test_empty_answers_count_as_zero() -> None:
+    whole = score_predictions(GOOD, metrics=["rouge_l"]).metrics["rouge_l"].value
+    half = score_predictions([*GOOD[:2], *rows(["", ""])[2:]], metrics=["rouge_l"])
+    assert half.num_empty == 1 and whole is not None
+    assert half.metrics["rouge_l"].value == pytest.approx(0.5)
+
+
+# --- compute_text_metrics
+
+
+def test_lists_of_texts_give_metrics_jsons_metrics() -> None:
+    one = compute_text_metrics(["a red box", "None"], ["a red box", "None"], metrics=LIGHT)
+    assert set(one) == set(LIGHT) and set(one["bleu4"]) == KEYS
+    assert one["rouge_l"]["value"] == 1.0
+    several = compute_text_metrics(["a red box", "x"], [["a cat", "a red box"], ["y", ""]], metrics=["rouge_l"])
+    assert several["rouge_l"]["value"] == pytest.approx(0.5)
+    rowwise = compute_text_metrics(
+        ["a red box", "x"], [["a cat", "a red box"], ["y"]], protocol="per-annotation", metrics=["rouge_l"]
+    )
+    assert rowwise["rouge_l"]["value"] == pytest.approx((0.4 + 1 + 0) / 3)
+
+
+@pytest.mark.parametrize(
+    ("predictions", "references", "error"),
+    [
+        ("text", ["text"], TypeError),
+        (["a"], "a", TypeError),
+        (["a"], [None], TypeError),
+        ([float("nan")], ["a"], TypeError),
+        (["a"], [["b", 3]], TypeError),
+        (["a", "b"], ["a"], ValueError),
+        ([], [], ValueError),
+        (["a"], [[]], ValueError),
+    ],
+)
+def test_what_is_not_text_is_refused(predictions: object, references: object, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        compute_text_metrics(predictions, references, metrics=LIGHT)  # type: ignore[arg-type]
+
+
+# --- custom metrics
+
+
+@pytest.fixture
+def custom_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "my_scores", raising=False)
+    (tmp_path / "my_scores.py").write_text(
+        "def length(predictions, references, rows):\n"
+        "    assert len(predictions) == len(references) == len(rows) and rows[0]['image_path'] == 'i0'\n"
+        "    return sum(map(len, predictions))\n"
+        "def share(predictions, references, rows):\n"
+        "    return {'value': 0.5, 'scale': '0-1, lower is better', 'interval': [0.4, 0.6]}\n"
+        "def pair(predictions, references, rows):\n"
+        "    return {'left': 1, 'right': {'value': None, 'reason': 'no right'}}\n"
+        "def broken(predictions, references, rows):\n"
+        "    raise KeyError('colour')\n"
+        "def endless(predictions, references, rows):\n"
+        "    return float('inf')\n"
+        "def thief(predictions, references, rows):\n"
+        "    return {'bleu4': 1.0}\n"
+    )
+    return "my_scores"
+
+
+def test_custom_metrics_stand_under_their_own_names(custom_module: str) -> None:
+    names = [f"{custom_module}:{name}" for name in ("length", "share", "pair")]
+    document = score_predictions(GOOD, metrics=["bleu4"], custom_metrics=names, blind_rows=BLIND).to_json()
+    found = document["metrics"]
+    assert list(found) == ["bleu4", "length", "share", "left", "right"]
+    assert found["length"] == {
+        "value": 60.0,
+        "scale": "unknown",
+        "library": "my_scores:length",
+        "version": None,
+        "signature": None,
+        "reason": None,
+    }
+    assert found["share"]["interval"] == [0.4, 0.6]
+    assert found["right"]["reason"] == "no right"
+    assert document["controls"]["blind"] == {
+        "bleu4": document["controls"]["blind"]["bleu4"],
+        "length": 27.0,
+        "share": 0.5,
+        "left": 1.0,
+        "right": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("my_scores:broken", "my_scores:broken raised KeyError: 'colour'"),
+        ("my_scores:endless", "my_scores:endless returned inf instead of a finite number"),
+        ("my_scores:thief", "my_scores:thief returned the key 'bleu4', which another metric has"),
+        ("my_scores:absent", "my_scores:absent raised AttributeError"),
+        ("no_such_module:f", "no_such_module:f raised ModuleNotFoundError"),
+    ],
+)
+def test_a_custom_metrics_failure_is_its_own(custom_module: str, name: str, reason: str) -> None:
+    report = score_predictions(GOOD, metrics=["bleu4"], custom_metrics=[name], blind_rows=BLIND)
+    result = report.metrics[name.split(":")[1]]
+    assert result.value is None and (result.reason or "").startswith(reason) and result.library == name
+    assert report.metrics["bleu4"].value is not None
+
+
+@pytest.mark.parametrize("name", ["my_scores", "my_scores:", ":f", "my scores:f", "x:bleu4"])
+def test_custom_metric_names_are_checked_before_anything_runs(name: str) -> None:
+    with pytest.raises(EvaluationError, match="custom_metrics"):
+        score_predictions(GOOD, metrics=["bleu4"], custom_metrics=[name])
+
+
+# --- console
+
+
+def test_console_lines() -> None:
+    document = {
+        "metrics": {
+            "bleu4": MetricResult(0.0078384, "0-1", "sacrebleu", "2").to_json(),
+            "spice": MetricResult(None, "0-1", "pycocoevalcap", "1", reason="CoreNLP 3.6.0 not installed").to_json(),
+            "perplexity": MetricResult(3.5, "1 or more, lower is better", "panollava", "0").to_json(),
+        },
+        "controls": {"blind": {"bleu4": 0.006, "spice": None, "perplexity": None}},
+        "protocol": "grouped",
+        "num_samples": 2,
+        "num_references": 4,
+        "num_empty": 0,
+        "num_errors": 1,
+        "num_without_reference": 3,
+    }
+    assert metric_lines(document) == [
+        "✓ BLEU-4 (↑): 0.007838 | sacrebleu | blind 0.006000",
+        "✗ SPICE: null | CoreNLP 3.6.0 not installed",
+        "✓ perplexity (↓): 3.500000 | panollava",
+    ]
+    assert metric_lines({**document, "controls": {"blind": None}})[0] == "✓ BLEU-4 (↑): 0.007838 | sacrebleu"
+    plain = io.StringIO()
+    print_metrics(document, plain)
+    assert plain.getvalue().splitlines()[:3] == metric_lines(document)
+    assert plain.getvalue().splitlines()[3].startswith("grouped: 2 samples, 4 references, 0 empty, 1 errors, 3 rows")
+    narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    print_metrics(document, narrow)  # LC_ALL=C must not lose the scores

@@ -1,0 +1,115 @@
+"""The predictions CSV keeps every character and refuses what it cannot read."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from panollava.errors import EvaluationError
+from panollava.evaluation.predictions import COLUMNS, Prediction, read_predictions, write_predictions
+
+NASTY = (
+    "None",
+    "NA",
+    "nan",
+    "",
+    " 한국어, 쉼표 ",
+    'say "hi"',
+    "two\nlines",
+    "a\r\nb",
+    "x\u2028y",
+    "|||",
+    "'",
+    "\ufeffbom",
+)
+
+
+def test_round_trip_keeps_every_character(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "predictions.csv"
+    predictions = [
+        Prediction(i, f"img {i}, ü.jpg", query, text, (text, "second", query))
+        for i, (text, query) in enumerate(zip(NASTY, reversed(NASTY), strict=True))
+    ]
+    predictions.append(Prediction(99, "x.jpg", "q", "", (), "out of memory"))
+    write_predictions(path, predictions)
+    rows = read_predictions(path)
+    assert len(rows) == 3 * len(NASTY) + 1
+    assert tuple(rows[0]) == COLUMNS
+    for item, first in zip(predictions, rows[::3], strict=True):
+        assert (first["prediction"], first["original_query"], first["image_path"]) == (
+            item.text,
+            item.query,
+            item.image_path,
+        )
+    assert [row["reference"] for row in rows[:3]] == ["None", "second", NASTY[-1]]
+    assert rows[-1]["error"] == "out of memory" and rows[-1]["reference"] == ""
+    assert [path] == list(path.parent.iterdir())  # nothing half-written beside it
+
+
+def test_columns_lengths_and_newlines_on_disk(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    write_predictions(path, [Prediction(0, "a.jpg", "q", "a red  box", ("one two", "한국어"))])
+    assert path.read_bytes().decode() == (
+        "sample_id,image_path,original_query,prediction,reference,prediction_length,reference_length,error\n"
+        "0,a.jpg,q,a red  box,one two,3,2,\n"
+        "0,a.jpg,q,a red  box,한국어,3,1,\n"
+    )
+
+
+def test_a_killed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    write_predictions(path, [Prediction(0, "a", "q", "old", ("r",))])
+
+    def dying() -> object:
+        yield Prediction(0, "a", "q", "new", ("r",))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_predictions(path, dying())  # type: ignore[arg-type]
+    assert read_predictions(path)[0]["prediction"] == "old"
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("bom", ["", "\ufeff"])
+def test_any_csv_with_the_two_columns_is_read(tmp_path: Path, newline: str, bom: str) -> None:
+    path = tmp_path / "p.csv"
+    path.write_bytes(newline.join([f"{bom} reference ,extra,prediction", "None,1,NA", "", 'b,2,"x, y"']).encode())
+    assert read_predictions(path) == [
+        {"reference": "None", "extra": "1", "prediction": "NA"},
+        {"reference": "b", "extra": "2", "prediction": "x, y"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"url,caption\na,b\n", "lacks prediction, reference. Found: url, caption. Expected: prediction, reference"),
+        (b"prediction;reference\na;b\n", "Found: prediction;reference"),
+        (b"prediction,reference,prediction\na,b,c\n", "has prediction twice"),
+        (b"", "no header"),
+        (b"prediction,reference\n", "no rows"),
+        (b"prediction,reference\na,b,c\n", "line 2: 3 fields, expected 2"),
+        ("prediction,reference\né,b\n".encode("latin-1"), "not UTF-8"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_by_name(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "p.csv"
+    path.write_bytes(content)
+    with pytest.raises(EvaluationError) as caught:
+        read_predictions(path)
+    assert message in str(caught.value) and str(path) in str(caught.value)
+
+
+def test_missing_file_is_an_evaluation_error(tmp_path: Path) -> None:
+    with pytest.raises(EvaluationError, match="no such file"):
+        read_predictions(tmp_path / "none.csv")
+
+
+def test_a_runaway_answer_is_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    write_predictions(path, [Prediction(0, "a", "q", "x " * 200_000, ("r",))])
+    assert len(read_predictions(path)[0]["prediction"]) == 400_000
+    with path.open(newline="", encoding="utf-8") as stream:
+        assert len(next(csv.DictReader(stream))["prediction"]) == 400_000
