@@ -233,7 +233,9 @@ class ModelSettings(Section):
 
 
 class ImageProcessingSettings(Section):
-    crop_strategy: CropStrategy = key("anyres_e2p", "How a panorama becomes views.")
+    crop_strategy: CropStrategy = key(
+        "anyres_e2p", "How a panorama becomes views; the anyres ones begin with a view of the whole."
+    )
     fov_deg: float = key(90.0, "Horizontal field of view of a view, in degrees.", gt=0, lt=180, typical="[60, 120]")
     overlap_ratio: float = key(0.5, "Share of a view that its neighbour sees too.", gt=0, lt=1, typical="[0.3, 0.7]")
     image_size: ImageSize = key(None, "Size of a view in pixels: N or [height, width]; null takes the vision model's.")
@@ -280,7 +282,7 @@ class StageSettings(Section):
     batch_size: int = _batch_size(8)
     accumulate_grad_batches: int = key(1, "Batches per optimiser step.", ge=1)
     optimizer: Literal["adamw", "muon"] = key(
-        "adamw", "muon: torch.optim.Muon for hidden matrices, AdamW for everything else."
+        "adamw", "muon is torch.optim.Muon for hidden matrices and AdamW for everything else."
     )
     lr: float = _lr(1e-5)
     muon_lr: float = key(0.02, "Peak learning rate of Muon's matrices.", gt=0, le=1, typical="[0.005, 0.05]")
@@ -357,7 +359,7 @@ class TrainingSettings(Section):
     checkpoint_every_n_steps: int = key(
         200, "Optimiser steps between two saves of the resumable state.", ge=1, typical="[50, 1000]"
     )
-    keep_checkpoints: Literal["all"] = key("all", "Which epochs' checkpoints stay in the stage's folder.")
+    keep_checkpoints: Literal["all"] = key("all", "Which epochs' checkpoints stay in the stage's folder: `all`.")
     log_every_n_steps: int = key(10, "Optimiser steps between two lines of the training log.", ge=1)
     tensorboard: bool = key(False, "Write TensorBoard logs too (needs the extra `tensorboard`).")
     wandb_project: Text | None = key(None, "Weights & Biases project; null switches it off.")
@@ -384,9 +386,12 @@ class GenerationSettings(Section):
 class EvaluationSettings(Section):
     metrics: Annotated[
         Literal["auto"] | list[str], BeforeValidator(_choice_or_list(get_args(MetricName), "metric"))
-    ] = key("auto", "Metrics: auto is all five, null with a reason where one cannot run; in a list each must run.")
+    ] = key(
+        "auto",
+        "auto: bleu4, meteor, rouge_l, spice and cider, null with a reason where one cannot run; in a list each must run.",
+    )
     protocol: Literal["grouped", "per-annotation", "original"] = key(
-        "grouped", "grouped: each (image, query) once against all references; per-annotation: row by row."
+        "grouped", "What is scored: each (image, query) once against all references, or row by row."
     )
     blind_control: bool = key(True, "Answer once more with the pictures shuffled between samples.")
     custom_metrics: list[Annotated[str, BeforeValidator(_custom_metric)]] = key(

@@ -203,8 +203,13 @@ def build_slice(cfg: WorkflowConfig, node: str, stage: str | None = None) -> dic
         "code_version": CODE_VERSION[kind],
         "config": config,
         "inputs": inputs,
-        "upstream": {parent: cfg.digest(parent, for_stage) for parent, for_stage in upstream},
+        "upstream": {_label(kind, parent): cfg.digest(parent, for_stage) for parent, for_stage in upstream},
     }
+
+
+def _label(kind: str, parent: str) -> str:
+    """A parent's name in a slice. Views of one CSV are the same whichever split it serves."""
+    return node_kind(parent) if kind == "views" else parent
 
 
 def last_stage(cfg: WorkflowConfig) -> str:

@@ -125,8 +125,8 @@ class WorkflowConfig:
         places: list[tuple[str, str, str | None]] = [
             (f"data.csv_{split}", split, None) for split in ("train", "val", "test")
         ]
-        for stage in self.settings.training.stages:
-            places += [(f"training.stage_configs.{stage}.data.csv_{s}", s, stage) for s in ("train", "val")]
+        for name in self.settings.training.stages:
+            places += [(f"training.stage_configs.{name}.data.csv_{split}", split, name) for split in ("train", "val")]
         for key, split, stage in places:
             if stage is None or self._own_csv(split, stage):
                 files = [path for path in self.csvs(split, stage) if path != SYNTHETIC]
