@@ -86,7 +86,9 @@ class Project:
             [sys.executable, "-m", *command], cwd=self.root, env=environment, text=True, capture_output=True, timeout=timeout
         )  # fmt: skip
         if check and done.returncode:
-            raise AssertionError(f"{command} ends with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-6000:]}")
+            raise AssertionError(
+                f"{command} ends with {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
+            )
         return done
 
     def panollava(self, *arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
@@ -94,10 +96,14 @@ class Project:
 
     def plan(self) -> list[str]:
         """The rules that a dry run would run, in no order, each as often as it has jobs."""
-        done = self.call("snakemake", "-n", "--", f"results/{self.name}/metrics.json", f"runs/{self.name}_stage_state.json")
+        done = self.call(
+            "snakemake", "-n", "--", f"results/{self.name}/metrics.json", f"runs/{self.name}_stage_state.json"
+        )
         lines = (done.stdout + done.stderr).splitlines()
         return sorted(
-            line.split()[1].rstrip(":") for line in lines if line.startswith(("rule ", "localrule ")) and line.endswith(":")
+            line.split()[1].rstrip(":")
+            for line in lines
+            if line.startswith(("rule ", "localrule ")) and line.endswith(":")
         )
 
     def copy_to(self, root: Path) -> Project:
