@@ -11,6 +11,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from textwrap import wrap
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -72,7 +73,7 @@ def _lines(section: Section, prefix: str, depth: int) -> Iterator[str]:
             yield f"{indent}{name}:"
             yield from _lines(value, f"{prefix}{name}.", depth + 1)
         else:
-            yield f"{indent}# {comment_of(field)}"
+            yield from wrap(comment_of(field), 118, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")
             yield f"{indent}{name}: {yaml_value(value)}"
 
 

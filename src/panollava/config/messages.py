@@ -38,7 +38,10 @@ def unknown_key(name: str) -> str:
     if near:
         return f"{name} is not a key. Nearest valid key: {head + '.' if head else ''}{near[0]}"
     everywhere = list(leaf_keys())
-    elsewhere = [key for key in everywhere if key.rpartition(".")[2] == last]
+    elsewhere = sorted(
+        (key for key in everywhere if key.rpartition(".")[2] == last),
+        key=lambda key: (not key.startswith(f"{head.partition('.')[0]}."), everywhere.index(key)),
+    )
     if elsewhere:
         return f"{name} is not a key here. It belongs at: {' or '.join(elsewhere[:4])}"
     words = {key.rpartition(".")[2]: key for key in everywhere}

@@ -122,7 +122,7 @@ class Project:
         names: dict[str, list[Path]] = {}
         broken: dict[Path, str] = {}
         folder = self.root / EXPERIMENTS_FOLDER
-        schema = Settings().model_dump(include=_NAMING)
+        schema = Settings().model_dump(include=_NAMING, exclude={"models": {"miniature"}})
         default = read_default(self.root)
         base = merge(schema, {key: value for key, value in default.file.values.items() if key in _NAMING})
         for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):

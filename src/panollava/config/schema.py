@@ -202,6 +202,7 @@ class MiniatureLanguageSettings(Section):
     batch_size: int = key(32, "Texts in a pre-training batch.", ge=1)
     lr: float = key(3e-3, "Peak learning rate of AdamW (embeddings, norms).", gt=0, le=1)
     muon_lr: float = key(0.03, "Peak learning rate of Muon (hidden matrices).", gt=0, le=1)
+    turns: int = key(4, "Most questions in one training text.", ge=1)
     most_copies: int = key(3, "How often a note may repeat a fact.", ge=1)
     picture_positions: int = key(160, "Token positions that a picture may take.", ge=0)
     reading_accuracy: float = key(0.95, "Share of answers read rightly from unseen notes that ends it.", gt=0, le=1)
@@ -388,7 +389,8 @@ class EvaluationSettings(Section):
         Literal["auto"] | list[str], BeforeValidator(_choice_or_list(get_args(MetricName), "metric"))
     ] = key(
         "auto",
-        "auto: bleu4, meteor, rouge_l, spice and cider, null with a reason where one cannot run; in a list each must run.",
+        "auto: bleu4, meteor, rouge_l, spice and cider, null with a reason where one cannot run. In a list "
+        "each must run.",
     )
     protocol: Literal["grouped", "per-annotation", "original"] = key(
         "grouped", "What is scored: each (image, query) once against all references, or row by row."

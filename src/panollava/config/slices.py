@@ -16,6 +16,7 @@ shared caches (synthetic, miniature_*, prepare, views) know no experiment and no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -191,10 +192,9 @@ def build_slice(cfg: WorkflowConfig, node: str, stage: str | None = None) -> dic
     keys = READS[kind]
     if kind == "views" and cfg.settings.image_processing.image_size is None:
         keys += ("models.vision_name", "models.trust_remote_code")  # the job asks the model for its size
-    effective = _effective(cfg.to_dict())
     config: dict[str, Any] = {}
     for key in keys:
-        _put(config, key, _get(effective, key))
+        _put(config, key, deepcopy(_get(cfg.effective, key)))
     if kind == "prepare":
         config["data"]["columns"] = {name: to for name, to in config["data"]["columns"].items() if to is not None}
     inputs, upstream = _PARENTS[kind](cfg, node, stage)
@@ -321,7 +321,7 @@ def _own_code(metric: str, root: Path) -> str | None:
     return None
 
 
-def _effective(document: dict[str, Any]) -> dict[str, Any]:
+def effective_settings(document: dict[str, Any]) -> dict[str, Any]:
     """The configuration with what is computed filled in, and with what is switched off at its default."""
     images, models = document["image_processing"], document["models"]
     if isinstance(images["image_size"], int):

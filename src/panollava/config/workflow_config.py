@@ -80,6 +80,11 @@ class WorkflowConfig:
         return self.settings.model_dump(mode="json")
 
     @cached_property
+    def effective(self) -> dict[str, Any]:
+        """The configuration as slices see it: what is computed filled in, what is switched off at its default."""
+        return slices.effective_settings(self.to_dict())
+
+    @cached_property
     def names(self) -> ExperimentNames:
         models, paths = self.settings.models, self.settings.paths
         return ExperimentNames(

@@ -156,8 +156,11 @@ def _kind(node: yaml.Node) -> str:
 
 def _one_line(error: yaml.MarkedYAMLError, text: str, shown_as: str) -> str:
     mark = error.problem_mark or error.context_mark
-    line = mark.line + 1 if mark else 1
-    written = text.splitlines()[line - 1] if line <= len(text.splitlines()) else ""
+    lines = text.splitlines() or [""]
+    line = min(mark.line + 1 if mark else 1, len(lines))
+    while line > 1 and not lines[line - 1].strip():  # something is missing at the end: show where the text ends
+        line -= 1
+    written = lines[line - 1]
     indent = written[: len(written) - len(written.lstrip())]
     if "\t" in indent or (mark and written[mark.column : mark.column + 1] == "\t"):
         return f"{shown_as}:{line}: a tab stands where YAML wants spaces. Replace it by spaces"

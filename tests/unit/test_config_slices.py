@@ -1,0 +1,371 @@
+"""What is stale after which change: slices hold what a node reads and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from panollava.config import ConfigError, Project, Settings, WorkflowConfig
+from panollava.config import fingerprints as fingerprints_module
+from panollava.config.fingerprints import csv_fingerprint, folder_fingerprint
+from panollava.config.schema import STAGES, leaf_keys
+from panollava.config.slices import CODE_VERSION, NODES, THROUGH_INPUTS, UNTRACKED, earliest_node, node_kind
+from panollava.files import canonical_json, digest_of
+
+# Every part of the configuration is at work here, so that each setting can be seen to reach its node.
+BUSY: dict[str, Any] = {
+    "experiment": {"name": "BUSY"},
+    "data": {"csv_train": "synthetic", "csv_val": "synthetic", "csv_test": "synthetic"},
+    "models": {"vision_name": "miniature/siglip", "language_model_name": "miniature/qwen3"},
+    "image_processing": {"crop_strategy": "anyres", "image_size": 64},
+    "generation": {"do_sample": True},
+    "training": {"stage_configs": {stage: {"optimizer": "muon"} for stage in ("vision", "resampler", "finetune")}},
+}
+CHANGES: dict[str, Any] = {
+    "experiment.name": "OTHER", "data.csv_train": "train.csv", "data.csv_val": "val.csv", "data.csv_test": "test.csv",
+    "models.vision_name": "google/siglip-base-patch16-224", "models.language_model_name": "Qwen/Qwen3-0.6B",
+    "models.resampler_type": "qformer", "image_processing.crop_strategy": "e2p", "image_processing.image_size": 48,
+    "image_processing.stitching_mode": "drop_overlap", "training.stages": ["resampler", "finetune"],
+    "training.devices": 2, "training.strategy": "ddp", "training.precision": "bf16-mixed",
+    "training.cache_vision_features": True, "lora.target_modules": ["q_proj"], "evaluation.metrics": ["bleu4"],
+    "evaluation.protocol": "original", "evaluation.custom_metrics": ["a.b:c"],
+    "models.miniature.vision.hidden_size": 256, "models.miniature.language.hidden_size": 256,
+    "models.miniature.vision.heads": 8, "models.miniature.language.heads": 8,
+    "models.miniature.vision.patch_size": 32, "models.miniature.vision.image_size": 128,
+    "workflow.experiments": ["A", "B"], "models.vicreg_projector_dim": 99,
+    **{f"training.stage_configs.{stage}.data.csv_{split}": f"{split}.csv"
+       for stage in ("vision", "resampler", "finetune") for split in ("train", "val")},
+}  # fmt: skip
+# cubemap's poles are read by cubemap only, anyres_max_patches by the others: two settings need their own base.
+BASES: dict[str, dict[str, Any]] = {
+    "image_processing.cubemap_poles": {"image_processing.crop_strategy": "cubemap", "training.stages": ["finetune"]},
+}
+UNCHANGEABLE = {"training.keep_checkpoints", *(k for k in leaf_keys() if k.endswith(".loss"))}  # one value only
+
+
+@pytest.fixture
+def busy(tmp_path: Path) -> WorkflowConfig:
+    for split in ("train", "val", "test"):
+        (tmp_path / f"{split}.csv").write_text("url,query,annotation\nhttp://x/a.jpg,q,a\n", encoding="utf-8")
+    return WorkflowConfig.from_dict(BUSY, tmp_path)
+
+
+def nodes_of(config: WorkflowConfig) -> dict[str, str]:
+    """The digest of every node, those of stages with data of their own included."""
+    stages = config.settings.training.stages
+    found = {
+        node: config.digest(node)
+        for node in NODES
+        if not node.startswith("train_") or node.removeprefix("train_") in stages
+    }
+    for kind in ("prepare", "views"):
+        for split in ("train", "val"):
+            for stage in STAGES:
+                found[f"{kind}_{split}"] += config.digest(f"{kind}_{split}", stage)
+    return found
+
+
+def stale(before: WorkflowConfig, after: WorkflowConfig) -> list[str]:
+    one, two = nodes_of(before), nodes_of(after)
+    return [node for node in NODES if node in two and one.get(node) != two[node]]
+
+
+def another(value: Any) -> Any:
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, float):
+        return value * 0.9 or 0.1
+    return "other"
+
+
+@pytest.mark.parametrize("key", [key for key in leaf_keys() if key not in UNCHANGEABLE])
+def test_every_setting_reaches_exactly_its_earliest_node(busy: WorkflowConfig, key: str) -> None:
+    if key == "image_processing.cubemap_poles":
+        busy = busy.with_values(BASES[key])
+    document: Any = busy.to_dict()
+    for name in key.split("."):
+        document = document[name]
+    value = CHANGES.get(key, another(document))
+    if "optimizer" in key:
+        value = "adamw"
+    if "vicreg_mode" in key:
+        value = "batchwise"
+    changed = stale(busy, busy.with_values({key: value}))
+    if key in UNTRACKED:
+        assert changed == [] and earliest_node(key) is None
+    elif key == "image_processing.cubemap_poles":
+        assert changed[0] == earliest_node(key) == "views_train"
+    else:
+        assert changed[0] == earliest_node(key), f"{key} makes {changed} stale"
+
+
+def test_every_setting_is_tracked_or_untracked_with_a_reason() -> None:
+    keys = set(leaf_keys())
+    assert set(UNTRACKED) <= keys and set(THROUGH_INPUTS) <= keys and not set(UNTRACKED) & set(THROUGH_INPUTS)
+    assert all(reason for reason in UNTRACKED.values())
+    for key in keys:
+        assert (earliest_node(key) in NODES) != (key in UNTRACKED)
+    with pytest.raises(KeyError):
+        earliest_node("training.nonsense")
+    assert set(CODE_VERSION) == {node_kind(node) for node in NODES}
+
+
+AFTER_FINETUNE = ["train_finetune", "select_checkpoint", "predict", "predict_blind", "metrics"]
+AFTER_VISION = ["train_vision", "train_resampler", *AFTER_FINETUNE]
+TABLE = {
+    "training.stage_configs.finetune.lr=0.000123": AFTER_FINETUNE,
+    "training.stage_configs.vision.lr=0.000123": AFTER_VISION,
+    "lora.rank=3": AFTER_FINETUNE,
+    "training.seed=5": AFTER_VISION,
+    'system_messages.default="Say it."': ["train_resampler", *AFTER_FINETUNE],
+    "models.miniature.language.max_steps=9": ["miniature_language", "train_resampler", *AFTER_FINETUNE],
+    "models.miniature.vision.steps=9": ["miniature_vision", *AFTER_VISION],
+    "generation.max_new_tokens=17": ["predict", "predict_blind", "metrics"],
+    "training.eval_batch_size=3": ["predict", "predict_blind", "metrics"],
+    'evaluation.protocol="original"': ["metrics"],
+    "evaluation.blind_control=false": ["metrics"],
+    "data.synthetic.seed=3": [node for node in NODES if not node.startswith("miniature")],
+    "image_processing.antialias=false": ["views_train", "views_val", "views_test", *AFTER_VISION],
+    "image_processing.use_vision_processor=false": AFTER_VISION,
+    'image_processing.stitching_mode="resample"': ["train_resampler", *AFTER_FINETUNE],
+    'data.csv_test="test.csv"': ["prepare_test", "views_test", "predict", "predict_blind", "metrics"],
+    'training.stage_configs.finetune.data.csv_train="train.csv"': ["prepare_train", "views_train", *AFTER_FINETUNE],
+    "training.num_workers=3": [],
+    "training.checkpoint_every_n_steps=7": [],
+    "data.dataset_name=\"renamed\"": [],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "expected"), TABLE.items(), ids=list(TABLE))
+def test_staleness_table(busy: WorkflowConfig, change: str, expected: list[str]) -> None:
+    key, _, value = change.partition("=")
+    assert stale(busy, busy.with_values({key: json.loads(value)})) == expected
+
+
+@pytest.mark.parametrize(
+    ("base", "change"),
+    [
+        ({"image_processing.crop_strategy": "e2p"}, {"image_processing.anyres_max_patches": 5}),
+        ({"image_processing.crop_strategy": "e2p"}, {"image_processing.cubemap_poles": False}),
+        (
+            {"image_processing.crop_strategy": "resize", "training.stages": ["finetune"]},
+            {"image_processing.fov_deg": 60, "image_processing.overlap_ratio": 0.3},
+        ),
+        ({"generation.do_sample": False}, {"generation.temperature": 0.3, "generation.top_p": 0.5}),
+        ({"lora.use_lora": False}, {"lora.rank": 3, "lora.target_modules": ["q_proj"]}),
+        ({"training.stage_configs.finetune.optimizer": "adamw"}, {"training.stage_configs.finetune.muon_lr": 0.5}),
+        ({"image_processing.image_size": 64}, {"image_processing.image_size": [64, 64]}),
+        ({"models.vicreg_projector_dim": None}, {"models.vicreg_projector_dim": 768}),
+        ({"image_processing.fov_deg": 90}, {"image_processing.fov_deg": 90.0}),
+    ],
+)
+def test_settings_that_say_the_same_or_are_switched_off_make_nothing_stale(
+    busy: WorkflowConfig, base: dict[str, Any], change: dict[str, Any]
+) -> None:
+    before = busy.with_values(base)
+    assert stale(before, before.with_values(change)) == []
+
+
+def test_a_stages_slice_holds_its_own_settings_only(busy: WorkflowConfig) -> None:
+    vision = busy.slice_of("train_vision")["config"]
+    assert set(vision["training"]["stage_configs"]) == {"vision"}
+    assert not {"language_model_name", "use_projection_positional_encoding"} & set(vision["models"])
+    assert not {"lora", "system_messages", "generation", "evaluation", "paths", "experiment"} & set(vision)
+    assert busy.slice_of("train_finetune")["config"]["lora"]["rank"] == 16
+    assert busy.slice_of("train_finetune")["config"]["system_messages"]["default"]
+    assert set(busy.slice_of("prepare_train")["config"]) == {"data"}
+
+
+def test_slices_are_canonical_and_their_digest_names_the_caches(busy: WorkflowConfig) -> None:
+    text = busy.slice_json("train_vision")
+    assert text == canonical_json(json.loads(text)) and busy.digest("train_vision") == digest_of(json.loads(text))
+    assert busy.csv_key("train") == busy.digest("prepare_train") and len(busy.views_key("val")) == 16
+
+
+def test_equal_content_has_one_key_whatever_it_serves(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("url,query,annotation\nhttp://x/a.jpg,q,a\n", encoding="utf-8")
+    data = {"csv_train": "a.csv", "csv_val": "a.csv", "csv_test": None}
+    one = WorkflowConfig.from_dict({"experiment": {"name": "A"}, "data": data}, tmp_path)
+    two = WorkflowConfig.from_dict({"experiment": {"name": "B"}, "data": {**data, "csv_test": "a.csv"}}, tmp_path)
+    assert len({c.csv_key(split) for c in (one, two) for split in ("train", "val", "test")}) == 1
+    assert len({c.views_key(split) for c in (one, two) for split in ("train", "val", "test")}) == 1
+
+
+def test_synthetic_splits_differ_and_a_missing_test_csv_is_the_validation_split(busy: WorkflowConfig) -> None:
+    assert len({busy.csv_key(split) for split in ("train", "val", "test")}) == 3
+    without = busy.with_values({"data.csv_test": None})
+    assert without.csv_key("test") == busy.csv_key("val")
+
+
+def test_the_vision_models_own_size_makes_views_depend_on_it(busy: WorkflowConfig) -> None:
+    unset = busy.with_values({"image_processing.image_size": None})
+    document = unset.slice_of("views_train")
+    assert document["config"]["models"]["vision_name"] == "miniature/siglip"
+    assert document["upstream"]["miniature_vision"] == unset.digest("miniature_vision")
+    assert "models" not in busy.slice_of("views_train")["config"]
+
+
+def test_a_local_model_folder_enters_by_content(busy: WorkflowConfig, tmp_path: Path) -> None:
+    (tmp_path / "lm").mkdir()
+    (tmp_path / "lm/config.json").write_text("{}", encoding="utf-8")
+    changed = {"models.language_model_name": "lm"}
+    before = busy.with_values(changed)
+    digests = nodes_of(before)
+    (tmp_path / "lm/config.json").write_text("{ }", encoding="utf-8")
+    after = nodes_of(before.with_values({}))
+    assert [n for n in NODES if digests[n] != after[n]] == ["train_resampler", *AFTER_FINETUNE]
+
+
+def test_skipped_stages_leave_the_chain(busy: WorkflowConfig) -> None:
+    last = busy.with_stages(["finetune"])
+    upstream = last.slice_of("train_finetune")["upstream"]
+    assert not any(node in upstream for node in ("train_vision", "train_resampler"))
+    with pytest.raises(ConfigError, match="does not train the stage vision"):
+        last.slice_of("train_vision")
+    with pytest.raises(ConfigError, match="not a node of the DAG"):
+        last.slice_of("train_nothing")
+
+
+def test_keys_of_the_caches_can_be_looked_up_backwards(tmp_path: Path) -> None:
+    folder = tmp_path / "config/experiments"
+    folder.mkdir(parents=True)
+    exp1 = (Path(__file__).parents[2] / "config/experiments/EXP1.yaml").read_text(encoding="utf-8")
+    (folder / "EXP1.yaml").write_text(exp1, encoding="utf-8")
+    (folder / "BAD.yaml").write_text("experiment: {name: BAD}\nlora: {rank: 0}\n", encoding="utf-8")
+    planner, job = Project(tmp_path), Project(tmp_path)
+    config = planner.experiment("EXP1")
+    for kind, node in [("csv", "prepare_val"), ("views", "views_test"), ("synthetic", "synthetic")]:
+        assert job.slice_json_by_key(kind, config.digest(node)) == config.slice_json(node)
+    with pytest.raises(ConfigError, match="no experiment has a views cache with the key 0000"):
+        job.slice_by_key("views", "0000")
+
+
+def test_round_trip_of_the_merged_configuration(busy: WorkflowConfig) -> None:
+    document = json.loads(json.dumps(busy.to_dict()))
+    assert WorkflowConfig.from_dict(document, busy.root).to_dict() == busy.to_dict()
+    assert stale(busy, WorkflowConfig.from_dict(document, busy.root)) == []
+
+
+def test_with_dataset_replaces_the_data_and_its_label() -> None:
+    own = {"stage_configs": {"finetune": {"data": {"csv_train": "own.csv"}}}}
+    config = WorkflowConfig.from_dict({"data": {"dataset_name": "old"}, "training": own})
+    changed = config.with_dataset(csv_train="new.csv", csv_val=Path("v.csv"))
+    assert changed.csvs("train", "finetune") == ["new.csv"] and changed.csvs("val") == ["v.csv"]
+    assert changed.names.datasets["finetune"] == "new" and config.names.datasets["finetune"] == "old"
+    assert changed.settings.data.csv_test == config.settings.data.csv_test
+
+
+# ---- fingerprints --------------------------------------------------------------------------------
+def settle(*paths: Path) -> None:
+    """Make files look old enough to be remembered."""
+    for path in paths:
+        os.utime(path, ns=(time.time_ns() - 10**11, time.time_ns() - 10**11))
+
+
+@pytest.fixture
+def pictured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(fingerprints_module, "_SETTLED_NS", -(10**18))
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/a.jpg").write_bytes(b"one")
+    (tmp_path / "b.jpg").write_bytes(b"two")
+    (tmp_path / "d/t.csv").write_text(
+        "url,query,annotation\na.jpg,q,x\nb.jpg,q,y\na.jpg,r,z\nhttp://h/c.jpg,q,w\nmissing.jpg,q,v\n", encoding="utf-8"
+    )
+    return tmp_path
+
+
+def test_a_changed_picture_or_csv_changes_the_fingerprint_and_a_touch_does_not(pictured: Path) -> None:
+    first = csv_fingerprint("d/t.csv", pictured)
+    assert first["path"] == "d/t.csv" and first["images"]
+    settle(pictured / "d/a.jpg", pictured / "d/t.csv")
+    assert csv_fingerprint("d/t.csv", pictured) == first
+    (pictured / "d/a.jpg").write_bytes(b"ONE")
+    second = csv_fingerprint("d/t.csv", pictured)
+    assert second["sha256"] == first["sha256"] and second["images"] != first["images"]
+    (pictured / "missing.jpg").write_bytes(b"here now")
+    third = csv_fingerprint("d/t.csv", pictured)
+    assert third["images"] != second["images"]
+    (pictured / "d/b.jpg").write_bytes(b"beside the CSV comes first")
+    assert csv_fingerprint("d/t.csv", pictured)["images"] != third["images"]
+
+
+def test_a_change_that_keeps_size_and_time_is_seen(pictured: Path) -> None:
+    image = pictured / "d/a.jpg"
+    first = csv_fingerprint("d/t.csv", pictured)
+    stat = image.stat()
+    image.write_bytes(b"eno")
+    os.utime(image, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert csv_fingerprint("d/t.csv", pictured)["images"] != first["images"]
+
+
+def test_unchanged_files_are_not_read_again(pictured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = csv_fingerprint("d/t.csv", pictured)
+    folder_fingerprint("d", pictured)
+
+    def refuse(path: Path) -> str:
+        raise AssertionError(f"{path} is read again")
+
+    monkeypatch.setattr(fingerprints_module, "sha256_file", refuse)
+    assert csv_fingerprint("d/t.csv", pictured) == first
+    folder_fingerprint("d", pictured)
+
+
+def test_the_clones_place_does_not_enter(pictured: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    (copy / "d").mkdir(parents=True)
+    for name in ("d/a.jpg", "b.jpg", "d/t.csv"):
+        (copy / name).write_bytes((pictured / name).read_bytes())
+    assert csv_fingerprint("d/t.csv", copy) == csv_fingerprint("d/t.csv", pictured)
+
+
+def test_a_csv_that_cannot_be_read_is_left_to_preparation_and_a_missing_one_is_an_error(pictured: Path) -> None:
+    (pictured / "odd.csv").write_bytes(b"a;b\n\xff;2\n")
+    assert csv_fingerprint("odd.csv", pictured)["images"] is None
+    with pytest.raises(ConfigError, match=r"data\.csv_train: no\.csv does not exist"):
+        csv_fingerprint("no.csv", pictured, key="data.csv_train")
+    config = WorkflowConfig.from_dict(
+        {"data": {"csv_train": "no.csv", "csv_val": "d/t.csv", "csv_test": None}}, pictured
+    )
+    assert config.missing_csvs() == ["data.csv_train: no.csv"]
+    with pytest.raises(ConfigError, match=r"data\.csv_train: no\.csv does not exist"):
+        config.slice_json("metrics")
+
+
+def test_a_broken_index_is_only_a_lost_memory(pictured: Path) -> None:
+    first = csv_fingerprint("d/t.csv", pictured)
+    for index in (pictured / "cache/fingerprints").glob("*.json"):
+        index.write_text("{", encoding="utf-8")
+    assert csv_fingerprint("d/t.csv", pictured) == first
+
+
+# ---- the schema mirrors what the builders take ---------------------------------------------------
+def test_settings_of_the_built_in_data_and_models_are_those_of_their_builders() -> None:
+    from panollava.data.synthetic.draw import SyntheticSettings
+    from panollava.models.miniature.settings import MiniatureLanguageSettings, MiniatureVisionSettings
+
+    settings = Settings()
+    for ours, theirs in [
+        (settings.data.synthetic, SyntheticSettings),
+        (settings.models.miniature.vision, MiniatureVisionSettings),
+        (settings.models.miniature.language, MiniatureLanguageSettings),
+    ]:
+        assert ours.model_dump() == {field.name: getattr(theirs(), field.name) for field in fields(theirs)}
+
+
+def test_model_settings_have_the_defaults_of_the_models_own_configuration() -> None:
+    from panollava.models.config import ModelConfig
+
+    document = ModelConfig().to_json()
+    settings = Settings()
+    for section in (settings.models, settings.image_processing):
+        for name, value in section.model_dump().items():
+            if name in document and name != "vicreg_projector_dim":
+                assert document[name] == value, name
