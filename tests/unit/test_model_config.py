@@ -39,7 +39,7 @@ def test_wrong_values_are_refused(settings: dict[str, object], error: type[Excep
 def test_lora_ranges() -> None:
     with pytest.raises(ValueError, match=r"lora.dropout must be in \[0, 1\)"):
         LoraSettings(dropout=1.0)
-    with pytest.raises(ValueError, match="lora.rank must be >= 1"):
+    with pytest.raises(ValueError, match=r"lora\.rank must be >= 1"):
         LoraSettings(rank=0)
 
 

@@ -162,10 +162,12 @@ class VisionEncoder(nn.Module):
         self.requires_grad_(count == -1)
         if count > 0:
             self.blocks()[-count:].requires_grad_(True)
-            if self.spec.family.final_norm:
-                self.model.get_submodule(self.spec.family.final_norm).requires_grad_(True)
+        norm, unused = self.spec.family.final_norm, self.spec.family.unused
         for name, parameter in self.model.named_parameters():
-            if name.startswith(self.spec.family.unused):
+            own = name.removeprefix("vision_model.")  # some versions of transformers wrap the tower once more
+            if count > 0 and norm and own.startswith(f"{norm}."):
+                parameter.requires_grad_(True)
+            if own.startswith(unused):
                 parameter.requires_grad_(False)
 
 
