@@ -71,15 +71,12 @@ def missing_debian_files() -> list[str]:
 
 @lru_cache(maxsize=1)
 def load_wordnet() -> Any:
-    """NLTK's reader of WordNet 3.0 (1.5 s once a process). Raises MetricUnavailable with the remedy."""
+    """NLTK's reader of WordNet 3.0 (1 to 2 s, once a process). Raises MetricUnavailable with the remedy."""
     if corpus := _nltk_corpus():
-        from nltk.corpus import wordnet
-
         try:
-            wordnet.ensure_loaded()
+            reader = _open(corpus)
         except (LookupError, OSError) as error:
             raise MetricUnavailable(f"NLTK cannot read {corpus}: {str(error).strip()[:300]}") from error
-        reader: Any = wordnet
     else:
         if missing := missing_debian_files():
             raise MetricUnavailable(
@@ -92,7 +89,7 @@ def load_wordnet() -> Any:
     return reader
 
 
-def _nltk_corpus() -> str | None:
+def _nltk_corpus() -> Path | None:
     """NLTK's own WordNet corpus (folder or zip) on NLTK's search path, found without importing NLTK."""
     folders = [part for part in os.environ.get("NLTK_DATA", "").split(os.pathsep) if part]
     folders += [str(Path.home() / "nltk_data")]
@@ -102,7 +99,7 @@ def _nltk_corpus() -> str | None:
         for name in ("wordnet", "wordnet.zip"):
             corpus = Path(folder) / "corpora" / name
             if corpus.is_file() or (corpus / "data.noun").is_file():
-                return str(corpus)
+                return corpus
     return None
 
 
@@ -118,7 +115,7 @@ def _debian_copy() -> Path:
         for name in FILES:
             shutil.copyfile(DEBIAN_FOLDER / name, partial / name)
         (partial / "lexnames").write_text(lexnames(), encoding="ascii", newline="\n")
-        for path in (partial, *partial.iterdir()):
+        for path in (target.parents[1], target.parent, partial, *partial.iterdir()):
             path.chmod(0o755 if path.is_dir() else 0o644)  # NLTK refuses what others may write
         try:
             partial.rename(target)
@@ -130,13 +127,21 @@ def _debian_copy() -> Path:
     return target
 
 
-def _open(folder: Path) -> Any:
+def _open(corpus: Path) -> Any:
+    """NLTK's reader on `.../corpora/wordnet` or `.../corpora/wordnet.zip`."""
     import nltk.data
     from nltk.corpus.reader.wordnet import WordNetCorpusReader
 
-    root = str(folder.parents[1])
+    class EnglishWordNet(WordNetCorpusReader):
+        """Without the map of sense keys to WordNet 3.0, half of the start, which other languages alone need."""
+
+        def map_wn(self, version: str = "wordnet") -> None:
+            return None
+
+    root = str(corpus.parents[1])
     if root not in nltk.data.path:
         nltk.data.path.append(root)  # NLTK opens nothing outside its data folders
+    inside = "corpora/wordnet.zip/wordnet/" if corpus.suffix == ".zip" else "corpora/wordnet"
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The multilingual functions are not available")
-        return WordNetCorpusReader(str(folder), None)
+        return EnglishWordNet(nltk.data.find(inside, [root]), None)
