@@ -180,8 +180,8 @@ def _table_row(
         return TableRow(str(path), line, fields, problem=problem)
     values = {canonical: fields[place] for canonical, place in places.items()}
     empty = [canonical for canonical, value in values.items() if not value]
-    problem = f"missing column value: {', '.join(empty)}" if empty else None
-    return TableRow(str(path), line, fields, **values, problem=problem)
+    missing = f"missing column value: {', '.join(empty)}" if empty else None
+    return TableRow(str(path), line, fields, **values, problem=missing)
 
 
 def _folded(name: str) -> str:

@@ -1,0 +1,135 @@
+"""An image file enters; an upright equirectangular panorama leaves, uint8 [H, W, 3] RGB, or an error with its reason.
+
+JPEGs are decoded by libjpeg-turbo, at half, quarter or eighth scale where the views need no more (half of the
+whole path is decoding). Everything else, and every JPEG that libjpeg-turbo finds odd, goes through Pillow, which
+also guards against decompression bombs. A damaged file is an error, never a half-grey picture.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from panollava.errors import DataError
+
+Pixels = NDArray[np.uint8]
+
+ASPECT_TOLERANCE = 0.04
+"""A panorama is about 2:1 when |W / H - 2| is at most this."""
+
+_ORIENTATION_TAG = 0x0112
+_TRANSPOSED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class PanoramaError(DataError):
+    """A panorama cannot be used.
+
+    `reason` is one of "image missing", "truncated", "not an image", "not about 2:1"; `detail` says what was found.
+    """
+
+    def __init__(self, path: str | Path, reason: str, detail: str = "") -> None:
+        self.reason = reason
+        self.detail = detail
+        super().__init__(f"{path}: {reason}" + (f": {detail}" if detail else ""))
+
+    def __reduce__(self) -> tuple[type[PanoramaError], tuple[str, str, str]]:
+        path = str(self).split(f": {self.reason}", 1)[0]
+        return PanoramaError, (path, self.reason, self.detail)  # it may come back from another process
+
+
+def load_panorama(path: str | Path, min_width: int | None = None) -> Pixels:
+    """Decode a panorama to uint8 [H, W, 3] RGB, turned upright by its EXIF orientation.
+
+    With `min_width` a JPEG may come at 1/2, 1/4 or 1/8 of its size, as long as it stays that wide and the scale
+    divides it exactly (so that no direction moves). Grey, palette, alpha (dropped), CMYK and 16 bits become 8-bit
+    RGB. Raises PanoramaError.
+    """
+    return decode_panorama(read_image(path), path, min_width)
+
+
+def read_image(path: str | Path) -> bytes:
+    """The bytes of an image file. Raises PanoramaError where there is none."""
+    try:
+        return Path(path).read_bytes()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise PanoramaError(path, "image missing", error.strerror or "") from error
+
+
+def decode_panorama(content: bytes, name: str | Path, min_width: int | None = None) -> Pixels:
+    """`load_panorama` for a file's content; `name` stands in errors."""
+    if not content:
+        raise PanoramaError(name, "truncated", "the file is empty")
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            orientation = image.getexif().get(_ORIENTATION_TAG, 1)
+            width, height = image.size if orientation not in (5, 6, 7, 8) else image.size[::-1]
+            if abs(width / height - 2) > ASPECT_TOLERANCE:
+                raise PanoramaError(name, "not about 2:1", f"{width} x {height} pixels")
+            if image.format == "JPEG" and image.mode in ("RGB", "L"):
+                pixels = _decode_jpeg(content, name, image.size, width, min_width)
+                if pixels is not None:
+                    return _upright(pixels, orientation)
+            return _upright(_decode_with_pillow(image), orientation)
+    except UnidentifiedImageError as error:
+        raise PanoramaError(name, "not an image", f"it begins with {content[:8]!r}") from error
+    except Image.DecompressionBombError as error:
+        raise PanoramaError(name, "not an image", f"refused as a decompression bomb. {error}") from error
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error) as error:
+        # Pillow's decoders speak of damage in all these classes; "trunc" or an early end tells them apart.
+        text = str(error)
+        cut = isinstance(error, (EOFError, IndexError, struct.error)) or any(
+            sign in text.lower() for sign in ("trunc", "unexpected end", "not enough", "incomplete")
+        )
+        raise PanoramaError(name, "truncated" if cut else "not an image", text) from error
+
+
+def _decode_jpeg(
+    content: bytes, name: str | Path, size: tuple[int, int], upright_width: int, min_width: int | None
+) -> Pixels | None:
+    """RGB pixels of a sound JPEG, None where libjpeg-turbo complains of anything but a missing end."""
+    scale = 1
+    if min_width is not None:
+        fitting = (s for s in (8, 4, 2) if upright_width >= s * min_width and size[0] % s == 0 and size[1] % s == 0)
+        scale = next(fitting, 1)
+    try:
+        pixels: Pixels = simplejpeg.decode_jpeg(
+            content, colorspace="RGB", min_height=size[1] // scale, min_width=size[0] // scale
+        )
+    except ValueError as error:
+        if "premature end" in str(error).lower():  # Pillow would fill the rest with grey
+            raise PanoramaError(name, "truncated", str(error)) from error
+        return None
+    return pixels
+
+
+def _decode_with_pillow(image: Image.Image) -> Pixels:
+    if image.mode.startswith("I"):  # 16 bits of grey; convert("RGB") would clip them
+        grey = np.asarray(image).astype(np.int64)
+        if grey.min() < 0 or grey.max() > 65535:
+            raise ValueError(f"pixel values from {grey.min()} to {grey.max()}, expected 8 or 16 bits a channel")
+        return np.repeat(((grey * 255 + 32767) // 65535).astype(np.uint8)[..., None], 3, axis=-1)
+    if image.mode == "F":
+        raise ValueError("floating-point pixels, expected 8 or 16 bits a channel")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return np.array(image.convert("RGB"))
+
+
+def _upright(pixels: Pixels, orientation: int) -> Pixels:
+    if orientation not in _TRANSPOSED:
+        return pixels
+    return np.array(Image.fromarray(pixels).transpose(_TRANSPOSED[orientation]))
