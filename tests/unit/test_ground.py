@@ -1,0 +1,66 @@
+"""The files that install the project agree with each other, and the README's commands exist."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import yaml
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def pinned() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    return dict(line.lower().split("==") for line in lines if "==" in line)
+
+
+def test_every_dependency_is_pinned_within_its_range() -> None:
+    pins = pinned()
+    for text in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]:
+        requirement = Requirement(text)
+        name = requirement.name.lower()
+        assert name in pins, f"{name} is not in constraints.txt"
+        assert requirement.specifier.contains(pins[name], prereleases=True), f"{text} excludes the pinned {pins[name]}"
+
+
+def test_environment_yml_installs_the_project_by_its_own_files() -> None:
+    document = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    plain = [entry for entry in document["dependencies"] if isinstance(entry, str)]
+    pip = next(entry["pip"] for entry in document["dependencies"] if isinstance(entry, dict))
+    assert f"python{PROJECT['requires-python']}" in plain
+    assert pip == ["-c constraints.txt", "-e .[dev]"]
+
+
+def test_extras_of_the_readme_and_python_version_agree() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert PROJECT["requires-python"].removeprefix(">=") in readme
+    for target in re.findall(r"^    make (\w+)", readme, flags=re.MULTILINE):
+        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE), target
+
+
+def test_commands_of_the_readme_are_known() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    environment = {**os.environ, "COLUMNS": "200"}
+    commands = set(re.findall(r"^    panollava ([a-z-]+)", readme, flags=re.MULTILINE))
+    assert {"run", "eval", "names"} <= commands
+    help_text = subprocess.run(
+        [sys.executable, "-m", "panollava", "--help"], capture_output=True, text=True, check=True, env=environment
+    ).stdout
+    for command in commands:
+        assert re.search(rf"│ {command}\s", help_text), command
+
+
+def test_importing_the_package_and_its_configuration_is_light() -> None:
+    code = (
+        "import sys, panollava, panollava.config; "
+        "print(sorted({'torch', 'numpy', 'pandas', 'transformers'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
