@@ -63,6 +63,7 @@ def test_siglip_with_patch_and_resolution(model: str, expected: str) -> None:
         ("meta-llama/Llama-3.2-1B-Instruct", "Llama-3.2"), ("google/gemma-2-2b-it", "gemma-2"),
         ("miniature/qwen3", "qwen3"), ("mistralai/Mistral-7B-v0.3", "Mistral-v0.3"), ("gpt2", "gpt2"),
         ("HuggingFaceTB/SmolLM2-135M", "SmolLM2"), ("Qwen/Qwen3-4B-Instruct-2507", "Qwen3"),
+        ("microsoft/Phi-3-mini-4k-instruct", "Phi-3"),
         ("models/lm dir/", "lm-dir"),
     ],
 )  # fmt: skip

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Container
 
 from panollava.config.schema import STAGES, Settings
-from panollava.errors import ConfigError
 
 VICREG_KEYS = tuple(
     f"training.stage_configs.vision.vicreg_{name}"
@@ -55,16 +54,13 @@ def without_shared_directions(settings: Settings) -> str | None:
     from panollava.views.strategies import neighbour_pairs, plan_views
 
     images = settings.image_processing
-    try:
-        views = plan_views(
-            images.crop_strategy,
-            fov_deg=images.fov_deg,
-            overlap_ratio=images.overlap_ratio,
-            anyres_max_patches=images.anyres_max_patches,
-            cubemap_poles=images.cubemap_poles,
-        )
-    except ConfigError as error:  # a strategy whose place is held for later
-        return str(error)
+    views = plan_views(
+        images.crop_strategy,
+        fov_deg=images.fov_deg,
+        overlap_ratio=images.overlap_ratio,
+        anyres_max_patches=images.anyres_max_patches,
+        cubemap_poles=images.cubemap_poles,
+    )
     count = sum(view.kind != "global" for view in views)
     if neighbour_pairs(views):
         return None

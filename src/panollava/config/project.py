@@ -35,6 +35,7 @@ class Project:
         self.root = Path(root)
         self._loaded: dict[str, WorkflowConfig] = {}
         self._slices: dict[tuple[str, str], dict[str, Any]] = {}
+        self._fingerprints: dict[Any, Any] = {}
 
     @cached_property
     def default(self) -> Settings:
@@ -62,7 +63,7 @@ class Project:
         if name not in self._loaded:
             path = self._path_of(name)
             loaded = load_settings(path, self.root)
-            config = WorkflowConfig(loaded.settings, self.root, path, loaded.warnings)
+            config = WorkflowConfig(loaded.settings, self.root, path, loaded.warnings, self._fingerprints)
             self._check_paths(config)
             self._loaded[name] = config
         return self._loaded[name]
@@ -125,7 +126,7 @@ class Project:
         schema = Settings().model_dump(include=_NAMING, exclude={"models": {"miniature"}})
         default = read_default(self.root)
         base = merge(schema, {key: value for key, value in default.file.values.items() if key in _NAMING})
-        for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]):
+        for path in sorted([*folder.glob("[!.]*.yaml"), *folder.glob("[!.]*.yml")]):
             try:
                 raw = read_raw(path, self.root)
                 document = merge(base, {key: value for key, value in raw.file.values.items() if key in _NAMING})

@@ -186,7 +186,7 @@ class MiniatureVisionSettings(Section):
     steps: int = key(900, "Optimiser steps of its pre-training.", ge=1)
     batch_size: int = key(64, "Views in a pre-training batch.", ge=1)
     lr: float = key(2e-3, "Peak learning rate of AdamW (embeddings, norms).", gt=0, le=1)
-    muon_lr: float = key(0.03, "Peak learning rate of Muon (hidden matrices).", gt=0, le=1)
+    muon_lr: float = key(0.015, "Peak learning rate of Muon (hidden matrices).", gt=0, le=1)
 
 
 class MiniatureLanguageSettings(Section):
@@ -197,11 +197,12 @@ class MiniatureLanguageSettings(Section):
     intermediate_size: int = key(256, "Width of its feed-forward layers.", ge=1)
     layers: int = key(2, "Number of its blocks.", ge=1)
     heads: int = key(4, "Number of attention heads.", ge=1)
+    head_dim: int = key(64, "Width of an attention head.", ge=1)
     max_steps: int = key(1500, "Cap on its pre-training steps.", ge=1)
     decay_steps: int = key(150, "Steps that follow once reading_accuracy is reached.", ge=1)
     batch_size: int = key(32, "Texts in a pre-training batch.", ge=1)
     lr: float = key(3e-3, "Peak learning rate of AdamW (embeddings, norms).", gt=0, le=1)
-    muon_lr: float = key(0.03, "Peak learning rate of Muon (hidden matrices).", gt=0, le=1)
+    muon_lr: float = key(0.015, "Peak learning rate of Muon (hidden matrices).", gt=0, le=1)
     turns: int = key(4, "Most questions in one training text.", ge=1)
     most_copies: int = key(3, "How often a note may repeat a fact.", ge=1)
     picture_positions: int = key(160, "Token positions that a picture may take.", ge=0)

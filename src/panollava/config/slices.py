@@ -20,7 +20,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from panollava.config.fingerprints import csv_fingerprint, folder_fingerprint
+from panollava.config.fingerprints import folder_fingerprint
 from panollava.config.schema import MINIATURE_LANGUAGE, MINIATURE_VISION, STAGES, SYNTHETIC, Settings, leaf_keys
 from panollava.errors import ConfigError
 from panollava.files import canonical_json, digest_of, sha256_file
@@ -232,8 +232,7 @@ def _of_prepare(cfg: WorkflowConfig, node: str, stage: str | None) -> Parents:
         drawn = "val" if split == "test" and cfg.settings.data.csv_test is None else split
         return {"csvs": [{"path": SYNTHETIC, "split": drawn}]}, [("synthetic", None)]
     key = f"data.csv_{split}" if stage is None else f"training.stage_configs.{stage}.data.csv_{split}"
-    columns = {name: to for name, to in cfg.settings.data.columns.model_dump().items() if to is not None}
-    return {"csvs": [csv_fingerprint(path, cfg.root, columns, key=key) for path in csvs]}, []
+    return {"csvs": [cfg.fingerprint_of_csv(path, key) for path in csvs]}, []
 
 
 def _of_views(cfg: WorkflowConfig, node: str, stage: str | None) -> Parents:

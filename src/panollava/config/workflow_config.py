@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from panollava.config import slices
+from panollava.config.fingerprints import csv_fingerprint
 from panollava.config.loading import load_settings, validate, with_values
 from panollava.config.names import (
     FALLBACK_NAME,
@@ -42,11 +43,18 @@ class WorkflowConfig:
     """
 
     def __init__(
-        self, settings: Settings, root: str | Path = ".", source: Path | None = None, messages: Iterable[str] = ()
+        self,
+        settings: Settings,
+        root: str | Path = ".",
+        source: Path | None = None,
+        messages: Iterable[str] = (),
+        fingerprints: dict[Any, Any] | None = None,
     ) -> None:
         self.settings, self.root, self.source = settings, Path(root), source
         self._messages = tuple(messages)
+        self._fingerprints = {} if fingerprints is None else fingerprints  # shared by the experiments of a Project
         self._slices: dict[tuple[str, str | None], dict[str, Any]] = {}
+        self._digests: dict[tuple[str, str | None], str] = {}
 
     @classmethod
     def load(cls, path_or_name: str | Path, root: str | Path = ".", *, warn: bool = True) -> WorkflowConfig:
@@ -174,9 +182,9 @@ class WorkflowConfig:
 
     def slice_of(self, node: str, stage: str | None = None) -> dict[str, Any]:
         """What a node of the DAG depends on; see `slices`."""
-        key = (node, stage)
+        key = (node, self._data_stage(node, stage))
         if key not in self._slices:
-            self._slices[key] = slices.build_slice(self, node, stage)
+            self._slices[key] = slices.build_slice(self, *key)
         return self._slices[key]
 
     def slice_json(self, node: str, stage: str | None = None) -> str:
@@ -185,7 +193,10 @@ class WorkflowConfig:
 
     def digest(self, node: str, stage: str | None = None) -> str:
         """16 hexadecimal digits that name the slice."""
-        return slices.digest_of(self.slice_of(node, stage))
+        key = (node, self._data_stage(node, stage))
+        if key not in self._digests:
+            self._digests[key] = slices.digest_of(self.slice_of(*key))
+        return self._digests[key]
 
     def csv_key(self, split: str, stage: str | None = None) -> str:
         """`cache/csv/{key}/` holds the prepared CSV of a split."""
@@ -194,6 +205,20 @@ class WorkflowConfig:
     def views_key(self, split: str, stage: str | None = None) -> str:
         """`cache/views/{key}/` holds the rendered views of a split."""
         return self.digest(f"views_{split}", stage)
+
+    def fingerprint_of_csv(self, path: str, key: str) -> dict[str, Any]:
+        """`csv_fingerprint` of a configured CSV, computed once a process. `key` is the setting that names it."""
+        columns = {name: to for name, to in self.settings.data.columns.model_dump().items() if to is not None}
+        memo = ("csv", path, *sorted(columns.items()))
+        if memo not in self._fingerprints:
+            self._fingerprints[memo] = csv_fingerprint(path, self.root, columns, key=key)
+        found: dict[str, Any] = self._fingerprints[memo]
+        return found
+
+    def _data_stage(self, node: str, stage: str | None) -> str | None:
+        """`stage` where it has data of its own for the node's split, else None: it shares the experiment's."""
+        kind, _, split = node.partition("_")
+        return stage if stage and kind in ("prepare", "views") and self._own_csv(split, stage) else None
 
     def _own_csv(self, split: str, stage: str) -> str | list[str] | None:
         if split == "test":
