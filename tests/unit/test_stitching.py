@@ -74,3 +74,11 @@ def test_tokens_without_directions_cannot_be_dropped() -> None:
         with pytest.raises(ConfigError, match="concat or stride_views"):
             stitch(mode, grid=None)
     assert Stitching("stride_views", VIEWS, 4, None).num_tokens == 5 * 4
+
+
+def test_drop_overlap_keeps_what_the_nearer_view_does_not_see() -> None:
+    wide, narrow = View("perspective", 0.0, 0.0, 100.0, 40.0), View("perspective", 60.0, 0.0, 40.0, 40.0)
+    index = stitch("drop_overlap", (wide, narrow)).index
+    yaw_deg = np.rad2deg(np.arctan2(*np.moveaxis(view_rays(wide, *GRID)[..., [0, 2]], -1, 0))).reshape(-1)
+    assert ((yaw_deg > 30) & (yaw_deg < 40)).any()  # nearer to the narrow view, but outside it
+    assert np.isin(np.flatnonzero(yaw_deg < 40), index).all()
