@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 LOGGER = logging.getLogger("panollava")
+_FOREIGN = ("transformers", "lightning", "torch", "peft")
 _FORMAT = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
 
 
@@ -31,7 +32,9 @@ def start_log(path: str | Path | None = None, level: int = logging.INFO) -> logg
     python_warnings = logging.getLogger("py.warnings")
     python_warnings.handlers = list(handlers)
     python_warnings.propagate = False
-    warnings.simplefilter("default", UserWarning)
+    for package in _FOREIGN:  # what libraries say to their own developers is no news to ours' users
+        for category in (FutureWarning, DeprecationWarning):
+            warnings.filterwarnings("ignore", category=category, module=rf"{package}\b")
     return LOGGER
 
 

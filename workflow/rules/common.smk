@@ -7,10 +7,12 @@ from datetime import datetime
 from snakemake.exceptions import WorkflowError
 
 from panollava.config import ConfigError, Project
+from panollava.config.slices import untracked as untracked_settings
 from panollava.workflow_lock import clear_dead_locks
 
 PROJECT = Project(".")
-RUNS, RESULTS, LOGS, CACHE = (*PROJECT.folders, "cache")
+PATHS = PROJECT.paths
+RUNS, RESULTS, LOGS, CACHE = PATHS.runs_dir, PATHS.results_dir, PATHS.logs_dir, "cache"
 STAGES = ("vision", "resampler", "finetune")
 SPLITS = ("train", "val", "test")
 JOB = f"exec {shlex.quote(sys.executable)} -m panollava.jobs"
@@ -96,10 +98,10 @@ def backbone_inputs(slice_document):
 # ---- data ----------------------------------------------------------------------------------------
 def csv_files(slice_document):
     """The source CSVs of a `prepare_csv` job: drawn ones, or the user's (whose content is in the slice)."""
-    key = slice_document["upstream"].get("synthetic")
+    csvs, key = slice_document["inputs"]["csvs"], slice_document["upstream"].get("synthetic")
     if key:
-        return [cached("synthetic", key, f"{slice_document['split']}.csv")]
-    return [ancient(entry["path"]) for entry in slice_document["inputs"]["csv"]]
+        return [cached("synthetic", key, f"{csvs[0]['split']}.csv")]
+    return [ancient(csv["path"]) for csv in csvs]
 
 
 @planned
@@ -192,18 +194,7 @@ def stage_options(stage):
                     },
                 }
             ),
-            "untracked": json.dumps(
-                {
-                    key: training[key]
-                    for key in (
-                        "num_workers",
-                        "checkpoint_every_n_steps",
-                        "log_every_n_steps",
-                        "wandb_project",
-                        "tensorboard",
-                    )
-                }
-            ),
+            "untracked": json.dumps(untracked_settings(experiment)),
         }
         if previous:
             given["init"] = names.stage_dir(previous)

@@ -22,7 +22,14 @@ class SeededBatches(Sampler[list[int]]):
     """
 
     def __init__(
-        self, num_samples: int, batch_size: int, *, seed: int, shuffle: bool, rank: int = 0, world_size: int = 1
+        self,
+        num_samples: int,
+        batch_size: int,
+        *,
+        seed: int,
+        shuffle: bool,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         self.num_samples, self.batch_size = num_samples, batch_size
         self.seed, self.shuffle, self.rank, self.world_size = seed, shuffle, rank, world_size

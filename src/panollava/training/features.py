@@ -71,7 +71,7 @@ def cached_features(
     folder = cache / "features" / key
     with FolderLock(folder):
         if not (folder / "index.json").is_file():
-            paths = list(views.image_paths)
+            paths = list(views)
             LOGGER.info("computing the frozen encoder's features of %d pictures", len(paths))
             model.vision.to(device).eval()
             with atomic_path(folder / "features.npy") as partial:

@@ -6,10 +6,12 @@ A killed job goes on where its last state left off; a state of another slice or 
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import shutil
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +130,8 @@ def _train(job: StageJob, state: StateFolder) -> dict[str, Any]:
     )
     if features:
         pictures = [
-            cached_features(model, processor, views, views.key, job.cache, device=trainer_devices["torch_device"])
-            for views in pictures
+            cached_features(model, processor, views, folder.name, job.cache, device=trainer_devices["torch_device"])
+            for views, folder in zip(pictures, (job.train_views, job.val_views), strict=True)
         ]
     collate = Collator(
         processor, model.prompt if job.stage != "vision" else None, settings["max_text_length"], features
@@ -167,6 +169,7 @@ def _train(job: StageJob, state: StateFolder) -> dict[str, Any]:
         write_weights=write_weights,
     )  # fmt: skip
     history = History(state, job.untracked.get("log_every_n_steps", 20), total_steps)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its advice to developers
     trainer = L.Trainer(
         accelerator=trainer_devices["accelerator"],
         devices=trainer_devices["devices"],
@@ -192,7 +195,10 @@ def _train(job: StageJob, state: StateFolder) -> dict[str, Any]:
     if resumed_from is not None:
         LOGGER.info("resuming at step %d of %d", resumed_from, total_steps)
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=str(resume) if resume else None, weights_only=True)
+        with warnings.catch_warnings():
+            # Frozen parts run in eval mode on purpose.
+            warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
+            trainer.fit(module, datamodule=data, ckpt_path=str(resume) if resume else None, weights_only=True)
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise TrainingError(
             f"out of memory in stage {job.stage}: {str(error).splitlines()[0] if str(error) else 'no more memory'}. "

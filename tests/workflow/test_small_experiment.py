@@ -1,0 +1,181 @@
+"""The real DAG on a small experiment: what it leaves behind, and what a change makes stale."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Project
+
+pytestmark = pytest.mark.workflow
+
+AFTER_TRAINING = ["compute_metrics", "predict", "predict_blind", "select_checkpoint", "write_stage_state"]
+TRAINING = {stage: f"train_{stage}" for stage in ("vision", "resampler", "finetune")}
+
+
+def stage_folder(project: Project, stage: str) -> Path:
+    return project.root / f"runs/SMALL/{stage}/anyres-e2p_mlp"
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_every_file_of_the_contract_is_there(finished: Project) -> None:
+    root = finished.root
+    for stage in TRAINING:
+        folder = stage_folder(finished, stage)
+        metadata = json.loads((folder / "checkpoint_metadata.json").read_text())
+        for link in ("best.ckpt", "last.ckpt"):
+            assert (folder / link).is_symlink() and not os.path.isabs(os.readlink(folder / link))
+        best = metadata["epoch_info"]["best_epoch"]
+        loss = metadata["epoch_info"]["best_val_loss"]
+        assert (
+            os.readlink(folder / "best.ckpt") == f"siglip_mlp_anyres-e2p_synthetic_epoch{best:02d}_loss{loss:.4f}.ckpt"
+        )
+        assert metadata["stage"] == stage and metadata["experiment_name"] == "SMALL"
+        assert metadata["dataset"]["num_train_samples"] == 24
+        assert (folder / "loss_curves.png").stat().st_size > 1000
+        assert (root / f"logs/SMALL/train_{stage}_anyres-e2p_mlp.log").read_text().count("peak memory") == 1
+    assert (stage_folder(finished, "finetune") / "lora_weights/adapter_model.safetensors").is_file()
+    state = json.loads((root / "runs/SMALL_stage_state.json").read_text())
+    assert {stage: row["status"] for stage, row in state["stages"].items()} == dict.fromkeys(TRAINING, "completed")
+    assert [row["resumed_from_step"] for row in state["stages"].values()] == [None] * 3
+    assert state["stages"]["resampler"]["upstream_checkpoint"] == "runs/SMALL/vision/anyres-e2p_mlp/best.ckpt"
+
+
+def test_metrics_and_predictions(finished: Project) -> None:
+    results = finished.root / "results/SMALL"
+    document = json.loads((results / "metrics.json").read_text())
+    assert list(document["metrics"])[:5] == ["bleu4", "meteor", "rouge_l", "spice", "cider"]
+    for name, metric in document["metrics"].items():
+        assert metric["value"] is not None or metric["reason"], name
+        assert document["controls"]["blind"].keys() == document["metrics"].keys()
+    predictions, prepared = rows(results / "predictions.csv"), rows(results / "prepared/test.csv")
+    assert document["num_references"] == len(predictions) == len(prepared)
+    asked = {(row["image_path"], row["query"]) for row in prepared}
+    assert {(row["image_path"], row["original_query"]) for row in predictions} == asked
+    assert document["num_samples"] == len(asked)
+    for key in ("config", "predictions", "checkpoint", "versions"):
+        assert document["provenance"][key]
+
+
+def test_checkpoints_hold_all_that_was_trained_and_nothing_else(finished: Project) -> None:
+    states = {
+        stage: torch.load(stage_folder(finished, stage) / "best.ckpt", weights_only=True)["state_dict"]
+        for stage in TRAINING
+    }
+    blocks = {name for name in states["vision"] if name.startswith("vision.")}
+    assert blocks and all(torch.equal(states["vision"][n], states["finetune"][n]) for n in blocks)
+    assert any(".lora_" in name for name in states["finetune"])
+    assert not any(".lora_" in name for name in states["resampler"])
+    assert not any(name.startswith("language.") and ".lora_" not in name for name in states["finetune"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, []),
+        ({"experiment.description": "free text"}, []),
+        ({"training.num_workers": 1, "training.checkpoint_every_n_steps": 7}, []),
+        ({"training.stage_configs.finetune.lr": 2e-3}, [*AFTER_TRAINING, "train_finetune"]),
+        ({"lora.rank": 4}, [*AFTER_TRAINING, "train_finetune"]),
+        ({"training.stage_configs.resampler.epochs": 1}, [*AFTER_TRAINING, "train_finetune", "train_resampler"]),
+        ({"training.stage_configs.vision.lr": 1e-4}, [*AFTER_TRAINING, *TRAINING.values()]),
+        ({"generation.max_new_tokens": 5}, ["compute_metrics", "predict", "predict_blind"]),
+        ({"evaluation.custom_metrics": []}, ["compute_metrics"]),
+        ({"training.seed": 5}, [*AFTER_TRAINING, *TRAINING.values()]),
+    ],
+    ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
+)  # fmt: skip
+def test_exactly_what_is_stale_is_planned(project: Project, changes: dict[str, object], expected: list[str]) -> None:
+    project.configure(changes)
+    assert project.plan() == sorted(expected)
+
+
+def test_comments_key_order_and_notation_change_nothing(project: Project) -> None:
+    text = project.yaml.read_text().replace("lr: 0.001", "lr: 1e-3")
+    sections = text.split("\nlora:")
+    project.yaml.write_text(f"# a comment\nlora:{sections[1]}\n{sections[0]}\n")
+    assert project.plan() == []
+
+
+def test_a_stage_that_failed_stays_planned(project: Project) -> None:
+    """The old metrics.json must not answer for a finetune that died."""
+    project.configure({"training.stage_configs.finetune.lr": 2e-3})
+    weights = stage_folder(project, "resampler") / "best.ckpt"
+    kept = weights.resolve().read_bytes()
+    weights.resolve().write_bytes(b"broken")
+    done = project.panollava("run", "SMALL", check=False)
+    assert done.returncode != 0
+    assert "train_finetune" in project.plan() and "compute_metrics" in project.plan()
+    weights.resolve().write_bytes(kept)
+
+
+def test_wrong_experiments_are_one_line(project: Project) -> None:
+    done = project.call("snakemake", "-n", "--", "results/SMAL/metrics.json", check=False)
+    assert done.returncode != 0 and "Did you mean SMALL?" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    project.configure({"training.stage_configs.finetune.lrr": 1})
+    done = project.call("snakemake", "-n", "--", "results/SMALL/metrics.json", check=False)
+    assert done.returncode != 0 and "lrr" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_the_folder_alone_gives_the_same_answers_elsewhere(finished: Project, tmp_path: Path) -> None:
+    """Copied away, evaluated from another working folder, without configuration: equal predictions and scores."""
+    folder = tmp_path / "elsewhere/finetune"
+    shutil.copytree(stage_folder(finished, "finetune"), folder, symlinks=True)
+    away = Project(tmp_path)
+    (source,) = finished.root.glob("cache/synthetic/*/test.csv")
+    away.panollava("eval", "--checkpoint-dir", str(folder), "--csv-input", str(source), "--output-dir", "out")
+    ours, theirs = rows(tmp_path / "out/predictions.csv"), rows(finished.root / "results/SMALL/predictions.csv")
+    columns = ("original_query", "prediction", "reference", "error")
+    assert [[row[c] for c in columns] for row in ours] == [[row[c] for c in columns] for row in theirs]
+    scores = [
+        json.loads(p.read_text()) for p in (tmp_path / "out/metrics.json", finished.root / "results/SMALL/metrics.json")
+    ]
+    assert scores[0]["metrics"] == scores[1]["metrics"] and scores[0]["controls"] == scores[1]["controls"]
+
+
+def test_a_killed_finetune_goes_on(project: Project) -> None:
+    """kill -9 of the job in mid-stage; the same command resumes and ends with the undisturbed run's weights."""
+    import signal
+    import subprocess
+    import time
+
+    project.configure({"training.stage_configs.finetune.epochs": 4, "training.checkpoint_every_n_steps": 1})
+    calm = project.copy_to(project.root.parent / "calm")
+    calm.panollava("run", "SMALL")
+    record = project.root / "runs/SMALL/.state/finetune/anyres-e2p_mlp/record.json"
+    child = subprocess.Popen(
+        [sys.executable, "-m", "panollava", "run", "SMALL"], cwd=project.root, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and child.poll() is None:
+        text = record.read_text() if record.is_file() else "{}"
+        progress = json.loads(text or "{}").get("progress") or {}
+        if 0 < progress.get("step", 0) < 12 and len(json.loads(text).get("checkpoints") or []) in (1, 2, 3):
+            os.killpg(child.pid, signal.SIGKILL)
+            break
+        time.sleep(0.01)
+    child.wait()
+    project.panollava("run", "SMALL")
+    state = json.loads((project.root / "runs/SMALL_stage_state.json").read_text())
+    assert state["stages"]["finetune"]["resumed_from_step"]
+    for name in (
+        "results/SMALL/predictions.csv",
+        "runs/SMALL/finetune/anyres-e2p_mlp/lora_weights/adapter_model.safetensors",
+    ):
+        digests = [hashlib.sha256((p.root / name).read_bytes()).hexdigest() for p in (calm, project)]
+        assert digests[0] == digests[1], name
+    assert project.plan() == []
