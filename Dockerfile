@@ -3,7 +3,7 @@
 FROM python:3.11-slim-bookworm
 
 RUN apt-get update \
- && apt-get install -y --no-install-recommends git make openjdk-17-jre-headless wordnet-base wordnet-sense-index \
+ && apt-get install -y --no-install-recommends git make default-jre-headless wordnet-base wordnet-sense-index \
  && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /panollava
