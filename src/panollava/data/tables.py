@@ -53,7 +53,7 @@ class Table:
     rows: tuple[TableRow, ...]
 
 
-def read_table(path: str | Path, columns: Mapping[str, str] | None = None) -> Table:
+def read_table(path: str | Path, columns: Mapping[str, str | None] | None = None) -> Table:
     """Read an input CSV strictly. Raises DataError that names the file and what was found.
 
     `columns` maps canonical names (image_path, query, annotation) to the file's own; the others are found by
@@ -62,6 +62,7 @@ def read_table(path: str | Path, columns: Mapping[str, str] | None = None) -> Ta
     """
     path = Path(path)
     text = _decode(path)
+    wanted = {canonical: name for canonical, name in (columns or {}).items() if name is not None}
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: list[TableRow] = []
     header: tuple[str, ...] | None = None
@@ -70,7 +71,7 @@ def read_table(path: str | Path, columns: Mapping[str, str] | None = None) -> Ta
         for fields in reader:
             if header is None:
                 header = tuple(fields)
-                places = _find_columns(path, header, columns or {}, text)
+                places = _find_columns(path, header, wanted, text)
             elif fields:
                 rows.append(_table_row(path, start, tuple(fields), header, places))
             start = reader.line_num + 1

@@ -65,7 +65,7 @@ def read_image(path: str | Path) -> bytes:
     """The bytes of an image file. Raises PanoramaError where there is none."""
     try:
         return Path(path).read_bytes()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
         raise PanoramaError(path, "image missing", error.strerror or "") from error
 
 
