@@ -48,30 +48,33 @@ def thing(solid: Solid) -> str:
 def questions(scene: Scene) -> list[Question]:
     """Every question whose answer the scene settles, always in the same order.
 
-    A colour is asked only of a shape, and a place only of a colour and shape, that occur once.
+    A place is asked only of a colour and shape that occur once.
     """
     asked: list[tuple[Kind, str, str]] = []
     for place, words in PLACE_WORDS.items():
         solid = scene.at(place)
         answer = f"{words} is {thing(solid) if solid else 'nothing'}"
-        asked.append(("look", f"what is {words.replace('your', 'my').replace('you', 'me')}?", answer))
-    shapes = Counter(solid.shape for solid in scene.solids)
+        asked.append(("look", f"what is {_from_here(words)}?", answer))
     things = Counter(thing(solid) for solid in scene.solids)
     for solid in scene.solids:
-        if shapes[solid.shape] == 1:
-            query = f"what colour is the {solid.shape}?"
-            asked.append(("colour", query, f"{PLACE_WORDS[solid.place]} the {solid.shape} is {solid.colour}"))
+        words, name = PLACE_WORDS[solid.place], f"the {solid.colour} {solid.shape}"
+        query = f"what colour is the thing {_from_here(words)}?"
+        asked.append(("colour", query, f"the thing {words} is {solid.colour}"))
         if things[thing(solid)] == 1:
-            query = f"where is the {solid.colour} {solid.shape}?"
-            asked.append(("where", query, f"the {solid.colour} {solid.shape} is {PLACE_WORDS[solid.place]}"))
+            asked.append(("where", f"where is {name}?", f"{name} is {words}"))
     full = [place for place in PLACES if scene.at(place)]
-    where = ", ".join(PLACE_WORDS[place] for place in full)
+    listed = ", ".join(PLACE_WORDS[place] for place in full)
     noun = "thing" if len(full) == 1 else "things"
-    asked.append(("count", "how many things are around me?", f"{where}: {NUMBERS[len(full)]} {noun}"))
+    asked.append(("count", "how many things are around me?", f"{listed}: {NUMBERS[len(full)]} {noun}"))
     asked.append(("ground", "what am i standing on?", f"the ground is {GROUND_WORDS[scene.ground]}"))
     asked.append(("sky", "what does the sky look like?", f"the sky is {SKY_WORDS[scene.sky]}"))
     asked.append(("describe", DESCRIBE_QUERY, _description(scene)))
     return [Question(kind, query, _with_openings(answer)) for kind, query, answer in asked]
+
+
+def _from_here(words: str) -> str:
+    """A place in the words of the one who asks."""
+    return words.replace("your", "my").replace("you", "me")
 
 
 def _description(scene: Scene) -> str:
@@ -84,6 +87,11 @@ def _with_openings(answer: str) -> tuple[str, ...]:
     return tuple(f"{opening}{answer}." for opening in OPENINGS)
 
 
+def group_of(question: Question) -> int:
+    """Which third of the training questions: 0 descriptions, 1 relations of colours, shapes and places, 2 others."""
+    return 0 if question.kind == "describe" else 1 if question.kind in ("colour", "where") else 2
+
+
 def draw_questions(rng: np.random.Generator, scene: Scene, count: int) -> list[Question]:
     """Draw `count` questions for training, repeats allowed.
 
@@ -91,12 +99,7 @@ def draw_questions(rng: np.random.Generator, scene: Scene, count: int) -> list[Q
     descriptions exercise everything that a picture holds, single looks only a fifth of it.
     """
     every = questions(scene)
-    groups = [
-        [q for q in every if q.kind == "describe"],
-        [q for q in every if q.kind in ("colour", "where")],
-        [q for q in every if q.kind not in ("describe", "colour", "where")],
-    ]
-    groups[1] = groups[1] or groups[2]  # two equal things: neither can be asked for
+    groups = [[question for question in every if group_of(question) == group] for group in range(3)]
     drawn = []
     for _ in range(count):
         group = groups[int(rng.integers(3))]
@@ -108,6 +111,6 @@ _PLACES_BY_WORDS = {words: place for place, words in PLACE_WORDS.items()}
 _PAIR = re.compile(rf"({'|'.join(PLACE_WORDS.values())}) is a (\w+ \w+)")
 
 
-def places_and_things(text: str) -> set[tuple[str, str]]:
-    """The (place, "colour shape") pairs that an answer names; empty when it names none."""
-    return {(_PLACES_BY_WORDS[words], what) for words, what in _PAIR.findall(text)}
+def places_and_things(description: str) -> set[tuple[str, str]]:
+    """The (place, "colour shape") pairs that a description names; empty when it names none."""
+    return {(_PLACES_BY_WORDS[words], what) for words, what in _PAIR.findall(description)}

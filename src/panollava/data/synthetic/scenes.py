@@ -48,7 +48,7 @@ GROUNDS: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
 """Colours of the two kinds of squares that tile the ground."""
 
 EYE_HEIGHT = 1.6
-_MOST_YAW_JITTER_DEG = 30.0
+_MOST_YAW_JITTER_DEG = 25.0
 _LIGHT = (0.45, 0.75, -0.48)
 _LAMP = {"day": 1.0, "dusk": 0.85, "night": 0.65}
 _HAZE_DISTANCE = 12.0
@@ -92,7 +92,7 @@ def sample_scene(rng: np.random.Generator, share: float = 0.7, share_above: floa
     """Draw a scene with at least one solid.
 
     Each place around the camera holds a solid with probability `share`, the place above with `share_above`.
-    Solids stand within 30 degrees of the middle of their 90 degree sector: those behind the camera are often cut
+    Solids stand within 25 degrees of the middle of their 90 degree sector: those behind the camera are often cut
     by the panorama's seam at +-180 degrees, and those above often reach the zenith.
     """
     sky, ground = str(rng.choice(list(SKIES))), str(rng.choice(list(GROUNDS)))
@@ -106,9 +106,9 @@ def sample_scene(rng: np.random.Generator, share: float = 0.7, share_above: floa
 
 
 def _sample_solid(rng: np.random.Generator, place: str) -> Solid:
-    radius, distance = float(rng.uniform(0.8, 1.2)), float(rng.uniform(2.4, 3.6))
+    radius, distance = float(rng.uniform(0.95, 1.25)), float(rng.uniform(2.4, 3.2))
     if place == "above":
-        direction = angles_to_rays(np.asarray(rng.uniform(-180, 180)), np.asarray(rng.uniform(52, 80)))
+        direction = angles_to_rays(np.asarray(rng.uniform(-180, 180)), np.asarray(rng.uniform(50, 72)))
         x, y, z = (float(part) * distance for part in direction)
     else:
         yaw_deg = SECTORS[place] + rng.uniform(-_MOST_YAW_JITTER_DEG, _MOST_YAW_JITTER_DEG)

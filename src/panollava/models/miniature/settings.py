@@ -12,8 +12,9 @@ class MiniatureLanguageSettings:
     """A Qwen3-type language model that learns to answer questions from notes about scenes.
 
     Training ends `decay_steps` after `reading_accuracy` is reached on unseen notes, at the latest at `max_steps`.
-    `most_copies` bounds how often a note repeats a fact; `picture_positions` is the number of token positions that
-    a picture may take. `lr` is AdamW's rate (embeddings, norms), `muon_lr` Muon's (matrices).
+    `turns` bounds the questions of one document and `most_copies` how often its notes repeat a fact;
+    `picture_positions` is the number of token positions that a picture may take. `lr` is AdamW's rate (embeddings,
+    norms), `muon_lr` Muon's (matrices).
     """
 
     seed: int = 0
@@ -21,11 +22,13 @@ class MiniatureLanguageSettings:
     intermediate_size: int = 256
     layers: int = 2
     heads: int = 4
+    head_dim: int = 64
     max_steps: int = 1500
     decay_steps: int = 150
     batch_size: int = 32
     lr: float = 3e-3
-    muon_lr: float = 0.03
+    muon_lr: float = 0.015
+    turns: int = 4
     most_copies: int = 3
     picture_positions: int = 160
     reading_accuracy: float = 0.95
@@ -52,7 +55,7 @@ class MiniatureVisionSettings:
     steps: int = 900
     batch_size: int = 64
     lr: float = 2e-3
-    muon_lr: float = 0.03
+    muon_lr: float = 0.015
 
     def __post_init__(self) -> None:
         _check(self, "models.miniature.vision")

@@ -26,7 +26,8 @@ from panollava.models.miniature.settings import MiniatureVisionSettings
 from panollava.views.geometry import rays_to_angles, view_rays
 from panollava.views.strategies import GLOBAL_VIEW, View
 
-_GLOBAL_SHARE = 0.2
+_CAMERAS = 160
+_GLOBAL_SHARE = 0.12
 _HELD_OUT = 400
 _LEAST_COVER = 0.15  # of a patch, for it to show a solid
 _OFFSET_SCALE_DEG = 30.0
@@ -52,40 +53,51 @@ class LabelledViews:
 def draw_views(count: int, image_size: int, patch_size: int, rng: np.random.Generator) -> LabelledViews:
     """Render `count` views of as many scenes and label their patches."""
     grid = image_size // patch_size
+    cameras = [_Camera(view, image_size, grid) for view in _random_views(rng)]
     columns: dict[str, list[NDArray]] = {name: [] for name in LabelledViews.__dataclass_fields__}
     for _ in range(count):
         scene = sample_scene(rng, share=0.9, share_above=0.7)
-        view = _random_view(rng)
-        fine = view_rays(view, 2 * image_size, 2 * image_size).astype(np.float32)
-        colours, met = render(scene, fine)
-        smooth = colours.reshape(image_size, 2, image_size, 2, 3).mean(axis=(1, 3)).round().astype(np.uint8)
-        labels = _label_patches(scene, view, met, grid)
-        for name, value in zip(columns, (smooth.transpose(2, 0, 1), *labels), strict=True):
+        camera = cameras[int(rng.integers(len(cameras)))]
+        colours, met = render(scene, camera.fine_rays)
+        fine = colours.astype(np.uint16)
+        summed = fine[::2, ::2] + fine[1::2, ::2] + fine[::2, 1::2] + fine[1::2, 1::2]
+        pixels = ((summed + 2) // 4).astype(np.uint8).transpose(2, 0, 1)
+        for name, value in zip(columns, (pixels, *_label_patches(scene, camera, met)), strict=True):
             columns[name].append(value)
     return LabelledViews(**{name: torch.from_numpy(np.stack(values)) for name, values in columns.items()})
 
 
-def _random_view(rng: np.random.Generator) -> View:
-    if rng.random() < _GLOBAL_SHARE:
-        return GLOBAL_VIEW
-    pitch = 0.0 if rng.random() < 0.75 else float(rng.uniform(-60, 60))
-    return View("perspective", float(rng.uniform(-180, 180)), pitch, 90.0, 90.0)
+class _Camera:
+    """A view's rays: of its pixels' quarters, and the yaw and pitch of its patches, row by row."""
+
+    def __init__(self, view: View, image_size: int, grid: int) -> None:
+        self.fine_rays = view_rays(view, 2 * image_size, 2 * image_size).astype(np.float32)
+        self.yaw_deg, self.pitch_deg = rays_to_angles(view_rays(view, grid, grid).reshape(-1, 3))
+        self.grid = grid
+
+
+def _random_views(rng: np.random.Generator) -> list[View]:
+    """Views that look anywhere, most of them at the horizon, and some whole panoramas."""
+    tiles = _CAMERAS - round(_GLOBAL_SHARE * _CAMERAS)
+    pitches = [0.0 if rng.random() < 0.9 else float(rng.uniform(-40, 40)) for _ in range(tiles)]
+    yaws = [float(rng.uniform(-180, 180)) for _ in range(tiles)]
+    views = [View("perspective", yaw, pitch, 90.0, 90.0) for yaw, pitch in zip(yaws, pitches, strict=True)]
+    return views + [GLOBAL_VIEW] * (_CAMERAS - tiles)
 
 
 def _label_patches(
-    scene: Scene, view: View, met: NDArray[np.int8], grid: int
+    scene: Scene, camera: _Camera, met: NDArray[np.int8]
 ) -> tuple[NDArray, NDArray, NDArray, NDArray, NDArray]:
     """Labels of the solid that covers most of each patch, row by row: colour, shape, offset; then sky and ground."""
     colours, shapes, skies, grounds = _NAMES
-    side = met.shape[0] // grid
+    grid, side = camera.grid, met.shape[0] // camera.grid
     cover = np.stack([met == index for index in range(len(scene.solids))])
     cover = cover.reshape(-1, grid, side, grid, side).mean(axis=(2, 4)).reshape(len(scene.solids), -1)
     solid, shown = cover.argmax(axis=0), cover.max(axis=0) > _LEAST_COVER
     colour = np.array([1 + colours.index(one.colour) for one in scene.solids])[solid] * shown
     shape = np.array([1 + shapes.index(one.shape) for one in scene.solids])[solid] * shown
-    yaw, pitch = rays_to_angles(view_rays(view, grid, grid).reshape(-1, 3))
     to_yaw, to_pitch = rays_to_angles(np.array([one.centre for one in scene.solids]))
-    offset = np.stack([(to_yaw[solid] - yaw + 180) % 360 - 180, to_pitch[solid] - pitch], axis=-1)
+    offset = np.stack([(to_yaw[solid] - camera.yaw_deg + 180) % 360 - 180, to_pitch[solid] - camera.pitch_deg], axis=-1)
     offset = (offset / _OFFSET_SCALE_DEG).astype(np.float32)
     return colour, shape, offset, np.array(skies.index(scene.sky)), np.array(grounds.index(scene.ground))
 
@@ -108,7 +120,7 @@ class PatchLabeller(nn.Module):
         for module in self.encoder.modules():
             if isinstance(module, (nn.Linear, nn.Conv2d)) and module.bias is not None:
                 nn.init.zeros_(module.bias)
-        self.sizes = [1 + len(COLOURS), 1 + len(SHAPES), 2]
+        self.sizes = [1 + len(COLOURS), len(SHAPES), 2]
         self.patch_head = nn.Linear(settings.hidden_size, sum(self.sizes))
         self.view_head = nn.Linear(settings.hidden_size, len(SKIES) + len(GROUNDS))
 
@@ -124,7 +136,7 @@ class PatchLabeller(nn.Module):
         shown = views.colour > 0
         return (
             functional.cross_entropy(colour.flatten(0, 1), views.colour.flatten())
-            + functional.cross_entropy(shape.flatten(0, 1), views.shape.flatten())
+            + functional.cross_entropy(shape[shown], views.shape[shown] - 1)
             + functional.smooth_l1_loss(offset[shown], views.offset[shown])
             + 0.3 * functional.cross_entropy(sky, views.sky)
             + 0.3 * functional.cross_entropy(ground, views.ground)
@@ -142,7 +154,7 @@ def labelling_accuracy(model: PatchLabeller, views: LabelledViews) -> dict[str, 
     return {
         "found": ((colour.argmax(-1) > 0) == shown).float().mean().item(),
         "colour": (colour.argmax(-1) == views.colour)[shown].float().mean().item(),
-        "shape": (shape.argmax(-1) == views.shape)[shown].float().mean().item(),
+        "shape": (1 + shape.argmax(-1) == views.shape)[shown].float().mean().item(),
         "offset_deg": error.item(),
         "sky": (sky.argmax(-1) == views.sky).float().mean().item(),
         "ground": (ground.argmax(-1) == views.ground).float().mean().item(),
@@ -177,9 +189,7 @@ def build_vision(settings: MiniatureVisionSettings, folder: str | Path) -> dict[
 
     train(model, schedule, loss_of, lambda: False, "miniature vision encoder")
     accuracy = labelling_accuracy(model, held_out)
-    LOGGER.info(
-        "miniature vision encoder, unseen views: %s", ", ".join(f"{k} {v:.3f}" for k, v in accuracy.items())
-    )
+    LOGGER.info("miniature vision encoder, unseen views: %s", ", ".join(f"{k} {v:.3f}" for k, v in accuracy.items()))
     size = {"height": settings.image_size, "width": settings.image_size}
     half = [0.5, 0.5, 0.5]
     with whole_folder(folder) as partial:
