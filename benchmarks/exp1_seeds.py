@@ -10,6 +10,7 @@ the validation scenes: settings are chosen there, never on the test scenes.
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import re
 import shutil
@@ -64,7 +65,29 @@ def run_seed(seed: int, split: str, folder: Path, changes: dict[str, object]) ->
             name = re.sub(r"_[0-9a-f]{16}$", "", name)
             row[f"s:{name}"] = row.get(f"s:{name}", 0.0) + float(match["seconds"])
             row["peak_gib"] = max(row.get("peak_gib", 0.0), float(match["gib"]))
+    row["swapped_exact_match"] = swapped_pictures(folder, "val" if split == "val" else "test")
     return row
+
+
+def swapped_pictures(folder: Path, split: str) -> float:
+    """Exact match when every question of the CSV meets another scene's picture, by `panollava eval` on the folder."""
+    (source,) = folder.glob(f"cache/synthetic/*/{split}.csv")
+    with source.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    pictures = list(dict.fromkeys(row["image_path"] for row in rows))
+    other = dict(zip(pictures, pictures[1:] + pictures[:1], strict=True))
+    swapped = source.with_name("swapped.csv")
+    with swapped.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({**row, "image_path": other[row["image_path"]]} for row in rows)
+    command = [sys.executable, "-m", "panollava", "eval", "--checkpoint-dir", "runs/EXP1", "--csv-input", str(swapped)]
+    with (folder / "swapped.log").open("w", encoding="utf-8") as log:
+        subprocess.run(
+            [*command, "--output-dir", "swapped"], cwd=folder, stdout=log, stderr=subprocess.STDOUT, check=True
+        )
+    scores = json.loads((folder / "swapped/metrics.json").read_text(encoding="utf-8"))
+    return float(scores["metrics"]["exact_match"]["value"])
 
 
 def main() -> None:
@@ -86,7 +109,15 @@ def main() -> None:
         if not arguments.keep:
             shutil.rmtree(folder)
     print(f"median of {len(rows)} seeds, {arguments.split} split:")
-    for key in ("exact_match", "blind_exact_match", "cider_ratio", "place_thing_f1", "wall_s", "peak_gib"):
+    for key in (
+        "exact_match",
+        "blind_exact_match",
+        "swapped_exact_match",
+        "cider_ratio",
+        "place_thing_f1",
+        "wall_s",
+        "peak_gib",
+    ):
         print(f"  {key:<18} {statistics.median(row[key] for row in rows):.3f}")
 
 
