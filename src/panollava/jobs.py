@@ -41,6 +41,7 @@ def pretrain_language(o: Options) -> None:
 
 
 def prepare_csv(o: Options) -> None:
+    from panollava.data.download import ImageCache
     from panollava.data.prepare import prepare_csv
 
     data = o["slice"]["config"]["data"]
@@ -51,6 +52,8 @@ def prepare_csv(o: Options) -> None:
         columns=data["columns"],
         max_rejected_fraction=data["max_rejected_fraction"],
         root=Path.cwd(),
+        fetch=ImageCache(Path(o["cache"])),
+        surviving_csv=Path(o["state"]),
     )
 
 

@@ -28,10 +28,14 @@ rule prepare_csv:
         rejected=f"{CACHE}/csv/{{key}}/rejected.csv",
     params:
         slice=keyed("csv"),
+        images=lambda w, output: PATHS.image_cache,
+        # Snakemake deletes the outputs of a failed job; this copy says what was rejected and why.
+        survivor=lambda w, output: f"{LOGS}/shared/rejected_{w.key}.csv",
     log:
         f"{LOGS}/shared/prepare_csv_{{key}}.log",
     shell:
         "{JOB} prepare_csv --csv {input:q} --slice {params.slice:q}"
+        " --cache {params.images:q} --state {params.survivor:q}"
         " --out {output.prepared:q} --rejected {output.rejected:q} --log {log:q}"
 
 

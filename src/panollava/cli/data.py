@@ -21,6 +21,7 @@ def prepare(
     max_rejected_fraction: Annotated[float, typer.Option(help="More than this share rejected: exit 1.")] = 0.05,
 ) -> None:
     """Check rows and images of CSVs as the DAG does. Example: panollava prepare train.csv --output-dir prepared"""
+    from panollava.data.download import ImageCache
     from panollava.data.prepare import prepare_csv
     from panollava.logs import start_log
 
@@ -31,6 +32,7 @@ def prepare(
         output_dir / "rejected.csv",
         max_rejected_fraction=max_rejected_fraction,
         root=Path.cwd(),
+        fetch=ImageCache(Path("cache/images")),
     )
 
 

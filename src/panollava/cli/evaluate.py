@@ -74,7 +74,7 @@ def evaluate(
                 log_samples,
                 log_interval,
                 log_max_samples,
-            ),  # fmt: skip
+            ),
             settings,
         )
     print_metrics(document)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from panollava.data.download import ImageCache
 from panollava.data.prepare import prepare_csv
 from panollava.data.samples import read_samples
 from panollava.errors import EvaluationError
@@ -47,13 +48,13 @@ class EvalRequest:
 
 
 class RenderedPictures:
-    """Views rendered when they are asked for: what a cache would hold, byte for byte."""
+    """Views rendered when they are asked for: what a cache would hold, byte for byte. Paths start at `root`."""
 
-    def __init__(self, processor: PanoramaProcessor) -> None:
-        self.processor = processor
+    def __init__(self, processor: PanoramaProcessor, root: Path) -> None:
+        self.processor, self.root = processor, root
 
     def __getitem__(self, image_path: str) -> np.ndarray:
-        return self.processor.open(image_path)
+        return self.processor.open(self.root / image_path)
 
 
 def evaluate_folder(request: EvalRequest, settings: dict[str, Any] | None = None) -> tuple[Path, dict[str, Any]]:
@@ -81,12 +82,23 @@ def evaluate_folder(request: EvalRequest, settings: dict[str, Any] | None = None
     csv_path, why = _csv_of(request, loaded)
     LOGGER.info("questions: %s (%s)", csv_path, why)
     output = request.output_dir or Path("results") / loaded.metadata["experiment_name"] / "eval" / csv_path.stem
-    prepare_csv([csv_path], output / "prepared.csv", output / "rejected.csv", root=Path.cwd())
+    # A CSV of the project names its pictures from the project's root, wherever the command runs.
+    inside = csv_path.resolve().is_relative_to(loaded.project_root.resolve())
+    root = loaded.project_root if inside else Path.cwd()
+    prepare_csv(
+        [csv_path],
+        output / "prepared.csv",
+        output / "rejected.csv",
+        columns=remembered["data"]["columns"],
+        max_rejected_fraction=remembered["data"]["max_rejected_fraction"],
+        root=root,
+        fetch=ImageCache(Path("cache/images")),
+    )
     samples = read_samples(output / "prepared.csv")
     if request.max_samples is not None:
         samples = samples[: request.max_samples]
 
-    pictures = RenderedPictures(loaded.processor)
+    pictures = RenderedPictures(loaded.processor, root)
     device = device_settings(remembered["training"])["torch_device"]
     stand_ins = shuffled_pictures(samples, generation.seed) if evaluation["blind_control"] else None
     for name, shown in (("predictions", None), ("predictions_blind", stand_ins)):
