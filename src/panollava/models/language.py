@@ -175,7 +175,9 @@ def choose_attention(config: Any, dtype: torch.dtype) -> tuple[str | None, str]:
         family = family[0]
     if family is None:
         return None, f"{config.model_type} is not one of transformers' own models"
-    fallback = "sdpa" if getattr(family, "_supports_sdpa", False) else "eager"
+    # Some versions of transformers let Gemma 2 run under SDPA, which leaves its soft-capping out without a word.
+    capped = getattr(config, "attn_logit_softcapping", None) is not None
+    fallback = "sdpa" if getattr(family, "_supports_sdpa", False) and not capped else "eager"
     if os.environ.get("DISABLE_FLASH_ATTN", "").strip().lower() in ("1", "true", "yes", "on"):
         return fallback, "DISABLE_FLASH_ATTN is set"
     if not torch.cuda.is_available():
