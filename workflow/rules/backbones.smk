@@ -1,4 +1,5 @@
 # Miniature backbones: built, pre-trained and saved as Hugging Face folders; shared by content.
+# The longest jobs of EXP1, one core each: they start first, side by side.
 
 
 rule pretrain_vision:
@@ -11,6 +12,7 @@ rule pretrain_vision:
         out=folder_of("weights"),
     log:
         f"{LOGS}/shared/pretrain_vision_{{key}}.log",
+    priority: 10
     shell:
         "{JOB} pretrain_vision --slice {params.slice:q} --out {params.out:q} --log {log:q}"
 
@@ -26,5 +28,6 @@ rule pretrain_language:
         out=folder_of("weights"),
     log:
         f"{LOGS}/shared/pretrain_language_{{key}}.log",
+    priority: 20
     shell:
         "{JOB} pretrain_language --slice {params.slice:q} --out {params.out:q} --log {log:q}"
