@@ -7,12 +7,12 @@ rule pretrain_vision:
         config=f"{CACHE}/miniature/vision/{{key}}/config.json",
         weights=f"{CACHE}/miniature/vision/{{key}}/model.safetensors",
         processor=f"{CACHE}/miniature/vision/{{key}}/preprocessor_config.json",
-    params:
-        slice=keyed("miniature_vision"),
-        out=folder_of("weights"),
     log:
         f"{LOGS}/shared/pretrain_vision_{{key}}.log",
     priority: 10
+    params:
+        slice=keyed("miniature_vision"),
+        out=folder_of("weights"),
     shell:
         "{JOB} pretrain_vision --slice {params.slice:q} --out {params.out:q} --log {log:q}"
 
@@ -23,11 +23,11 @@ rule pretrain_language:
         weights=f"{CACHE}/miniature/language/{{key}}/model.safetensors",
         tokenizer=f"{CACHE}/miniature/language/{{key}}/tokenizer.json",
         tokenizer_config=f"{CACHE}/miniature/language/{{key}}/tokenizer_config.json",
-    params:
-        slice=keyed("miniature_language"),
-        out=folder_of("weights"),
     log:
         f"{LOGS}/shared/pretrain_language_{{key}}.log",
     priority: 20
+    params:
+        slice=keyed("miniature_language"),
+        out=folder_of("weights"),
     shell:
         "{JOB} pretrain_language --slice {params.slice:q} --out {params.out:q} --log {log:q}"

@@ -98,7 +98,9 @@ def backbone_inputs(slice_document):
 # ---- data ----------------------------------------------------------------------------------------
 def csv_files(slice_document):
     """The source CSVs of a `prepare_csv` job: drawn ones, or the user's (whose content is in the slice)."""
-    csvs, key = slice_document["inputs"]["csvs"], slice_document["upstream"].get("synthetic")
+    csvs, key = slice_document["inputs"]["csvs"], slice_document["upstream"].get(
+        "synthetic"
+    )
     if key:
         return [cached("synthetic", key, f"{csvs[0]['split']}.csv")]
     return [ancient(csv["path"]) for csv in csvs]
@@ -112,7 +114,9 @@ def sources_of_csv(wildcards):
 @planned
 def inputs_of_views(wildcards):
     document = PROJECT.slice_by_key("views", wildcards.key)
-    csv_key = next(key for node, key in document["upstream"].items() if node.startswith("prepare"))
+    csv_key = next(
+        key for node, key in document["upstream"].items() if node.startswith("prepare")
+    )
     return {"csv": cached("csv", csv_key, "prepared.csv"), **backbone_inputs(document)}
 
 
@@ -128,7 +132,9 @@ def prepared_of_experiment(wildcards):
 
 def prepared_folders(wildcards):
     experiment = experiment_of(wildcards)
-    return json.dumps({split: f"{CACHE}/csv/{experiment.csv_key(split)}" for split in SPLITS})
+    return json.dumps(
+        {split: f"{CACHE}/csv/{experiment.csv_key(split)}" for split in SPLITS}
+    )
 
 
 # ---- stages --------------------------------------------------------------------------------------
@@ -149,11 +155,17 @@ def inputs_of_stage(stage):
         previous = previous_stage(experiment, stage)
         found = backbone_inputs(experiment.slice_of(f"train_{stage}"))
         for split in ("train", "val"):
-            found[f"{split}_csv"] = cached("csv", experiment.csv_key(split, stage), "prepared.csv")
-            found[f"{split}_views"] = cached("views", experiment.views_key(split, stage), "index.json")
+            found[f"{split}_csv"] = cached(
+                "csv", experiment.csv_key(split, stage), "prepared.csv"
+            )
+            found[f"{split}_views"] = cached(
+                "views", experiment.views_key(split, stage), "index.json"
+            )
         if previous:
             found["init"] = stage_file(experiment, previous, "best.ckpt")
-            found["init_metadata"] = stage_file(experiment, previous, "checkpoint_metadata.json")
+            found["init_metadata"] = stage_file(
+                experiment, previous, "checkpoint_metadata.json"
+            )
         return found
 
     return inputs
@@ -180,16 +192,27 @@ def stage_options(stage):
                     "checkpoint_prefix": names.checkpoint_prefix(stage),
                     "dataset_name": names.datasets[stage],
                     "wandb_run": names.wandb_run(stage, datetime.now()),
-                    **{f"{split}_csv": configured_csv(experiment, split, stage) for split in SPLITS},
+                    **{
+                        f"{split}_csv": configured_csv(experiment, split, stage)
+                        for split in SPLITS
+                    },
                     "remembered": {
                         "generation": settings["generation"],
                         "evaluation": settings["evaluation"],
                         "data": {
-                            key: settings["data"][key] for key in ("columns", "max_rejected_fraction")
+                            key: settings["data"][key]
+                            for key in ("columns", "max_rejected_fraction")
                         },
                         "training": {
                             key: training[key]
-                            for key in ("eval_batch_size", "seed", "cpu_threads", "devices", "precision", "strategy")
+                            for key in (
+                                "eval_batch_size",
+                                "seed",
+                                "cpu_threads",
+                                "devices",
+                                "precision",
+                                "strategy",
+                            )
                         },
                     },
                 }
@@ -205,7 +228,9 @@ def stage_options(stage):
 
 def configured_csv(experiment, split, stage):
     """The source CSVs of a stage as files: one path, or a list."""
-    files = [str(path) for path in csv_files(experiment.slice_of(f"prepare_{split}", stage))]
+    files = [
+        str(path) for path in csv_files(experiment.slice_of(f"prepare_{split}", stage))
+    ]
     return files[0] if len(files) == 1 else files
 
 
@@ -259,7 +284,9 @@ def prediction_options(name):
             "state": f"{RUNS}/{experiment.names.experiment}/.state/{name}",
         }
         flags = ["--blind"] if name == "predict_blind" else []
-        return shlex.join([*(f"--{key}={value}" for key, value in given.items()), *flags])
+        return shlex.join(
+            [*(f"--{key}={value}" for key, value in given.items()), *flags]
+        )
 
     return options
 
@@ -280,7 +307,11 @@ def inputs_of_metrics(wildcards):
 
 
 def blind_option(wildcards, input):
-    return f"--blind-predictions={shlex.quote(str(input.blind))}" if "blind" in input.keys() else ""
+    return (
+        f"--blind-predictions={shlex.quote(str(input.blind))}"
+        if "blind" in input.keys()
+        else ""
+    )
 
 
 @planned

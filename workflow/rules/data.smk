@@ -11,11 +11,11 @@ rule draw_synthetic:
             category="Data",
             caption="../report/contact_sheet.rst",
         ),
+    log:
+        f"{LOGS}/shared/draw_synthetic_{{key}}.log",
     params:
         slice=keyed("synthetic"),
         out=folder_of("sheet"),
-    log:
-        f"{LOGS}/shared/draw_synthetic_{{key}}.log",
     shell:
         "{JOB} draw_synthetic --slice {params.slice:q} --out {params.out:q} --log {log:q}"
 
@@ -26,13 +26,13 @@ rule prepare_csv:
     output:
         prepared=f"{CACHE}/csv/{{key}}/prepared.csv",
         rejected=f"{CACHE}/csv/{{key}}/rejected.csv",
+    log:
+        f"{LOGS}/shared/prepare_csv_{{key}}.log",
     params:
         slice=keyed("csv"),
         images=lambda w, output: PATHS.image_cache,
         # Snakemake deletes the outputs of a failed job; this copy says what was rejected and why.
         survivor=lambda w, output: f"{LOGS}/shared/rejected_{w.key}.csv",
-    log:
-        f"{LOGS}/shared/prepare_csv_{{key}}.log",
     shell:
         "{JOB} prepare_csv --csv {input:q} --slice {params.slice:q}"
         " --cache {params.images:q} --state {params.survivor:q}"
@@ -43,13 +43,15 @@ rule prepare_experiment:
     input:
         prepared_of_experiment,
     output:
-        csvs=expand(f"{RESULTS}/{{{{experiment}}}}/prepared/{{split}}.csv", split=SPLITS),
+        csvs=expand(
+            f"{RESULTS}/{{{{experiment}}}}/prepared/{{split}}.csv", split=SPLITS
+        ),
         rejected=f"{RESULTS}/{{experiment}}/prepared/rejected.csv",
+    log:
+        f"{LOGS}/{{experiment}}/prepare_experiment.log",
     params:
         folders=planned(prepared_folders),
         out=folder_of("rejected"),
-    log:
-        f"{LOGS}/{{experiment}}/prepare_experiment.log",
     shell:
         "{JOB} gather_prepared --naming {params.folders:q} --out {params.out:q} --log {log:q}"
 
@@ -60,10 +62,10 @@ rule cache_views:
     output:
         views=f"{CACHE}/views/{{key}}/views.npy",
         index=f"{CACHE}/views/{{key}}/index.json",
+    log:
+        f"{LOGS}/shared/cache_views_{{key}}.log",
     params:
         slice=keyed("views"),
         out=folder_of("index"),
-    log:
-        f"{LOGS}/shared/cache_views_{{key}}.log",
     shell:
         "{JOB} cache_views --csv {input.csv:q} --slice {params.slice:q} --out {params.out:q} --log {log:q}"

@@ -6,13 +6,13 @@ rule predict:
         unpack(inputs_of_prediction),
     output:
         f"{RESULTS}/{{experiment}}/predictions.csv",
-    params:
-        slice=sliced("predict"),
-        options=prediction_options("predict"),
     log:
         f"{LOGS}/{{experiment}}/predict.log",
     resources:
         gpu=1,
+    params:
+        slice=sliced("predict"),
+        options=prediction_options("predict"),
     shell:
         "{JOB} predict {params.options} --checkpoint {input.checkpoint:q} --csv {input.csv:q}"
         " --slice {params.slice:q} --out {output:q} --log {log:q}"
@@ -21,11 +21,11 @@ rule predict:
 use rule predict as predict_blind with:
     output:
         f"{RESULTS}/{{experiment}}/predictions_blind.csv",
+    log:
+        f"{LOGS}/{{experiment}}/predict_blind.log",
     params:
         slice=sliced("predict"),
         options=prediction_options("predict_blind"),
-    log:
-        f"{LOGS}/{{experiment}}/predict_blind.log",
 
 
 rule compute_metrics:
@@ -38,11 +38,11 @@ rule compute_metrics:
             subcategory="{experiment}",
             caption="../report/metrics.rst",
         ),
+    log:
+        f"{LOGS}/{{experiment}}/compute_metrics.log",
     params:
         slice=sliced("metrics"),
         blind=lambda w, input, output: blind_option(w, input),
-    log:
-        f"{LOGS}/{{experiment}}/compute_metrics.log",
     shell:
         "{JOB} compute_metrics --predictions {input.predictions:q} {params.blind}"
         " --checkpoint {input.checkpoint:q} --slice {params.slice:q} --out {output:q} --log {log:q}"

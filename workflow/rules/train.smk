@@ -21,16 +21,16 @@ for stage in STAGES:
                 f"{RUNS}/{{experiment}}/{stage}/{{variant}}/checkpoint_metadata.json",
                 non_empty=True,
             ),
-        params:
-            slice=sliced(f"train_{stage}"),
-            options=stage_options(stage),
-            train_views=lambda w, input, output: input.train_views.rpartition("/")[0],
-            val_views=lambda w, input, output: input.val_views.rpartition("/")[0],
         log:
             f"{LOGS}/{{experiment}}/train_{stage}_{{variant}}.log",
         threads: 2
         resources:
             gpu=1,
+        params:
+            slice=sliced(f"train_{stage}"),
+            options=stage_options(stage),
+            train_views=lambda w, input, output: input.train_views.rpartition("/")[0],
+            val_views=lambda w, input, output: input.val_views.rpartition("/")[0],
         shell:
             "{JOB} train_stage {params.options}"
             " --train-csv {input.train_csv:q} --val-csv {input.val_csv:q}"
@@ -43,10 +43,10 @@ rule write_stage_state:
         metadata_of_stages,
     output:
         f"{RUNS}/{{experiment}}_stage_state.json",
-    params:
-        records=untracked(records_of_stages),
     log:
         f"{LOGS}/{{experiment}}/write_stage_state.log",
+    params:
+        records=untracked(records_of_stages),
     shell:
         "{JOB} write_stage_state --naming {params.records:q} --out {output:q} --log {log:q}"
 
@@ -56,11 +56,11 @@ rule select_checkpoint:
         unpack(inputs_of_selection),
     output:
         f"{RESULTS}/{{experiment}}/checkpoint.json",
+    log:
+        f"{LOGS}/{{experiment}}/select_checkpoint.log",
     params:
         slice=sliced("select_checkpoint"),
         folder=lambda w, input, output: input.metadata.rpartition("/")[0],
-    log:
-        f"{LOGS}/{{experiment}}/select_checkpoint.log",
     shell:
         "{JOB} select_checkpoint --folder {params.folder:q} --slice {params.slice:q}"
         " --out {output:q} --log {log:q}"
