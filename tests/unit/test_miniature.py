@@ -69,10 +69,8 @@ def test_the_chat_template_ignores_thinking_and_ends_turns(tokenizer) -> None:
 
 def test_language_folder_loads_like_any_other(tmp_path: Path) -> None:
     accuracy = build_language(LANGUAGE, tmp_path / "lm")
-    assert (
-        set(accuracy) == {"all", "colour", "count", "describe", "ground", "look", "sky", "where"}
-        or accuracy["all"] >= 0
-    )
+    assert {"all", "look", "where", "describe"} <= set(accuracy)
+    assert all(0 <= share <= 1 for share in accuracy.values())
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "lm")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "lm")
     assert model.config.model_type == "qwen3" and model.config.max_position_embeddings >= 1024
@@ -122,7 +120,6 @@ def test_a_reader_that_is_right_counts_as_right(tokenizer) -> None:
     rng = np.random.default_rng(0)
     scene = sample_scene(rng)
     document = writer.document(rng, scene, [questions(scene)[0]], [1])
-    lookups = iter(document.labels)
 
     class Parrot(torch.nn.Module):
         def forward(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -134,8 +131,6 @@ def test_a_reader_that_is_right_counts_as_right(tokenizer) -> None:
     wrong = list(document.labels)
     wrong[-2] = 7
     changed = replace(document, labels=wrong)
-    model.lm_head = Parrot()
-    assert next(lookups) is not None
     assert batch_loss(model, [changed], rng, 0)[1].tolist() == [False]
 
 

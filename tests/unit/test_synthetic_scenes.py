@@ -108,7 +108,7 @@ def test_answers_name_the_place_first_and_differ_in_their_opening() -> None:
         for question in asked:
             assert len(question.references) == len(OPENINGS) == len(set(question.references))
             assert len({one.removeprefix(o) for one, o in zip(question.references, OPENINGS, strict=True)}) == 1
-            if question.kind in ("look", "colour"):
+            if question.kind in ("look", "count"):
                 assert question.references[0].startswith(tuple(PLACE_WORDS.values()))
         described = next(question for question in asked if question.kind == "describe")
         assert described.query == DESCRIBE_QUERY
