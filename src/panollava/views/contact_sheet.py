@@ -88,25 +88,31 @@ def _outlined(panorama: Pixels, views: Sequence[View], size: tuple[int, int]) ->
     for index, view in enumerate(views):
         if view.kind == "global":  # its border is the picture's own
             continue
-        colour = _colour(index)
-        x, y = rays_to_erp(unproject(view, _border()), height, width)
+        x, y = rays_to_erp(unproject(view, _border(0.99 - 0.02 * (index % 3))), height, width)
         points = np.stack([x, y], axis=-1)
         for start, end in pairwise(points):
             if abs(end[0] - start[0]) < width / 2:  # not across the seam
-                draw.line((*start, *end), fill=colour, width=2)
+                draw.line((*start, *end), fill=_colour(index), width=2)
+    for index, view in enumerate(views):  # last, so that no border hides a number
+        if view.kind == "global":
+            continue
         x, y = rays_to_erp(unproject(view, np.zeros((1, 2))), height, width)
-        where = (min(max(float(x[0]), 12), width - 12), min(max(float(y[0]), 12), height - 12))
-        draw.text(where, str(index), fill=colour, font=font, anchor="mm", stroke_width=3, stroke_fill=(0, 0, 0))
+        left, top = min(max(float(x[0]), 14), width - 14), min(max(float(y[0]), 14), height - 14)
+        draw.ellipse((left - 12, top - 12, left + 12, top + 12), fill=_colour(index), outline=_INK)
+        draw.text((left, top), str(index), fill=_INK, font=font, anchor="mm")
     return picture
 
 
-def _border(steps: int = 128) -> NDArray[np.float64]:
-    """Normalised image coordinates [4 * steps + 1, 2] along a view's border, just inside it, and back to the start."""
+def _border(inset: float, steps: int = 128) -> NDArray[np.float64]:
+    """Normalised image coordinates [4 * steps + 1, 2] along a view's border and back to the start.
+
+    `inset` < 1 moves it inwards, so that borders which coincide (a tile's edge, the next but one's) stay apart.
+    """
     along = np.linspace(-1, 1, steps, endpoint=False)
     one = np.ones(steps)
     sides = [(along, -one), (one, along), (-along, one), (-one, -along)]
     border = np.concatenate([np.stack(side, axis=-1) for side in sides])
-    return 0.995 * np.concatenate([border, border[:1]])
+    return inset * np.concatenate([border, border[:1]])
 
 
 def _label(index: int, view: View) -> str:
@@ -117,7 +123,7 @@ def _label(index: int, view: View) -> str:
 
 
 def _colour(index: int) -> tuple[int, int, int]:
-    red, green, blue = colorsys.hsv_to_rgb((index * 0.381966) % 1.0, 0.85, 1.0)  # neighbours get distant hues
+    red, green, blue = colorsys.hsv_to_rgb((index * 0.381966) % 1.0, 0.65, 1.0)  # neighbours get distant hues
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
