@@ -50,7 +50,7 @@ class LanguageModel(nn.Module):
         options = {} if attention is None else {"attn_implementation": attention}
         self.model: Any
         with quiet_loading():
-            self.model, loading = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 source,
                 config=config,
                 dtype=dtype,
@@ -58,6 +58,7 @@ class LanguageModel(nn.Module):
                 output_loading_info=True,
                 **options,
             )
+        self.model, loading = loaded
         refuse_missing_weights(source, loading)
         self.model.requires_grad_(False)
         self.tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
@@ -114,9 +115,10 @@ class LanguageModel(nn.Module):
         """Attach trainable adapters, which change nothing until they are trained (B is zero)."""
         if self._adapted:
             raise ConfigError("the language model has LoRA adapters already")
+        alpha: Any = settings.alpha  # peft computes with it; its annotation says int
         config = LoraConfig(
             r=settings.rank,
-            lora_alpha=settings.alpha,
+            lora_alpha=alpha,
             lora_dropout=settings.dropout,
             target_modules=self._lora_targets(settings.target_modules),
             task_type="CAUSAL_LM",
@@ -170,7 +172,7 @@ def choose_attention(config: Any, dtype: torch.dtype) -> tuple[str | None, str]:
     FlashAttention 2 where it is installed, the GPU has it (compute capability 8.0 or more), the weights are
     half precision and `DISABLE_FLASH_ATTN` is not set; else SDPA; else eager, where the family has no SDPA.
     """
-    family = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    family: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     if isinstance(family, (tuple, list)):
         family = family[0]
     if family is None:

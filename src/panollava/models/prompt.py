@@ -96,7 +96,7 @@ class ChatPrompt:
         """Pad to the longest: right for training, left for generation (its last column is the newest token)."""
         length = max(len(sequence.input_ids) for sequence in sequences)
 
-        def table(rows: list[list[int]] | list[list[bool]], fill: int) -> Tensor:
+        def table(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
             pads = [[fill] * (length - len(row)) for row in rows]
             joined = [[*p, *r] if side == "left" else [*r, *p] for p, r in zip(pads, rows, strict=True)]
             return torch.tensor(joined, dtype=torch.long)

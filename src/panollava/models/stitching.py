@@ -120,7 +120,7 @@ def _blend(views: Sequence[View], grid: tuple[int, int]) -> np.ndarray:
         share = np.where(valid, (1.001 - np.abs(uv)).prod(axis=-1), 0.0)
         place = (np.clip(uv, -1, 1) + 1) / 2 * [columns, rows] - 0.5
         for (row, column), part in _bilinear(place, rows, columns):
-            np.add.at(weights, (np.arange(len(whole)), i, row * columns + column), part * share)
+            weights[np.arange(len(whole)), i, row * columns + column] += part * share
     flat = weights.reshape(len(whole), -1)
     total = flat.sum(axis=1, keepdims=True)
     seen = total[:, 0] > 0

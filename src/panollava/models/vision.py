@@ -121,13 +121,14 @@ class VisionEncoder(nn.Module):
             config.vision_use_head = False  # SigLIP's pooling head: nothing here would ever train it
         self.model: Any
         with quiet_loading():
-            self.model, loading = AutoModel.from_pretrained(
+            loaded: Any = AutoModel.from_pretrained(
                 source,
                 config=config,
                 dtype=torch.float32,
                 trust_remote_code=trust_remote_code,
                 output_loading_info=True,
             )
+        self.model, loading = loaded
         refuse_missing_weights(source, loading)
         self.set_trainable_blocks(0)
 
