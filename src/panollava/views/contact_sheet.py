@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from panollava.files import atomic_path, write_json
 from panollava.views.geometry import rays_to_erp, unproject
 from panollava.views.panorama import Pixels, load_panorama
-from panollava.views.render import render_views
+from panollava.views.render import open_views
 from panollava.views.strategies import View
 
 _SHEET_WIDTH = 1280
@@ -36,8 +36,8 @@ def write_views(
 
     views.json lists `{"file", "kind", "yaw_deg", "pitch_deg", "fov_deg"}`. Views left by an earlier call are removed.
     """
-    panorama = load_panorama(image_path)
-    rendered = render_views(panorama, views, image_size, antialias)
+    rendered = open_views(image_path, views, image_size, antialias)
+    panorama = load_panorama(image_path, min_width=_SHEET_WIDTH)
     folder = Path(output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     names = [f"view_{index:02d}.png" for index in range(len(views))]

@@ -50,12 +50,13 @@ def render_views(
         size = _reduced_size(panorama, view, image_size) if antialias else panorama.shape[:2]
         if size not in padded:
             padded[size] = _pad(_reduce(panorama, size))
-        samples = _samples_per_pixel(view, image_size, size) if antialias else 1
-        maps = _pixel_maps(view, (samples * height, samples * width), size)
-        sampled = cv2.remap(padded[size], *maps, interpolation=cv2.INTER_LINEAR)
         if antialias:
-            sampled = cv2.resize(sampled, (width, height), interpolation=cv2.INTER_AREA)
-        rendered[index] = sampled
+            samples = _samples_per_pixel(view, image_size, size)
+            maps = _pixel_maps(view, (samples * height, samples * width), size)
+            sampled = cv2.remap(padded[size], *maps, interpolation=cv2.INTER_LINEAR)
+            rendered[index] = cv2.resize(sampled, (width, height), interpolation=cv2.INTER_AREA)
+        else:
+            rendered[index] = _point_sampled(padded[size], view, image_size, size)
     return rendered
 
 
@@ -122,6 +123,19 @@ def _pad(panorama: Pixels) -> Pixels:
     half = panorama.shape[1] // 2
     over_poles = np.concatenate([np.roll(panorama[:1], half, 1), panorama, np.roll(panorama[-1:], half, 1)])
     return np.concatenate([over_poles[:, -1:], over_poles, over_poles[:, :1]], axis=1)
+
+
+def _point_sampled(padded: Pixels, view: View, image_size: tuple[int, int], size: tuple[int, int]) -> Pixels:
+    """Bilinear values at the pixels' centres. In floating point: cv2 rounds positions to 1/32 pixel, which is up to
+    7 grey levels on a real panorama's edges, and this mode is there to be compared."""
+    directions = _directions(view, image_size).astype(np.float64)
+    x, y = directions[..., 0] * size[1] + 0.5, directions[..., 1] * size[0] + 0.5
+    left, top = x.astype(np.intp), y.astype(np.intp)
+    right, bottom = np.minimum(left + 1, size[1] + 1), np.minimum(top + 1, size[0] + 1)
+    along, down = (x - left)[..., None], (y - top)[..., None]
+    above = padded[top, left] * (1 - along) + padded[top, right] * along
+    below = padded[bottom, left] * (1 - along) + padded[bottom, right] * along
+    return np.rint(above * (1 - down) + below * down).astype(np.uint8)
 
 
 @lru_cache(maxsize=_MAPS_KEPT)
