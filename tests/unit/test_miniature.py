@@ -144,6 +144,21 @@ def test_patch_labels_point_at_the_solid() -> None:
     assert views.pixels.shape == (40, 3, 64, 64)
 
 
+def test_mirrored_views_carry_mirrored_labels() -> None:
+    views = draw_views(6, 32, 8, np.random.default_rng(1))
+    which = torch.tensor([True, False] * 3)
+    swapped = views.mirrored(which)
+    assert torch.equal(swapped.pixels[0], views.pixels[0].flip(-1))
+    assert torch.equal(swapped.colour[0].view(4, 4), views.colour[0].view(4, 4).flip(1))
+    assert torch.equal(
+        swapped.offset[0].view(4, 4, 2), views.offset[0].view(4, 4, 2).flip(1) * torch.tensor([-1.0, 1.0])
+    )
+    again = swapped.mirrored(which)
+    for name in ("pixels", "colour", "shape", "offset"):
+        assert torch.equal(getattr(again, name), getattr(views, name))
+        assert torch.equal(getattr(swapped, name)[1], getattr(views, name)[1])
+
+
 def test_notes_hold_every_fact(tokenizer) -> None:
     scene = Scene("dusk", "sand", (0.0, 0.0), (Solid("behind", "red", "box", 1.0, 0.0, (0.0, 0.0, -3.0)),))
     notes = Writer(tokenizer, most_copies=3, turns=1).notes(np.random.default_rng(0), scene)

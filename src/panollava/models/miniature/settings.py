@@ -23,12 +23,12 @@ class MiniatureLanguageSettings:
     layers: int = 2
     heads: int = 4
     head_dim: int = 64
-    max_steps: int = 1500
-    decay_steps: int = 150
-    batch_size: int = 32
-    lr: float = 3e-3
-    muon_lr: float = 0.015
-    turns: int = 4
+    max_steps: int = 1200
+    decay_steps: int = 250
+    batch_size: int = 24
+    lr: float = 2e-3
+    muon_lr: float = 0.012
+    turns: int = 3
     most_copies: int = 3
     picture_positions: int = 160
     reading_accuracy: float = 0.95
@@ -41,7 +41,8 @@ class MiniatureLanguageSettings:
 class MiniatureVisionSettings:
     """A SigLIP-type vision encoder that learns to say what each patch shows.
 
-    `views` pictures of random scenes are drawn once; `batch_size` of them make a step, `steps` steps the training.
+    `views` pictures of random scenes are drawn once and mirrored at random; `batch_size` of them make a step, `steps`
+    steps the training. `lr` is AdamW's rate (embeddings, norms), `muon_lr` Muon's (matrices).
     """
 
     seed: int = 0
@@ -51,8 +52,8 @@ class MiniatureVisionSettings:
     heads: int = 4
     image_size: int = 64
     patch_size: int = 16
-    views: int = 12000
-    steps: int = 900
+    views: int = 6000
+    steps: int = 1000
     batch_size: int = 64
     lr: float = 2e-3
     muon_lr: float = 0.015

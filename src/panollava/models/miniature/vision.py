@@ -49,6 +49,27 @@ class LabelledViews:
     def __getitem__(self, index: Tensor) -> LabelledViews:
         return LabelledViews(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
 
+    def mirrored(self, which: Tensor) -> LabelledViews:
+        """The views of `which` (bool [N]) swapped left and right: a mirrored world is as good a world."""
+        grid = round(self.colour.shape[1] ** 0.5)
+
+        def swap(values: Tensor, dim: int) -> Tensor:
+            return torch.where(which.view(-1, *[1] * (values.ndim - 1)), values.flip(dim), values)
+
+        def swap_patches(values: Tensor) -> Tensor:
+            return swap(values.unflatten(1, (grid, grid)), 2).flatten(1, 2)
+
+        sign = torch.where(which, -1.0, 1.0)[:, None]
+        offset = swap_patches(self.offset)
+        return LabelledViews(
+            pixels=swap(self.pixels, -1),
+            colour=swap_patches(self.colour),
+            shape=swap_patches(self.shape),
+            offset=torch.stack([offset[..., 0] * sign, offset[..., 1]], dim=-1),
+            sky=self.sky,
+            ground=self.ground,
+        )
+
 
 def draw_views(count: int, image_size: int, patch_size: int, rng: np.random.Generator) -> LabelledViews:
     """Render `count` views of as many scenes and label their patches."""
@@ -185,7 +206,8 @@ def build_vision(settings: MiniatureVisionSettings, folder: str | Path) -> dict[
     )
 
     def loss_of(step: int) -> Tensor:
-        return model.loss(views[torch.randint(settings.views, (settings.batch_size,), generator=choose)])
+        batch = views[torch.randint(settings.views, (settings.batch_size,), generator=choose)]
+        return model.loss(batch.mirrored(torch.rand(settings.batch_size, generator=choose) < 0.5))
 
     train(model, schedule, loss_of, lambda: False, "miniature vision encoder")
     accuracy = labelling_accuracy(model, held_out)
