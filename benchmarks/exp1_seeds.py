@@ -2,9 +2,9 @@
 
     python benchmarks/exp1_seeds.py --seeds 1 2 3 --split test
 
-Runs the whole DAG once per seed in a folder of its own (scenes, backbones and training all take the seed) and prints a
-row each: exact match and CIDEr with their blind controls, seconds per rule; at the end the medians. `--split val` scores
-the validation scenes: settings are chosen there, never on the test scenes.
+Runs the whole DAG once per seed in a folder of its own (scenes, backbones and training all take the seed) and prints
+a row each: exact match and CIDEr with their blind controls, seconds per rule; at the end the medians. `--split val`
+scores the validation scenes: settings are chosen there, never on the test scenes.
 """
 
 from __future__ import annotations

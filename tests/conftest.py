@@ -83,7 +83,8 @@ class Project:
     def call(self, *command: str, timeout: float = 900, check: bool = True) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": ""}
         done = subprocess.run(
-            [sys.executable, "-m", *command], cwd=self.root, env=environment, text=True, capture_output=True, timeout=timeout
+            [sys.executable, "-m", *command], cwd=self.root, env=environment, text=True, capture_output=True,
+            timeout=timeout,
         )  # fmt: skip
         if check and done.returncode:
             raise AssertionError(

@@ -68,7 +68,9 @@ def sha256_folder(path: str | Path) -> str:
     """One SHA-256 over the names and contents of all files below `path` (dot files left out)."""
     folder = Path(path)
     files = sorted(
-        p for p in folder.rglob("*") if p.is_file() and not any(part.startswith(".") for part in p.relative_to(folder).parts)
+        p
+        for p in folder.rglob("*")
+        if p.is_file() and not any(part.startswith(".") for part in p.relative_to(folder).parts)
     )
     rows = [[p.relative_to(folder).as_posix(), sha256_file(p)] for p in files]
     return hashlib.sha256(canonical_json(rows).encode()).hexdigest()

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from panollava.errors import ConfigError
-from panollava.training.losses import (
+from panollava.models.losses import (
     OverlapLoss,
     answer_loss,
     off_diagonal_covariance,

@@ -272,7 +272,8 @@ def _lr(default: float) -> Any:
 
 
 def _max_text_length(default: int) -> Any:
-    return key(default, "Most text tokens of a training example, prompt included.", ge=4, typical="[32, 512]")
+    about = "Most tokens of question, answer and end token; longer answers are cut, template and picture do not count."
+    return key(default, about, ge=4, typical="[32, 512]")
 
 
 def _vision_trainable_blocks(default: int) -> Any:

@@ -23,6 +23,7 @@ from panollava.errors import ConfigError
 from panollava.models import checks, parts
 from panollava.models.config import ModelConfig, Stage
 from panollava.models.language import LanguageModel
+from panollava.models.losses import OverlapLoss, answer_loss, supervised_positions
 from panollava.models.outputs import GenerationOutput, TrainingStageOutput, VisionStageOutput
 from panollava.models.positional import DirectionalEncoding
 from panollava.models.projection import Projection, VicregProjector
@@ -30,7 +31,6 @@ from panollava.models.prompt import ChatPrompt
 from panollava.models.resamplers import build_resampler
 from panollava.models.stitching import Stitching
 from panollava.models.vision import VisionEncoder, describe_vision
-from panollava.training.losses import OverlapLoss, answer_loss, supervised_positions
 from panollava.views.strategies import View, neighbour_pairs, plan_views
 
 

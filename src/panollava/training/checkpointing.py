@@ -19,6 +19,7 @@ from panollava.files import atomic_path, sha256_folder
 from panollava.models.config import ModelConfig
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.vlm import PanoramaVLM
+from panollava.training.job import language_dtype
 from panollava.training.stage_folder import ChosenCheckpoint, choose_checkpoint, find_stage_folder, read_metadata
 
 
@@ -65,7 +66,8 @@ def load_stage(
     recorded = Path(metadata["checkpoint_info"]["project_root"])
     roots = [root] if root else [recorded, Path.cwd()]
     config = resolve_backbones(metadata, roots)
-    model = PanoramaVLM(config, with_language=metadata["stage"] != "vision")
+    dtype = language_dtype(metadata["training_config"]["precision"])
+    model = PanoramaVLM(config, with_language=metadata["stage"] != "vision", dtype=dtype)
     model.load_trained(load_weights(checkpoint.path)[1])
     model.eval()
     return LoadedStage(model, PanoramaProcessor.from_json(metadata["processor"]), metadata, checkpoint, roots[0])

@@ -85,19 +85,28 @@ def model_config_of(job: StageJob, image_size: tuple[int, int]) -> ModelConfig:
     return ModelConfig.from_json(document)
 
 
+def resolve_precision(precision: str) -> str:
+    """`training.precision` with `auto` resolved: bf16-mixed on a GPU that has it, else 32-true."""
+    if precision != "auto":
+        return precision
+    return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"
+
+
+def language_dtype(precision: str) -> torch.dtype:
+    """The dtype of the language model's frozen weights; whatever trains stays in float32."""
+    return torch.bfloat16 if resolve_precision(precision) == "bf16-mixed" else torch.float32
+
+
 def device_settings(training: dict[str, Any]) -> dict[str, Any]:
     """Lightning's accelerator, devices, strategy and precision, and the device of the first process."""
     cuda = torch.cuda.is_available()
     devices = training["devices"]
     count = (torch.cuda.device_count() if cuda else 1) if devices == "auto" else int(devices)
-    precision = training["precision"]
-    if precision == "auto":
-        precision = "bf16-mixed" if cuda and torch.cuda.is_bf16_supported() else "32-true"
     return {
         "accelerator": "gpu" if cuda else "cpu",
         "devices": count,
         "strategy": training["strategy"],
-        "precision": precision,
+        "precision": resolve_precision(training["precision"]),
         "processes": count,
         "torch_device": torch.device("cuda" if cuda else "cpu"),
     }

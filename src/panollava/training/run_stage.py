@@ -31,7 +31,7 @@ from panollava.training.callbacks import Checkpoints, History, Interrupted, Step
 from panollava.training.checkpointing import load_weights, save_weights
 from panollava.training.curves import plot_loss_curves
 from panollava.training.features import cached_features, wants_features
-from panollava.training.job import StageJob, device_settings, model_config_of, training_loggers
+from panollava.training.job import StageJob, device_settings, language_dtype, model_config_of, training_loggers
 from panollava.training.metadata import build_metadata
 from panollava.training.module import StageModule
 from panollava.training.stage_folder import METADATA, read_metadata, write_links
@@ -113,9 +113,13 @@ def _train(job: StageJob, state: StateFolder) -> dict[str, Any]:
     train_rows, val_rows = read_rows(job.train_csv), read_rows(job.val_csv)
 
     model_config = model_config_of(job, train_views.image_size)
-    model = PanoramaVLM(model_config, with_language=job.stage != "vision")
+    trainer_devices = device_settings(config["training"])
+    model = PanoramaVLM(
+        model_config, with_language=job.stage != "vision", dtype=language_dtype(config["training"]["precision"])
+    )
     if job.init_folder is not None:
-        model.load_trained(load_weights(job.init_folder / "best.ckpt")[1])
+        # The projector serves the vision stage's loss alone.
+        model.load_trained(load_weights(job.init_folder / "best.ckpt")[1], without=("vicreg_projector",))
     blocks = settings["vision_trainable_blocks"]
     counts = freeze_for_stage(model, job.stage, blocks)
     for line in stage_table_text(job.stage, counts).splitlines():
@@ -123,7 +127,6 @@ def _train(job: StageJob, state: StateFolder) -> dict[str, Any]:
     kept = set(model.trained_state_dict())
 
     processor = PanoramaProcessor.for_model(model_config, model.vision)
-    trainer_devices = device_settings(config["training"])
     pictures: list[Any] = [train_views, val_views]
     features = wants_features(
         config["training"]["cache_vision_features"], blocks, len(train_views), _feature_bytes(model)

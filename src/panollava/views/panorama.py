@@ -23,6 +23,7 @@ Pixels = NDArray[np.uint8]
 ASPECT_TOLERANCE = 0.04
 """A panorama is about 2:1 when |W / H - 2| is at most this."""
 
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"II*\x00", b"MM\x00*", b"GIF8", b"BM")
 _ORIENTATION_TAG = 0x0112
 _TRANSPOSED = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -77,24 +78,22 @@ def decode_panorama(content: bytes, name: str | Path, min_width: int | None = No
         with Image.open(io.BytesIO(content)) as image:
             orientation = image.getexif().get(_ORIENTATION_TAG, 1)
             width, height = image.size if orientation not in (5, 6, 7, 8) else image.size[::-1]
-            if abs(width / height - 2) > ASPECT_TOLERANCE:
+            if abs(width - 2 * height) > ASPECT_TOLERANCE * height:
                 raise PanoramaError(name, "not about 2:1", f"{width} x {height} pixels")
             if image.format == "JPEG" and image.mode in ("RGB", "L"):
                 pixels = _decode_jpeg(content, name, image.size, width, min_width)
                 if pixels is not None:
                     return _upright(pixels, orientation)
-            return _upright(_decode_with_pillow(image), orientation)
-    except UnidentifiedImageError as error:
-        raise PanoramaError(name, "not an image", f"it begins with {content[:8]!r}") from error
+            return _upright(_decode_with_pillow(image, name), orientation)
     except Image.DecompressionBombError as error:
         raise PanoramaError(name, "not an image", f"refused as a decompression bomb. {error}") from error
+    except UnidentifiedImageError as error:
+        # A cut in the header already hides the format from Pillow: the first bytes still tell.
+        reason = "truncated" if content.startswith(_SIGNATURES) else "not an image"
+        raise PanoramaError(name, reason, f"it begins with {content[:8]!r}") from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error) as error:
-        # Pillow's decoders speak of damage in all these classes; "trunc" or an early end tells them apart.
-        text = str(error)
-        cut = isinstance(error, (EOFError, IndexError, struct.error)) or any(
-            sign in text.lower() for sign in ("trunc", "unexpected end", "not enough", "incomplete")
-        )
-        raise PanoramaError(name, "truncated" if cut else "not an image", text) from error
+        # Pillow's decoders speak of an early end, and of damage, in all these classes.
+        raise PanoramaError(name, "truncated", str(error)) from error
 
 
 def _decode_jpeg(
@@ -116,14 +115,15 @@ def _decode_jpeg(
     return pixels
 
 
-def _decode_with_pillow(image: Image.Image) -> Pixels:
+def _decode_with_pillow(image: Image.Image, name: str | Path) -> Pixels:
     if image.mode.startswith("I"):  # 16 bits of grey; convert("RGB") would clip them
         grey = np.asarray(image).astype(np.int64)
         if grey.min() < 0 or grey.max() > 65535:
-            raise ValueError(f"pixel values from {grey.min()} to {grey.max()}, expected 8 or 16 bits a channel")
+            found = f"pixel values from {grey.min()} to {grey.max()}, expected 8 or 16 bits a channel"
+            raise PanoramaError(name, "not an image", found)
         return np.repeat(((grey * 255 + 32767) // 65535).astype(np.uint8)[..., None], 3, axis=-1)
     if image.mode == "F":
-        raise ValueError("floating-point pixels, expected 8 or 16 bits a channel")
+        raise PanoramaError(name, "not an image", "floating-point pixels, expected 8 or 16 bits a channel")
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return np.array(image.convert("RGB"))

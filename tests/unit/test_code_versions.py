@@ -1,0 +1,83 @@
+"""A stage's code does not change without a decision: raise CODE_VERSION, or record that results stay the same.
+
+python tests/unit/test_code_versions.py      # record the present code as belonging to the present versions
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from panollava.config.slices import CODE_VERSION
+
+SOURCE = Path(__file__).parents[2] / "src/panollava"
+RECORD = Path(__file__).with_name("code_versions.json")
+
+_VIEWS = ["views/geometry.py", "views/panorama.py", "views/render.py", "views/strategies.py"]
+_MINIATURE = [
+    "data/synthetic/scenes.py", "data/synthetic/captions.py", "models/miniature/pretraining.py",
+    "training/optimizers.py",
+]  # fmt: skip
+_MODEL = ["models/*.py", "models/resamplers/*.py", *_VIEWS]
+_TRAIN = [
+    *_MODEL, "data/dataset.py", "data/datamodule.py", "data/loader.py", "data/samples.py",
+    "training/module.py", "training/callbacks.py", "training/features.py", "training/job.py", "training/run_stage.py",
+    "training/optimizers.py", "training/stages.py",
+]  # fmt: skip
+_PREDICT = [*_MODEL, "data/samples.py", "data/dataset.py", "evaluation/predict.py", "evaluation/run_predict.py"]
+MODULES: dict[str, list[str]] = {
+    "synthetic": ["data/synthetic/*.py"],
+    "miniature_vision": [*_MINIATURE, "models/miniature/vision.py", *_VIEWS],
+    "miniature_language": [*_MINIATURE, "models/miniature/language.py", "models/miniature/tokenizer.py"],
+    "prepare": ["data/prepare.py", "data/tables.py", "views/panorama.py"],
+    "views": [*_VIEWS, "views/cache.py"],
+    "train_vision": _TRAIN,
+    "train_resampler": _TRAIN,
+    "train_finetune": _TRAIN,
+    "select_checkpoint": ["training/stage_folder.py"],
+    "predict": _PREDICT,
+    "predict_blind": _PREDICT,
+    "metrics": [
+        "evaluation/metrics/*.py", "evaluation/protocols.py", "evaluation/score.py", "evaluation/predictions.py",
+    ],
+}  # fmt: skip
+
+
+def code_digest(patterns: list[str]) -> str:
+    """A digest of what the modules do: comments, docstrings and layout do not count."""
+    files = sorted({file for pattern in patterns for file in SOURCE.glob(pattern)})
+    assert files, patterns
+    digest = hashlib.sha256()
+    for file in files:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            match getattr(node, "body", None):
+                case [ast.Expr(value=ast.Constant() as docstring), *_]:
+                    docstring.value = ""
+        digest.update(f"{file.relative_to(SOURCE)}\n{ast.dump(tree)}".encode())
+    return digest.hexdigest()[:16]
+
+
+def present() -> dict[str, dict[str, object]]:
+    return {node: {"version": CODE_VERSION[node], "code": code_digest(MODULES[node])} for node in CODE_VERSION}
+
+
+def test_every_node_names_its_code() -> None:
+    assert MODULES.keys() == CODE_VERSION.keys()
+
+
+@pytest.mark.parametrize("node", CODE_VERSION)
+def test_code_changed_with_a_decision(node: str) -> None:
+    recorded = json.loads(RECORD.read_text(encoding="utf-8"))[node]
+    assert recorded == present()[node], (
+        f"the code behind {node} changed. If what it writes changes, raise CODE_VERSION[{node!r}] in config/slices.py; "
+        f"either way record the decision: python {Path(__file__).relative_to(Path(__file__).parents[2])}"
+    )
+
+
+if __name__ == "__main__":
+    RECORD.write_text(json.dumps(present(), indent=2) + "\n", encoding="utf-8")
