@@ -46,10 +46,12 @@ class ImageCache:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def __call__(self, url: str) -> Path:
-        target = self.path_of(url)
+        try:
+            target, host = self.path_of(url), urlsplit(url).netloc
+        except ValueError as error:
+            raise DownloadError(f"not a URL: {error}") from error
         if target.is_file():
             return target
-        host = urlsplit(url).netloc
         for attempt in range(1, self.attempts + 1):
             if self._unanswered.get(host, 0) >= self.failures_to_give_up:
                 raise DownloadError(f"{host} did not answer {self.failures_to_give_up} times in a row, given up")
@@ -63,8 +65,8 @@ class ImageCache:
             except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
                 self._note(host, answered=isinstance(error, http.client.IncompleteRead))
                 reason = str(getattr(error, "reason", error)) or type(error).__name__
-            except (ValueError, UnicodeError) as error:  # not a URL after all
-                raise DownloadError(str(error)) from error
+            except ValueError as error:
+                raise DownloadError(f"not a URL: {error}") from error
             else:
                 self._note(host, answered=True)
                 return target

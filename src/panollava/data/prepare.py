@@ -32,7 +32,7 @@ Fetch = Callable[[str], Path]
 
 @dataclass(frozen=True)
 class PrepareSummary:
-    """What became of the rows. `reasons` counts rejected rows by the reason's name (the text before its colon)."""
+    """What became of the rows. `reasons` counts rejected rows by the reason's name (the text before `: `)."""
 
     num_rows: int
     num_accepted: int
@@ -182,7 +182,7 @@ def _summary(accepted: Sequence[tuple[str, str, str]], rejected: Sequence[tuple[
         num_rejected=len(rejected),
         num_images=len({image for image, _, _ in accepted}),
         num_samples=len({(image, query) for image, query, _ in accepted}),
-        reasons=dict(Counter(reason.split(":", 1)[0] for _, reason in rejected).most_common()),
+        reasons=dict(Counter(reason.split(": ", 1)[0] for _, reason in rejected).most_common()),
     )
 
 
