@@ -13,7 +13,7 @@ run: $(VENV)/.installed system  ## EXP1, from nothing to its metrics
 
 test: $(VENV)/.installed-test system  ## the test suite
 	@echo "== tests"
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check src tests benchmarks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -126,11 +127,17 @@ def new_project(root: Path) -> Project:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """SMALL, run once from nothing to its metrics through the front door. Do not change it: copy it."""
-    root = tmp_path_factory.mktemp("small") / "project"
-    root.mkdir()
-    project = new_project(root)
-    project.panollava("run", "SMALL")
-    return project
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # the workers of one session share it: the first one builds, the others wait
+    root = base / "small"
+    with (base / "small.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (base / "small.done").exists():
+            root.mkdir()
+            new_project(root).panollava("run", "SMALL")
+            (base / "small.done").touch()
+    return Project(root)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ FIELDS = (
 )  # fmt: skip
 
 
-def stage_state(experiment: str, records: dict[str, str], *, live: bool = False) -> dict[str, Any]:
+def stage_state(experiment: str, records: Mapping[str, str], *, live: bool = False) -> dict[str, Any]:
     """The document of SPEC 8; `records` maps each stage to its record.json.
 
     With `live` a running stage's progress stands there too, and one whose process is gone is `failed`.

@@ -88,7 +88,7 @@ def status(
     from panollava.stage_state import stage_state
 
     found = Project(".").experiment(experiment)
-    records = {s: f"{found.names.state_dir(s)}/record.json" for s in found.settings.training.stages}
+    records: dict[str, str] = {s: f"{found.names.state_dir(s)}/record.json" for s in found.settings.training.stages}
     document = stage_state(found.names.experiment, records, live=True)
     if as_json:
         print(json.dumps(document, indent=2))

@@ -76,7 +76,7 @@ def evaluate_folder(request: EvalRequest, settings: dict[str, Any] | None = None
     generation = generation_settings(remembered)
     if request.batch_size is not None:
         generation = replace(generation, batch_size=request.batch_size)
-    evaluation = dict(remembered["evaluation"])
+    evaluation: dict[str, Any] = dict(remembered["evaluation"])
     evaluation["protocol"] = request.protocol or evaluation["protocol"]
 
     csv_path, why = _csv_of(request, loaded)

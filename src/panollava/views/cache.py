@@ -17,6 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -178,6 +179,8 @@ def _write_all(file: int, content: bytes, offset: int) -> None:
 def _run_all(render_row: Callable[[int], str], count: int, progress: bool) -> list[str]:
     """The digests of all rows. Threads are enough: decoding and remapping leave the interpreter's lock."""
     digests = [""] * count
+    threads_before = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # the images are what runs in parallel
     with ThreadPoolExecutor(available_cores()) as pool:
         futures: dict[Future[str], int] = {pool.submit(render_row, row): row for row in range(count)}
         try:
@@ -186,4 +189,6 @@ def _run_all(render_row: Callable[[int], str], count: int, progress: bool) -> li
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+        finally:
+            cv2.setNumThreads(threads_before)
     return digests

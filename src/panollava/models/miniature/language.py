@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, embedding_bag
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from panollava.data.synthetic.captions import OPENINGS, Question, draw_questions, group_of, questions
+from panollava.data.synthetic.captions import OPENINGS, PLACE_WORDS, Question, draw_questions, group_of, questions
 from panollava.data.synthetic.scenes import PLACES, Scene, sample_scene
 from panollava.logs import LOGGER
 from panollava.models.miniature.pretraining import Schedule, train, whole_folder
@@ -33,6 +33,7 @@ from panollava.models.prompt import IGNORED, ChatPrompt
 _CONTEXT = 2048
 _MOST_WORDS = 3  # of a note: place, colour, shape
 _HELD_OUT_SCENES = 60
+_LISTINGS = 0.5  # share of the conversations about colours and places that are listings
 _LEARNED = 0.65  # of every kind of question, while the rates are high: then they may fall
 
 
@@ -107,15 +108,29 @@ class Writer:
         return Document(head, self.notes(rng, scene), text, labels, settled)
 
     def training_document(self, rng: np.random.Generator) -> Document:
-        """A new scene and either its description or up to `turns` questions of one kind, mixed as for training.
+        """A new scene and a conversation about it, mixed as for training.
 
-        Several turns make short answers worth their notes: one word decides most of them.
+        That is a description, up to `turns` questions of one kind (one word decides most short answers, so several
+        make a document worth its notes), or a listing.
         """
         scene = sample_scene(rng)
         (first,) = draw_questions(rng, scene, 1)
+        if group_of(first) == 1 and rng.random() < _LISTINGS:
+            return self.document(rng, scene, [_listing(rng, scene)], [int(rng.integers(len(OPENINGS)))])
         related = [question for question in questions(scene) if group_of(question) == group_of(first)]
         asked = [related[index] for index in rng.permutation(len(related))[: self.turns]]
         return self.document(rng, scene, asked, rng.integers(len(OPENINGS), size=len(asked)).tolist())
+
+
+def _listing(rng: np.random.Generator, scene: Scene) -> Question:
+    """All places of a scene by what is there, in random order.
+
+    Finding a place by a thing is what these models learn last. This asks for it in every clause, not once in a turn;
+    it is an exercise of the pre-training and no question of the data set.
+    """
+    where = [f"the {one.colour} {one.shape} is {PLACE_WORDS[one.place]}" for one in scene.solids]
+    answer = ", ".join(where[index] for index in rng.permutation(len(where)))
+    return Question("where", "where is everything?", tuple(f"{opening}{answer}." for opening in OPENINGS))
 
 
 def batch_loss(
