@@ -43,7 +43,7 @@ def busy_panorama(height: int) -> Pixels:
     for frequency in (3, 6, 12, 24, 48, 96):
         for channel in range(3):
             wave = rays @ (frequency * rng.normal(size=3)) + rng.uniform(0, 6)
-            total[..., channel] += np.sign(np.sin(wave)) * 60 / math.sqrt(frequency)
+            total[..., channel] += np.sign(np.sin(wave)) * 40 / frequency**0.2
     return np.clip(128 + total, 0, 255).astype(np.uint8)
 
 
