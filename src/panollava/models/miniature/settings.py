@@ -23,8 +23,8 @@ class MiniatureLanguageSettings:
     layers: int = 2
     heads: int = 4
     head_dim: int = 64
-    max_steps: int = 1200
-    decay_steps: int = 250
+    max_steps: int = 700
+    decay_steps: int = 200
     batch_size: int = 24
     lr: float = 2e-3
     muon_lr: float = 0.012
