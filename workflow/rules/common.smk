@@ -15,6 +15,7 @@ PATHS = PROJECT.paths
 RUNS, RESULTS, LOGS, CACHE = PATHS.runs_dir, PATHS.results_dir, PATHS.logs_dir, "cache"
 STAGES = ("vision", "resampler", "finetune")
 SPLITS = ("train", "val", "test")
+WARNED = set()
 JOB = f"exec {shlex.quote(sys.executable)} -m panollava.jobs"
 
 # A snakemake that was killed leaves its locks behind; those of a living one stay.
@@ -46,6 +47,10 @@ def untracked(function):
 def experiment_of(wildcards):
     """The experiment that the wildcards name; refuses a variant that its configuration does not name."""
     experiment = PROJECT.experiment(wildcards.experiment)
+    if wildcards.experiment not in WARNED:
+        WARNED.add(wildcards.experiment)
+        for message in experiment.warnings:
+            print(f"warning: {message}", file=sys.stderr)
     variant = getattr(wildcards, "variant", None)
     if variant not in (None, experiment.names.variant):
         raise ConfigError(

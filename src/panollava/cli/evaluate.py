@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from panollava.cli.common import load_experiment
 from panollava.errors import ConfigError
 
 
@@ -52,9 +53,7 @@ def evaluate(
 
         settings: dict[str, Any] | None = None
         if config is not None:
-            from panollava.config import Project
-
-            experiment = Project(".").experiment(config)
+            experiment = load_experiment(config)
             merged = experiment.to_dict()
             settings = {key: merged[key] for key in ("generation", "evaluation", "training")}
             last = experiment.settings.training.stages[-1]

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from panollava.cli.common import load_experiment
+
 Experiment = Annotated[str, typer.Argument(help="An experiment's name or its YAML's path.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document and nothing else.")]
 
@@ -20,9 +22,7 @@ def add_to(app: typer.Typer) -> None:
 
 def names(experiment: Experiment, as_json: Json = False) -> None:
     """Every path and name that an experiment leads to. Example: panollava names EXP1 --json"""
-    from panollava.config import Project
-
-    document = Project(".").experiment(experiment).names.as_json()
+    document = load_experiment(experiment).names.as_json()
     if as_json:
         print(json.dumps(document, indent=2))
         return
@@ -37,9 +37,7 @@ def names(experiment: Experiment, as_json: Json = False) -> None:
 @config.command("show")
 def show(experiment: Experiment, as_json: Json = False) -> None:
     """The merged configuration: defaults, the experiment's YAML on top. Example: panollava config show EXP1"""
-    from panollava.config import Project
-
-    found = Project(".").experiment(experiment)
+    found = load_experiment(experiment)
     if as_json:
         print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
         return

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from panollava.cli.common import load_experiment
 from panollava.processes import die_with_parent
 
 
@@ -54,16 +55,15 @@ def run(
 
 
 def _files_of(word: str) -> list[str]:
-    """An experiment's name stands for its metrics and its stage state."""
-    if not Path("config/experiments").is_dir() or "/" in word or word.startswith("-"):
+    """An experiment's name, or its YAML's path, stands for its metrics and its stage state."""
+    if word.startswith("-") or not Path("config/experiments").is_dir():
         return [word]
     from panollava.config import Project
 
-    project = Project(".")
-    if word not in project.experiments():
-        return [word]
-    names = project.experiment(word).names
-    return [names.metrics, names.stage_state]
+    if word.endswith((".yaml", ".yml")) or word in Project(".").experiments():
+        names = load_experiment(word).names
+        return [names.metrics, names.stage_state]
+    return [word]
 
 
 def _children_of(pid: int) -> list[int]:
@@ -84,10 +84,9 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """What the stages of an experiment did or are doing, from their own records."""
-    from panollava.config import Project
     from panollava.stage_state import stage_state
 
-    found = Project(".").experiment(experiment)
+    found = load_experiment(experiment)
     records: dict[str, str] = {s: f"{found.names.state_dir(s)}/record.json" for s in found.settings.training.stages}
     document = stage_state(found.names.experiment, records, live=True)
     if as_json:
