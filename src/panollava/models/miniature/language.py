@@ -33,7 +33,7 @@ from panollava.models.prompt import IGNORED, ChatPrompt
 _CONTEXT = 2048
 _MOST_WORDS = 3  # of a note: place, colour, shape
 _HELD_OUT_SCENES = 60
-_LISTINGS = 0.35  # share of the conversations about colours and places that are listings
+_LISTINGS = 0.5  # share of the conversations about colours and places that are listings
 _LEARNED = 0.65  # of every kind of question, while the rates are high: then they may fall
 
 
