@@ -4,14 +4,16 @@ import shlex
 import sys
 from datetime import datetime
 
-from snakemake.exceptions import WorkflowError
-
 from panollava.config import ConfigError, Project
 from panollava.config.slices import untracked as untracked_settings
 from panollava.workflow_lock import clear_dead_locks
 
 PROJECT = Project(".")
-PATHS = PROJECT.paths
+try:
+    PATHS = PROJECT.paths
+except ConfigError as error:
+    print(f"error: {error}", file=sys.stderr)
+    raise SystemExit(error.exit_code) from None
 RUNS, RESULTS, LOGS, CACHE = PATHS.runs_dir, PATHS.results_dir, PATHS.logs_dir, "cache"
 STAGES = ("vision", "resampler", "finetune")
 SPLITS = ("train", "val", "test")
@@ -24,13 +26,18 @@ clear_dead_locks(".snakemake")
 
 # ---- experiments ---------------------------------------------------------------------------------
 def planned(function):
-    """Configuration errors become one line of Snakemake's, without a traceback."""
+    """A configuration error ends the command with its own message.
+
+    It is met while the DAG is built, before any job runs. An exception would reach the user inside Snakemake's
+    report on input functions, with wildcards and a traceback.
+    """
 
     def inner(wildcards):
         try:
             return function(wildcards)
         except ConfigError as error:
-            raise WorkflowError(str(error)) from None
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(error.exit_code) from None
 
     return inner
 
