@@ -16,9 +16,6 @@ except PackageNotFoundError:  # a source tree on the path that was never install
 
 _PUBLIC = {
     "WorkflowConfig": "panollava.config",
-    "ThreeStageTrainer": "panollava.api",
-    "EvaluationRunner": "panollava.api",
-    "CheckpointResolver": "panollava.api",
     "compute_text_metrics": "panollava.evaluation.score",
     "ModelConfig": "panollava.models.config",
     "PanoramaVLM": "panollava.models.vlm",

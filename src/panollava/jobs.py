@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -185,6 +186,11 @@ TEXT_OPTIONS = (
 )  # fmt: skip
 
 
+def _terminated(*_: object) -> None:
+    """SIGTERM unwinds like Ctrl-C: partial files go, records say what happened. Training saves its state first."""
+    raise KeyboardInterrupt
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m panollava.jobs", description=__doc__)
     parser.add_argument("job", choices=JOBS)
@@ -196,6 +202,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.add_argument(f"--{name}", default=None)
     parser.add_argument("--blind", action="store_true")
     options = vars(parser.parse_args(arguments))
+    signal.signal(signal.SIGTERM, _terminated)
     die_with_parent()
     start_log(options["log"])
     started = time.monotonic()

@@ -32,7 +32,7 @@ CHANGES: dict[str, Any] = {
     "models.vision_name": "google/siglip-base-patch16-224", "models.language_model_name": "Qwen/Qwen3-0.6B",
     "models.resampler_type": "qformer", "image_processing.crop_strategy": "e2p", "image_processing.image_size": 48,
     "image_processing.stitching_mode": "drop_overlap", "training.stages": ["resampler", "finetune"],
-    "training.devices": 2, "training.strategy": "ddp", "training.precision": "bf16-mixed",
+    "training.devices": 1, "training.strategy": "ddp", "training.precision": "bf16-mixed",
     "training.cache_vision_features": True, "lora.target_modules": ["q_proj"], "evaluation.metrics": ["bleu4"],
     "evaluation.protocol": "original", "evaluation.custom_metrics": ["a.b:c"],
     "models.miniature.vision.hidden_size": 256, "models.miniature.language.hidden_size": 256,

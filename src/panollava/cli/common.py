@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,3 +18,12 @@ def load_experiment(name_or_path: str) -> WorkflowConfig:
     for message in experiment.warnings:
         print(f"warning: {message}", file=sys.stderr)
     return experiment
+
+
+def image_cache_of(root: Path) -> Path:
+    """The folder of downloaded images: the project's where `root` is one, else below `root`."""
+    if not (root / "config/default.yaml").is_file():
+        return root / "cache/images"
+    from panollava.config import Project
+
+    return root / Project(root).paths.image_cache

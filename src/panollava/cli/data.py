@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from panollava.cli.common import image_cache_of
 from panollava.errors import DataError
 
 
@@ -32,7 +33,7 @@ def prepare(
         output_dir / "rejected.csv",
         max_rejected_fraction=max_rejected_fraction,
         root=Path.cwd(),
-        fetch=ImageCache(Path("cache/images")),
+        fetch=ImageCache(image_cache_of(Path.cwd())),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from panollava.cli.common import load_experiment
+from panollava.cli.common import image_cache_of, load_experiment
 from panollava.errors import ConfigError
 
 
@@ -52,11 +52,13 @@ def evaluate(
         from panollava.evaluation.run_eval import EvalRequest, evaluate_folder
 
         settings: dict[str, Any] | None = None
+        weights: dict[str, Any] = {}
         if config is not None:
             experiment = load_experiment(config)
             merged = experiment.to_dict()
-            settings = {key: merged[key] for key in ("generation", "evaluation", "training")}
+            settings = {key: merged[key] for key in ("generation", "evaluation", "training", "data")}
             last = experiment.settings.training.stages[-1]
+            weights = {key: merged[key] for key in ("models", "image_processing", "system_messages")}
             checkpoint_dir = checkpoint_dir or Path(experiment.names.stage_dir(stage or last))
         assert checkpoint_dir is not None
         path, document = evaluate_folder(
@@ -73,8 +75,10 @@ def evaluate(
                 log_samples,
                 log_interval,
                 log_max_samples,
+                image_cache_of(Path.cwd()),
             ),
             settings,
+            weights,
         )
     print_metrics(document)
     LOGGER.info("written: %s", path)

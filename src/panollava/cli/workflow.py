@@ -49,7 +49,8 @@ def run(
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGHUP, stop)
-    signal.signal(signal.SIGINT, lambda *_: None)  # the terminal sends it to snakemake and the jobs as well
+    # A terminal sends Ctrl-C to snakemake and the jobs as well; a lone SIGINT from elsewhere stops them like SIGTERM.
+    signal.signal(signal.SIGINT, (lambda *_: None) if sys.stdin.isatty() else stop)
     code = child.wait()
     raise typer.Exit(code if code >= 0 else 128 - code)
 

@@ -142,7 +142,7 @@ class Project:
 
     def _check_paths(self, config: WorkflowConfig) -> None:
         """The DAG's files lie where default.yaml says; an experiment cannot move its own."""
-        for key in ("runs_dir", "results_dir", "logs_dir"):
+        for key in ("runs_dir", "results_dir", "logs_dir", "image_cache"):
             own, shared = getattr(config.settings.paths, key), getattr(self.paths, key)
             if own != shared:
                 source = self._shown(config.source) if config.source else "configuration"

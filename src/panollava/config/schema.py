@@ -342,7 +342,7 @@ class TrainingSettings(Section):
     )
     seed: int = key(42, "Seed of initial weights, shuffling, dropout and the blind control.", ge=0, le=2**32 - 1)
     devices: Annotated[int, Field(ge=1)] | Literal["auto"] = key(
-        "auto", "Number of GPUs (or CPU processes); auto takes one process on a CPU, every visible GPU elsewhere."
+        "auto", "Number of GPUs (or CPU processes); auto takes one. More than one is not available yet."
     )
     strategy: Literal["auto", "ddp"] = key("auto", "How several devices share the work.")
     precision: Annotated[Literal["auto", "32-true", "bf16-mixed", "16-mixed"], BeforeValidator(_precision)] = key(

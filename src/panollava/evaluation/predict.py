@@ -23,6 +23,7 @@ from panollava.evaluation.predictions import Prediction
 from panollava.logs import LOGGER
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.vlm import PanoramaVLM
+from panollava.training.job import is_out_of_memory
 
 PICTURES_PER_CHUNK = 128  # encoder features held at once
 PICTURES_PER_BATCH = 16
@@ -155,11 +156,11 @@ def _answer(
     try:
         texts = _generate(model, [features[shown[i]] for i in batch], [samples[i].query for i in batch], settings)
         return {samples[i].sample_id: (text, "") for i, text in zip(batch, texts, strict=True)}
-    except torch.OutOfMemoryError as error:
-        raise EvaluationError(
-            f"out of memory while predicting: lower training.eval_batch_size (now {settings.batch_size})"
-        ) from error
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise EvaluationError(
+                f"out of memory while predicting: lower training.eval_batch_size (now {settings.batch_size})"
+            ) from error
         if len(batch) > 1:  # find the sample that fails; the others keep their answers
             alone = [_answer(model, samples, shown, [i], features, settings) for i in batch]
             return {key: value for answer in alone for key, value in answer.items()}

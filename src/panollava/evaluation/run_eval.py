@@ -45,6 +45,7 @@ class EvalRequest:
     log_samples: bool = False
     log_interval: int = 25
     log_max_samples: int = 50
+    image_cache: Path = Path("cache/images")
 
 
 class RenderedPictures:
@@ -57,10 +58,14 @@ class RenderedPictures:
         return self.processor.open(self.root / image_path)
 
 
-def evaluate_folder(request: EvalRequest, settings: dict[str, Any] | None = None) -> tuple[Path, dict[str, Any]]:
+def evaluate_folder(
+    request: EvalRequest, settings: dict[str, Any] | None = None, weights: dict[str, Any] | None = None
+) -> tuple[Path, dict[str, Any]]:
     """Predict and score; returns metrics.json's path and document.
 
-    `settings` (sections generation, evaluation, training.eval_batch_size) overrides what the folder remembers. Raises
+    `settings` (sections generation, evaluation, training, data of a configuration) overrides what the folder remembers;
+    `weights` (models, image_processing, system_messages) does not, since the weights depend on it: one warning lists
+    the keys on which it and the folder disagree. Raises
     CheckpointError, DataError and EvaluationError with what to do instead.
     """
     loaded = load_stage(request.checkpoint_dir, stage=request.stage, epoch=request.epoch, step=request.step)
@@ -71,6 +76,9 @@ def evaluate_folder(request: EvalRequest, settings: dict[str, Any] | None = None
         )
     for line in describe(loaded):
         LOGGER.info(line)
+    differing = disagreements(weights or {}, loaded.metadata["model_config"])
+    if differing:
+        LOGGER.warning("the configuration differs from the folder, which counts: %s", "; ".join(differing))
     remembered = {**loaded.metadata["remembered"], **(settings or {})}
     torch.set_num_threads(remembered["training"]["cpu_threads"])
     generation = generation_settings(remembered)
@@ -82,6 +90,8 @@ def evaluate_folder(request: EvalRequest, settings: dict[str, Any] | None = None
     csv_path, why = _csv_of(request, loaded)
     LOGGER.info("questions: %s (%s)", csv_path, why)
     output = request.output_dir or Path("results") / loaded.metadata["experiment_name"] / "eval" / csv_path.stem
+    for name in ("metrics.json", "predictions.csv", "predictions_blind.csv"):
+        (output / name).unlink(missing_ok=True)  # what fails must not leave an older result beside a newer one
     # A CSV of the project names its pictures from the project's root, wherever the command runs.
     inside = csv_path.resolve().is_relative_to(loaded.project_root.resolve())
     root = loaded.project_root if inside else Path.cwd()
@@ -92,7 +102,7 @@ def evaluate_folder(request: EvalRequest, settings: dict[str, Any] | None = None
         columns=remembered["data"]["columns"],
         max_rejected_fraction=remembered["data"]["max_rejected_fraction"],
         root=root,
-        fetch=ImageCache(Path("cache/images")),
+        fetch=ImageCache(request.image_cache),
     )
     samples = read_samples(output / "prepared.csv")
     if request.max_samples is not None:
@@ -137,9 +147,23 @@ def score_csv(
 ) -> tuple[Path, dict[str, Any]]:
     """Score a CSV that has `prediction` and `reference` columns as it is."""
     output = output_dir or predictions.parent / f"{predictions.stem}_eval"
+    (output / "metrics.json").unlink(missing_ok=True)
     evaluation = {"protocol": protocol, "metrics": "auto", "custom_metrics": []}
     document = score_files(predictions, None, evaluation, output / "metrics.json", {"csv": {"path": str(predictions)}})
     return output / "metrics.json", document
+
+
+def disagreements(weights: dict[str, Any], model_config: dict[str, Any]) -> list[str]:
+    """`key: configuration X, folder Y` for each key that the weights depend on and that differs."""
+    flat = {**weights.get("models", {}), **weights.get("image_processing", {})}
+    flat["system_message"] = weights.get("system_messages", {}).get("default")
+    size = flat.get("image_size")
+    flat["image_size"] = [size, size] if isinstance(size, int) else size
+    return [
+        f"{key}: configuration {value!r}, folder {model_config[key]!r}"
+        for key, value in flat.items()
+        if value is not None and key in model_config and value != model_config[key]
+    ]
 
 
 def describe(loaded: LoadedStage) -> list[str]:

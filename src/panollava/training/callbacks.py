@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -198,8 +197,6 @@ class Checkpoints(L.Callback):
 
     def _save(self, trainer: L.Trainer) -> None:
         """Every rank takes part in collecting the state; the file appears whole."""
-        partial = self.state.path / ".resume.partial"
-        trainer.save_checkpoint(partial)
-        if trainer.is_global_zero:
-            os.replace(partial, self.state.resume_checkpoint)
+        with atomic_path(self.state.resume_checkpoint) as partial:
+            trainer.save_checkpoint(partial)
         self._saved_step = trainer.global_step

@@ -62,6 +62,8 @@ def load_stage(
     """
     folder = find_stage_folder(path, stage)
     metadata = read_metadata(folder)
+    if stage and metadata["stage"] != stage:
+        raise CheckpointError(f"{folder} holds stage {metadata['stage']}, not {stage}")
     checkpoint = choose_checkpoint(folder, epoch, step)
     recorded = Path(metadata["checkpoint_info"]["project_root"])
     roots = [root] if root else [recorded, Path.cwd()]

@@ -67,7 +67,14 @@ def cached_features(
     images_per_batch: int = 32,
 ) -> FeatureStore:
     """Read the features of `views` under `model`'s encoder from `cache`, computing them first where absent."""
-    key = digest_of({"views": views_key, "encoder": encoder_digest(model.vision), "device": device.type})
+    key = digest_of(
+        {
+            "views": views_key,
+            "encoder": encoder_digest(model.vision),
+            "processor": processor.to_json(),
+            "device": device.type,
+        }
+    )
     folder = cache / "features" / key
     with FolderLock(folder):
         if not (folder / "index.json").is_file():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,8 +101,7 @@ def language_dtype(precision: str) -> torch.dtype:
 def device_settings(training: dict[str, Any]) -> dict[str, Any]:
     """Lightning's accelerator, devices, strategy and precision, and the device of the first process."""
     cuda = torch.cuda.is_available()
-    devices = training["devices"]
-    count = (torch.cuda.device_count() if cuda else 1) if devices == "auto" else int(devices)
+    count = 1 if training["devices"] == "auto" else int(training["devices"])
     return {
         "accelerator": "gpu" if cuda else "cpu",
         "devices": count,
@@ -110,6 +110,11 @@ def device_settings(training: dict[str, Any]) -> dict[str, Any]:
         "processes": count,
         "torch_device": torch.device("cuda" if cuda else "cpu"),
     }
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, on a GPU or (where torch raises a plain RuntimeError) on a CPU."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
 
 
 def training_loggers(job: StageJob) -> list[Any]:
@@ -127,7 +132,19 @@ def training_loggers(job: StageJob) -> list[Any]:
                 project=job.untracked["wandb_project"],
                 name=job.naming["wandb_run"],
                 save_dir=str(job.state_folder),
-                offline=os.environ.get("WANDB_MODE", "offline") == "offline",
+                offline=_wandb_offline(),
             )
         )
     return loggers
+
+
+def _wandb_offline() -> bool:
+    """As WANDB_MODE says; without it, offline where the service cannot be reached."""
+    mode = os.environ.get("WANDB_MODE")
+    if mode is not None:
+        return mode == "offline"
+    try:
+        socket.create_connection(("api.wandb.ai", 443), timeout=3).close()
+    except OSError:
+        return True
+    return False

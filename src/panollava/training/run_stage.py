@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import platform
 import shutil
 import time
@@ -31,7 +32,14 @@ from panollava.training.callbacks import Checkpoints, History, Interrupted, Step
 from panollava.training.checkpointing import load_weights, save_weights
 from panollava.training.curves import plot_loss_curves
 from panollava.training.features import cached_features, wants_features
-from panollava.training.job import StageJob, device_settings, language_dtype, model_config_of, training_loggers
+from panollava.training.job import (
+    StageJob,
+    device_settings,
+    is_out_of_memory,
+    language_dtype,
+    model_config_of,
+    training_loggers,
+)
 from panollava.training.metadata import build_metadata
 from panollava.training.module import StageModule
 from panollava.training.stage_folder import METADATA, read_metadata, write_links
@@ -192,8 +200,8 @@ def _train(job: StageJob, state: StateFolder) -> dict[str, Any]:
         log_every_n_steps=job.untracked.get("log_every_n_steps", 20),
         default_root_dir=str(job.state_folder),
     )
-    resume = state.resume_checkpoint if state.resume_checkpoint.is_file() else None
-    resumed_from = _resumed_step(resume)
+    resumed_from = _resumed_step(state.resume_checkpoint)
+    resume = None if resumed_from is None else state.resume_checkpoint
     state.update_record(resumed_from_step=resumed_from)
     if resumed_from is not None:
         LOGGER.info("resuming at step %d of %d", resumed_from, total_steps)
@@ -202,7 +210,9 @@ def _train(job: StageJob, state: StateFolder) -> dict[str, Any]:
             # Frozen parts run in eval mode on purpose.
             warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
             trainer.fit(module, datamodule=data, ckpt_path=str(resume) if resume else None, weights_only=True)
-    except (MemoryError, torch.OutOfMemoryError) as error:
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise TrainingError(
             f"out of memory in stage {job.stage}: {str(error).splitlines()[0] if str(error) else 'no more memory'}. "
             f"Lower training.stage_configs.{job.stage}.batch_size (now {settings['batch_size']}; raise "
@@ -223,10 +233,16 @@ def _feature_bytes(model: PanoramaVLM) -> int:
     return 4 * len(model.views) * model.vision.spec.num_tokens * model.vision.hidden_size
 
 
-def _resumed_step(resume: Path | None) -> int | None:
-    if resume is None:
+def _resumed_step(resume: Path) -> int | None:
+    """The optimiser step of a saved state; None, and the state is gone, where it cannot be read."""
+    if not resume.is_file():
         return None
-    return int(torch.load(resume, map_location="cpu", weights_only=True)["global_step"])
+    try:
+        return int(torch.load(resume, map_location="cpu", weights_only=True)["global_step"])
+    except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        LOGGER.warning("%s cannot be read (%s): the stage begins afresh", resume, error)
+        resume.unlink()
+        return None
 
 
 def _finish(

@@ -72,6 +72,11 @@ def find_stage_folder(path: str | Path, stage: str | None = None) -> Path:
             )
         if variants:
             return variants[0]
+        if stage is None and any(entry.is_dir() for entry in inside.glob("*")):
+            raise CheckpointError(
+                f"{inside}: stage {name} was begun and is not finished (no {METADATA}). Run the experiment again, or "
+                "name an earlier stage with --stage."
+            )
     wanted = f"stage {stage}" if stage else "a finished stage"
     raise CheckpointError(f"{folder}: {wanted} is not there (no {METADATA}); the folder holds: {_listing(folder)}")
 

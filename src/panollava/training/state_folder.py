@@ -82,8 +82,7 @@ class StateFolder:
 
     def belongs_to(self, fingerprint: dict[str, Any]) -> bool:
         """Whether the state in the folder was made by exactly this configuration and these inputs."""
-        mine = self.path / "fingerprint.json"
-        return mine.is_file() and read_json(mine) == fingerprint
+        return _read(self.path / "fingerprint.json") == fingerprint
 
     def clear(self, fingerprint: dict[str, Any]) -> None:
         """Remove an older state and begin one for `fingerprint`."""
@@ -96,10 +95,21 @@ class StateFolder:
 
     @property
     def record(self) -> dict[str, Any]:
-        return read_json(self.record_path) if self.record_path.is_file() else {}
+        return _read(self.record_path) or {}
 
     def update_record(self, **changes: Any) -> dict[str, Any]:
         """Merge `changes` into record.json, stamp `updated_at`, return the whole."""
         record = {**self.record, **changes, "updated_at": now()}
         write_json(self.record_path, record)
         return record
+
+
+def _read(path: Path) -> Any:
+    """A JSON document, or None where it is absent or was damaged: the state then counts as none."""
+    try:
+        return read_json(path)
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        LOGGER.warning("%s is damaged and is not used", path)
+        return None

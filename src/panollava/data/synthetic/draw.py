@@ -29,6 +29,7 @@ from panollava.data.synthetic.captions import Question, draw_questions, question
 from panollava.data.synthetic.scenes import Scene, render, sample_scene
 from panollava.errors import ConfigError
 from panollava.files import atomic_path, write_json, write_text
+from panollava.processes import die_with_parent
 from panollava.views.geometry import view_rays
 from panollava.views.strategies import GLOBAL_VIEW
 
@@ -108,7 +109,7 @@ def _in_processes(
     if workers < 2 or len(jobs) < _FEWEST_FOR_PROCESSES:
         yield from map(draw_one, jobs)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), die_with_parent) as pool:
         yield from pool.map(draw_one, jobs, chunksize=8)
 
 

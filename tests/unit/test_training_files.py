@@ -1,0 +1,136 @@
+"""Stage folders, cached features, gathered CSVs: what they refuse and what they keep apart."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from panollava.data.gather import gather_prepared
+from panollava.errors import CheckpointError
+from panollava.evaluation.run_eval import disagreements
+from panollava.files import atomic_path
+from panollava.models.processor import PanoramaProcessor
+from panollava.stage_state import stage_state
+from panollava.training.features import cached_features
+from panollava.training.stage_folder import choose_checkpoint, find_stage_folder, read_metadata, write_links
+from panollava.training.state_folder import StateFolder
+from panollava.views.strategies import plan_views
+
+METADATA = "checkpoint_metadata.json"
+
+
+def stage(folder: Path, epochs: int = 2) -> Path:
+    folder.mkdir(parents=True)
+    entries = []
+    for epoch in range(epochs):
+        name = f"siglip_mlp_resize_train_epoch{epoch:02d}_loss{1 - epoch / 10:.4f}.ckpt"
+        (folder / name).write_bytes(bytes([epoch]))
+        entries.append({"file": name, "epoch": epoch, "step": 10 * (epoch + 1), "val_loss": 1 - epoch / 10})
+    write_links(folder, entries)
+    (folder / METADATA).write_text(json.dumps({"stage": folder.parent.name, "epoch_info": {"checkpoints": entries}}))
+    return folder
+
+
+def test_checkpoints_are_chosen_as_the_contract_says(tmp_path: Path) -> None:
+    folder = stage(tmp_path / "runs/E/finetune/resize_mlp")
+    assert choose_checkpoint(folder).path.name.endswith("epoch01_loss0.9000.ckpt")
+    assert choose_checkpoint(folder, epoch=0).path.name.endswith("epoch00_loss1.0000.ckpt")
+    assert choose_checkpoint(folder, step=20).path.name.endswith("epoch01_loss0.9000.ckpt")
+    with pytest.raises(CheckpointError, match="no checkpoint of epoch 7; there are epochs 0, 1"):
+        choose_checkpoint(folder, epoch=7)
+    (folder / "best.ckpt").unlink()
+    assert choose_checkpoint(folder).chosen_as == "last.ckpt"
+    (folder / "last.ckpt").unlink()
+    assert choose_checkpoint(folder).chosen_as == "the newest .ckpt"
+
+
+def test_broken_and_empty_folders_are_explained(tmp_path: Path) -> None:
+    folder = stage(tmp_path / "runs/E/finetune/resize_mlp")
+    (folder / os.readlink(folder / "best.ckpt")).unlink()
+    with pytest.raises(CheckpointError, match=r"best\.ckpt points to .*epoch01"):
+        choose_checkpoint(folder)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "notes.txt").write_text("")
+    with pytest.raises(CheckpointError, match=r"no \.ckpt file there; the folder holds: notes\.txt"):
+        choose_checkpoint(empty)
+    with pytest.raises(CheckpointError, match="Pass a stage folder"):
+        read_metadata(empty)
+
+
+def test_an_experiments_folder_means_its_last_stage_and_never_an_earlier_one(tmp_path: Path) -> None:
+    experiment = tmp_path / "runs/E"
+    resampler = stage(experiment / "resampler/resize_mlp")
+    assert find_stage_folder(experiment) == resampler
+    (experiment / "finetune/resize_mlp").mkdir(parents=True)
+    with pytest.raises(CheckpointError, match="stage finetune was begun and is not finished"):
+        find_stage_folder(experiment)
+    assert find_stage_folder(experiment, "resampler") == resampler
+    stage(experiment / "resampler/e2p_mlp")
+    with pytest.raises(CheckpointError, match="several variants of stage resampler"):
+        find_stage_folder(experiment, "resampler")
+
+
+def test_features_under_another_normalisation_are_other_features(tmp_path: Path) -> None:
+    views = plan_views("resize")
+    pixels = torch.randint(0, 255, (1, 4, 4, 3), dtype=torch.uint8).numpy()
+    model: Any = SimpleNamespace(vision=torch.nn.Linear(1, 1), encode_vision=lambda p: p.flatten(2).unsqueeze(2))
+    cache: Any = {"a.png": pixels}
+    stores = []
+    for mean in (0.5, 0.1):
+        processor = PanoramaProcessor(views, (4, 4), (mean,) * 3, (0.5,) * 3)
+        stores.append(cached_features(model, processor, cache, "key", tmp_path, device=torch.device("cpu")))
+    assert len(list((tmp_path / "features").iterdir())) == 2
+    assert abs(stores[0]["a.png"] - stores[1]["a.png"]).max() > 0.5
+
+
+def test_a_damaged_record_counts_as_none(tmp_path: Path) -> None:
+    state = StateFolder(tmp_path)
+    state.clear({"slice": "a"})
+    assert state.belongs_to({"slice": "a"}) and not state.belongs_to({"slice": "b"})
+    (tmp_path / "fingerprint.json").write_text("")
+    state.record_path.write_text("{")
+    assert not state.belongs_to({"slice": "a"}) and state.record == {}
+
+
+def test_a_dead_process_is_not_called_running(tmp_path: Path) -> None:
+    record = tmp_path / "record.json"
+    record.write_text(json.dumps({"status": "running", "process": [os.uname().nodename, 2**22 + 1]}))
+    assert stage_state("E", {"vision": str(record)}, live=True)["stages"]["vision"]["status"] == "failed"
+    assert stage_state("E", {"vision": str(tmp_path / "none")}, live=True)["stages"]["vision"]["status"] == "pending"
+
+
+def test_rejected_rows_keep_their_reasons(tmp_path: Path) -> None:
+    for split, line in (("train", "a.csv,2,image missing,x,why,text"), ("val", "b.csv,3,truncated,y,q,a")):
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "prepared.csv").write_text("image_path,query,annotation\n")
+        (tmp_path / split / "rejected.csv").write_text(f"source_csv,source_line,reason,url,reason,annotation\n{line}\n")
+    gather_prepared({split: str(tmp_path / split) for split in ("train", "val")}, tmp_path / "out")
+    lines = (tmp_path / "out/rejected.csv").read_text().splitlines()
+    assert lines[1:] == ["a.csv,2,image missing,x,why,text", "b.csv,3,truncated,y,q,a"]
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "result.txt"
+    target.write_text("old")
+    with pytest.raises(RuntimeError), atomic_path(target) as partial:
+        partial.write_text("half")
+        raise RuntimeError
+    assert target.read_text() == "old" and os.listdir(tmp_path) == ["result.txt"]
+
+
+def test_disagreements_between_configuration_and_folder() -> None:
+    folder = {"fov_deg": 90.0, "image_size": [64, 64], "vision_name": "a", "system_message": ""}
+    same = {"models": {"vision_name": "a"}, "image_processing": {"fov_deg": 90.0, "image_size": 64}}
+    assert disagreements(same, folder) == []
+    other = {"image_processing": {"fov_deg": 70.0}, "system_messages": {"default": "x"}}
+    assert disagreements(other, folder) == [
+        "fov_deg: configuration 70.0, folder 90.0",
+        "system_message: configuration 'x', folder ''",
+    ]
