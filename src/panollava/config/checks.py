@@ -6,7 +6,6 @@ Validated settings enter; (dotted key, message) pairs leave.
 from __future__ import annotations
 
 from collections.abc import Container
-from importlib.util import find_spec
 
 from panollava.config.schema import STAGES, Settings
 
@@ -124,10 +123,6 @@ def _other_errors(settings: Settings) -> list[tuple[str, str]]:
                 f"must be auto or 1, got {settings.training.devices}: training on several devices is not available yet",
             )
         )
-    if settings.training.wandb_project and find_spec("wandb") is None:
-        found.append(("training.wandb_project", "needs the package wandb: pip install 'panollava[wandb]'"))
-    if settings.training.tensorboard and find_spec("tensorboard") is None:
-        found.append(("training.tensorboard", "needs the package tensorboard: pip install 'panollava[tensorboard]'"))
     vision = settings.models.miniature.vision
     if vision.image_size % vision.patch_size:
         found.append(

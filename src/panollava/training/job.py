@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from panollava.errors import ConfigError
 from panollava.models.config import ModelConfig
 from panollava.training.stages import StageName
 
@@ -115,6 +117,13 @@ def device_settings(training: dict[str, Any]) -> dict[str, Any]:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed, on a GPU or (where torch raises a plain RuntimeError) on a CPU."""
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+
+
+def check_loggers(job: StageJob) -> None:
+    """Refuse a logger whose package is missing before anything is computed. Raises ConfigError."""
+    for key, package in (("wandb_project", "wandb"), ("tensorboard", "tensorboard")):
+        if job.untracked.get(key) and find_spec(package) is None:
+            raise ConfigError(f"training.{key} needs the package {package}: pip install 'panollava[{package}]'")
 
 
 def training_loggers(job: StageJob) -> list[Any]:

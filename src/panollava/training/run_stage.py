@@ -34,6 +34,7 @@ from panollava.training.curves import plot_loss_curves
 from panollava.training.features import cached_features, wants_features
 from panollava.training.job import (
     StageJob,
+    check_loggers,
     device_settings,
     is_out_of_memory,
     language_dtype,
@@ -113,6 +114,7 @@ def _checkpoints_are_there(state: StateFolder, folder: Path) -> bool:
 
 
 def _train(job: StageJob, state: StateFolder) -> dict[str, Any]:
+    check_loggers(job)
     config, settings = job.config, job.settings
     seed = config["training"]["seed"]
     torch.set_num_threads(config["training"]["cpu_threads"])
