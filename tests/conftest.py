@@ -13,6 +13,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from panollava.processes import share_cores
+
+share_cores()  # pytest's workers train side by side
+
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
 

@@ -1,4 +1,4 @@
-"""Processes that end with their parent: an orphan must not finish behind the user's back. Linux only."""
+"""Processes that get along: they end with their parent (Linux), and share the cores with others."""
 
 from __future__ import annotations
 
@@ -25,6 +25,16 @@ def die_with_parent(signal_number: int = signal.SIGTERM, parent: int | None = No
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
     if os.getppid() != expected:
         os.kill(os.getpid(), signal_number)
+
+
+def share_cores() -> None:
+    """Let waiting OpenMP threads give up their core soon. Call it before torch is imported.
+
+    GNU OpenMP spins for milliseconds by default; two trainings side by side on the same cores then run many times
+    slower than one after the other (`benchmarks/side_by_side.py`). What the user set stays.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 
 def peak_memory_gib() -> float:

@@ -8,6 +8,7 @@ import typer
 
 from panollava.cli import data, evaluate, experiments, machine, workflow
 from panollava.errors import PanollavaError
+from panollava.processes import share_cores
 
 app = typer.Typer(
     name="panollava",
@@ -22,6 +23,7 @@ for module in (workflow, experiments, data, evaluate, machine):
 
 def main() -> None:
     """Run a command; a `PanollavaError` becomes one message and its exit code."""
+    share_cores()
     try:
         app()
     except PanollavaError as error:
