@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from panollava.processes import share_cores
+from panollava.processes import set_cpu_defaults
 
-share_cores()  # pytest's workers train side by side
+set_cpu_defaults()
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"

@@ -18,7 +18,7 @@ from typing import Any
 from panollava.errors import PanollavaError
 from panollava.files import digest_of, read_json, write_json
 from panollava.logs import LOGGER, start_log
-from panollava.processes import die_with_parent, peak_memory_gib, share_cores
+from panollava.processes import die_with_parent, peak_memory_gib, set_cpu_defaults
 
 Options = dict[str, Any]
 
@@ -202,7 +202,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.add_argument(f"--{name}", default=None)
     parser.add_argument("--blind", action="store_true")
     options = vars(parser.parse_args(arguments))
-    share_cores()
+    set_cpu_defaults()
     signal.signal(signal.SIGTERM, _terminated)
     die_with_parent()
     start_log(options["log"])

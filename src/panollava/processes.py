@@ -27,14 +27,16 @@ def die_with_parent(signal_number: int = signal.SIGTERM, parent: int | None = No
         os.kill(os.getpid(), signal_number)
 
 
-def share_cores() -> None:
-    """Let waiting OpenMP threads give up their core soon. Call it before torch is imported.
+def set_cpu_defaults() -> None:
+    """Settings of the CPU's libraries, by environment. Call it before torch is imported; what the user set stays.
 
-    GNU OpenMP spins for milliseconds by default; two trainings side by side on the same cores then run many times
-    slower than one after the other (`benchmarks/side_by_side.py`). What the user set stays.
+    GNU OpenMP's waiting threads spin for milliseconds: two trainings side by side on the same cores then run many
+    times slower than one after the other (`benchmarks/side_by_side.py`), so they give up their core soon. oneMKL
+    promises equal results from run to run only with its conditional numerical reproducibility switched on.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    os.environ.setdefault("MKL_CBWR", "AUTO")
 
 
 def peak_memory_gib() -> float:

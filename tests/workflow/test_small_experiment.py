@@ -172,6 +172,7 @@ def test_a_killed_finetune_goes_on(project: Project) -> None:
     project.panollava("run", "SMALL")
     state = json.loads((project.root / "runs/SMALL_stage_state.json").read_text())
     assert state["stages"]["finetune"]["resumed_from_step"]
+    assert differing_tensors(calm, project, "finetune") == {}, state["stages"]["finetune"]
     for name in (
         "results/SMALL/predictions.csv",
         "runs/SMALL/finetune/anyres-e2p_mlp/lora_weights/adapter_model.safetensors",
@@ -179,3 +180,20 @@ def test_a_killed_finetune_goes_on(project: Project) -> None:
         digests = [hashlib.sha256((p.root / name).read_bytes()).hexdigest() for p in (calm, project)]
         assert digests[0] == digests[1], name
     assert project.plan() == []
+
+
+def differing_tensors(calm: Project, wild: Project, stage: str) -> dict[str, dict[str, float]]:
+    """By checkpoint: the tensors that two runs of a stage trained differently, and by how much."""
+    found = {}
+    for path in sorted(stage_folder(calm, stage).glob("*_epoch*.ckpt")):
+        other = stage_folder(wild, stage) / path.name
+        if not other.is_file():
+            found[path.name] = {"absent": 1.0}
+            continue
+        ours, theirs = (torch.load(p, weights_only=True)["state_dict"] for p in (path, other))
+        apart = {
+            key: float((ours[key] - theirs[key]).abs().max()) for key in ours if not torch.equal(ours[key], theirs[key])
+        }
+        if apart:
+            found[path.name] = apart
+    return found

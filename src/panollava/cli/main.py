@@ -8,7 +8,7 @@ import typer
 
 from panollava.cli import data, evaluate, experiments, machine, workflow
 from panollava.errors import PanollavaError
-from panollava.processes import share_cores
+from panollava.processes import set_cpu_defaults
 
 app = typer.Typer(
     name="panollava",
@@ -23,7 +23,7 @@ for module in (workflow, experiments, data, evaluate, machine):
 
 def main() -> None:
     """Run a command; a `PanollavaError` becomes one message and its exit code."""
-    share_cores()
+    set_cpu_defaults()
     try:
         app()
     except PanollavaError as error:
