@@ -1,38 +1,69 @@
-"""Locks of a killed snakemake are removed, those of a living one are not.
+"""One snakemake at a time builds in a folder; the next one waits and says for whom. Dead locks are removed.
 
-Snakemake's lock files name no owner. So every snakemake that reads the Snakefile holds a shared flock on
-`.snakemake/panollava.lock`, which dies with it, however it dies. Who can have that lock alone knows that nobody else
-is alive, and that any lock files are left over.
+Snakemake's own lock files name no owner, and survive a kill. So every snakemake that is about to build holds an flock
+on `.snakemake/panollava.lock`, which dies with it, however it dies. Who has that lock knows that nobody else builds
+here, and that any of Snakemake's lock files are left over; who had to wait plans on what the other one built.
 """
 
 from __future__ import annotations
 
 import fcntl
-import shutil
+import os
+import shlex
+import sys
+import time
 from pathlib import Path
 from typing import IO
 
 _HELD: dict[Path, IO[str]] = {}
 
 
-def clear_dead_locks(folder: str | Path) -> bool:
-    """Remove `folder`/locks if no other snakemake lives here; hold the shared lock from now on.
+def take_folder(folder: str | Path, wait: bool = True) -> None:
+    """Hold `folder`'s (`.snakemake`) lock until this process ends, then remove what dead snakemakes left.
 
-    Returns whether locks were removed. Does nothing where this process holds the lock already.
+    With `wait` False (who only looks) the lock is tried and given back at once. Does nothing where this process holds
+    it already.
     """
     lock = Path(folder).resolve() / "panollava.lock"
     if lock in _HELD:
-        return False
+        return
     lock.parent.mkdir(parents=True, exist_ok=True)
     stream = lock.open("a+", encoding="utf-8")
-    removed = False
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        locks = lock.parent / "locks"
-        removed = locks.is_dir() and any(locks.iterdir())
-        shutil.rmtree(locks, ignore_errors=True)
+        _acquire(stream, lock, wait)
     except BlockingIOError:
-        pass  # somebody is alive: the locks, if any, may be theirs
-    fcntl.flock(stream, fcntl.LOCK_SH)
+        stream.close()
+        return
+    locks = lock.parent / "locks"
+    locks.mkdir(exist_ok=True)  # the other snakemake took it away when it ended
+    for left_over in locks.glob("*.lock"):
+        left_over.unlink(missing_ok=True)
+    if not wait:
+        stream.close()
+        return
+    stream.truncate(0)
+    command = shlex.join(["snakemake", *sys.argv[1:]])
+    stream.write(f"{os.getpid()} ({command})\n")
+    stream.flush()
     _HELD[lock] = stream
-    return removed
+
+
+def _acquire(stream: IO[str], lock: Path, wait: bool) -> None:
+    told = False
+    while True:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if not wait:
+                raise
+        if not told:
+            stream.seek(0)
+            owner = stream.read().strip() or "unknown"
+            print(
+                f"waiting for process {owner}, which builds in this folder; Ctrl-C gives up, --nolock does not wait",
+                file=sys.stderr,
+                flush=True,
+            )
+            told = True
+        time.sleep(0.2)

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from panollava.config import ConfigError, Project
 from panollava.config.slices import untracked as untracked_settings
-from panollava.workflow_lock import clear_dead_locks
+from panollava.workflow_lock import take_folder
 
 PROJECT = Project(".")
 try:
@@ -20,8 +20,12 @@ SPLITS = ("train", "val", "test")
 WARNED = set()
 JOB = f"exec {shlex.quote(sys.executable)} -m panollava.jobs"
 
-# A snakemake that was killed leaves its locks behind; those of a living one stay.
-clear_dead_locks(".snakemake")
+
+def take_turn():
+    """Before the DAG is planned: who builds waits for another snakemake that does, and goes on with its results."""
+    builds = workflow.executor_plugin is not None and not workflow.dryrun
+    if workflow.is_main_process and (not builds or workflow.execution_settings.lock):
+        take_folder(".snakemake", wait=builds)
 
 
 # ---- experiments ---------------------------------------------------------------------------------
@@ -34,6 +38,7 @@ def planned(function):
 
     def inner(wildcards):
         try:
+            take_turn()
             return function(wildcards)
         except ConfigError as error:
             print(f"error: {error}", file=sys.stderr)

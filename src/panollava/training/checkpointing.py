@@ -24,9 +24,11 @@ from panollava.training.stage_folder import ChosenCheckpoint, choose_checkpoint,
 
 
 def save_weights(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
-    """Write a weights file, whole or not at all."""
-    with atomic_path(path) as partial:
-        torch.save({"panollava": header, "state_dict": {k: v.detach().cpu() for k, v in tensors.items()}}, partial)
+    """Write a weights file, whole or not at all. Equal tensors and header give equal bytes."""
+    document = {"panollava": header, "state_dict": {k: v.detach().cpu() for k, v in tensors.items()}}
+    # Given a path, torch.save would write the temporary file's name into the archive.
+    with atomic_path(path) as partial, partial.open("wb") as stream:
+        torch.save(document, stream)
 
 
 def load_weights(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
