@@ -24,19 +24,22 @@ Options = dict[str, Any]
 
 
 def draw_synthetic(o: Options) -> None:
-    from panollava.data.synthetic.draw import SyntheticSettings, draw_synthetic
+    from panollava.config.embedded import SyntheticSettings
+    from panollava.data.synthetic.draw import draw_synthetic
 
     draw_synthetic(SyntheticSettings(**o["slice"]["config"]["data"]["synthetic"]), Path(o["out"]))
 
 
 def pretrain_vision(o: Options) -> None:
-    from panollava.models.miniature.vision import MiniatureVisionSettings, build_vision
+    from panollava.config.embedded import MiniatureVisionSettings
+    from panollava.models.miniature.vision import build_vision
 
     build_vision(MiniatureVisionSettings(**o["slice"]["config"]["models"]["miniature"]["vision"]), Path(o["out"]))
 
 
 def pretrain_language(o: Options) -> None:
-    from panollava.models.miniature.language import MiniatureLanguageSettings, build_language
+    from panollava.config.embedded import MiniatureLanguageSettings
+    from panollava.models.miniature.language import build_language
 
     build_language(MiniatureLanguageSettings(**o["slice"]["config"]["models"]["miniature"]["language"]), Path(o["out"]))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -347,19 +346,6 @@ def test_a_broken_index_is_only_a_lost_memory(pictured: Path) -> None:
 
 
 # ---- the schema mirrors what the builders take ---------------------------------------------------
-def test_settings_of_the_built_in_data_and_models_are_those_of_their_builders() -> None:
-    from panollava.data.synthetic.draw import SyntheticSettings
-    from panollava.models.miniature.settings import MiniatureLanguageSettings, MiniatureVisionSettings
-
-    settings = Settings()
-    for ours, theirs in [
-        (settings.data.synthetic, SyntheticSettings),
-        (settings.models.miniature.vision, MiniatureVisionSettings),
-        (settings.models.miniature.language, MiniatureLanguageSettings),
-    ]:
-        assert ours.model_dump() == {field.name: getattr(theirs(), field.name) for field in fields(theirs)}
-
-
 def test_model_settings_have_the_defaults_of_the_models_own_configuration() -> None:
     from panollava.models.config import ModelConfig
 

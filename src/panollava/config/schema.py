@@ -11,7 +11,10 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
+
+from panollava.config.embedded import MiniatureSettings, SyntheticSettings
+from panollava.config.section import Section, key
 
 StageName = Literal["vision", "resampler", "finetune"]
 STAGES: tuple[StageName, ...] = get_args(StageName)
@@ -25,17 +28,6 @@ MINIATURE_LANGUAGE = "miniature/qwen3"
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 NAME_MAX_LENGTH = 100
-
-
-class Section(BaseModel):
-    """A part of the configuration: no unknown keys, strict types, never changed after loading."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, protected_namespaces=())
-
-
-def key(default: Any, about: str, *, typical: str | None = None, **bounds: Any) -> Any:
-    """A setting with its default, the comment that explains it, and its range."""
-    return Field(default, description=about, json_schema_extra={"typical": typical}, **bounds)
 
 
 def _experiment_name(value: Any) -> Any:
@@ -143,18 +135,6 @@ class ColumnSettings(Section):
     annotation: Text | None = key(None, "Column that holds the answer; null finds it (annotation, response, ...).")
 
 
-class SyntheticSettings(Section):
-    """Mirrors `panollava.data.synthetic.draw.SyntheticSettings`, key by key."""
-
-    seed: int = key(0, "Seed of the drawn scenes: the same seed gives the same bytes.", ge=0)
-    train_scenes: int = key(1200, "Number of training panoramas.", ge=1, typical="[100, 2000]")
-    val_scenes: int = key(60, "Number of validation panoramas.", ge=1, typical="[20, 200]")
-    test_scenes: int = key(100, "Number of test panoramas.", ge=1, typical="[50, 500]")
-    image_height: int = key(256, "Height of a panorama in pixels; its width is twice that.", ge=16, le=8192)
-    train_queries: int = key(8, "Questions asked about each training panorama.", ge=1, le=100)
-    train_annotations: int = key(1, "Annotations written for each training question.", ge=1, le=100)
-
-
 class DataSettings(Section):
     csv_train: RequiredCsv = key(
         "data/quic360/train.csv",
@@ -170,48 +150,6 @@ class DataSettings(Section):
         0.05, "Share of a CSV's rows that may be rejected before preparation fails.", ge=0, le=1, typical="[0, 0.1]"
     )
     synthetic: SyntheticSettings = SyntheticSettings()
-
-
-class MiniatureVisionSettings(Section):
-    """Mirrors `panollava.models.miniature.settings.MiniatureVisionSettings`, key by key."""
-
-    seed: int = key(0, "Seed of the vision encoder's weights and pre-training.", ge=0)
-    hidden_size: int = key(128, "Width of the encoder; a multiple of 2 * heads.", ge=1)
-    intermediate_size: int = key(256, "Width of its feed-forward layers.", ge=1)
-    layers: int = key(4, "Number of its blocks.", ge=1)
-    heads: int = key(4, "Number of attention heads.", ge=1)
-    image_size: int = key(64, "Height and width of its input in pixels; a multiple of patch_size.", ge=8)
-    patch_size: int = key(16, "Height and width of a patch in pixels.", ge=1)
-    views: int = key(12000, "Rendered views on which it is pre-trained.", ge=1)
-    steps: int = key(900, "Optimiser steps of its pre-training.", ge=1)
-    batch_size: int = key(64, "Views in a pre-training batch.", ge=1)
-    lr: float = key(2e-3, "Peak learning rate of AdamW (embeddings, norms).", gt=0, le=1)
-    muon_lr: float = key(0.015, "Peak learning rate of Muon (hidden matrices).", gt=0, le=1)
-
-
-class MiniatureLanguageSettings(Section):
-    """Mirrors `panollava.models.miniature.settings.MiniatureLanguageSettings`, key by key."""
-
-    seed: int = key(0, "Seed of the language model's weights and pre-training.", ge=0)
-    hidden_size: int = key(128, "Width of the model; a multiple of 2 * heads.", ge=1)
-    intermediate_size: int = key(256, "Width of its feed-forward layers.", ge=1)
-    layers: int = key(2, "Number of its blocks.", ge=1)
-    heads: int = key(4, "Number of attention heads.", ge=1)
-    head_dim: int = key(64, "Width of an attention head.", ge=1)
-    max_steps: int = key(1500, "Cap on its pre-training steps.", ge=1)
-    decay_steps: int = key(150, "Steps that follow once reading_accuracy is reached.", ge=1)
-    batch_size: int = key(32, "Texts in a pre-training batch.", ge=1)
-    lr: float = key(3e-3, "Peak learning rate of AdamW (embeddings, norms).", gt=0, le=1)
-    muon_lr: float = key(0.015, "Peak learning rate of Muon (hidden matrices).", gt=0, le=1)
-    turns: int = key(4, "Most questions in one training text.", ge=1)
-    most_copies: int = key(3, "How often a note may repeat a fact.", ge=1)
-    picture_positions: int = key(160, "Token positions that a picture may take.", ge=0)
-    reading_accuracy: float = key(0.95, "Share of answers read rightly from unseen notes that ends it.", gt=0, le=1)
-
-
-class MiniatureSettings(Section):
-    vision: MiniatureVisionSettings = MiniatureVisionSettings()
-    language: MiniatureLanguageSettings = MiniatureLanguageSettings()
 
 
 class ModelSettings(Section):

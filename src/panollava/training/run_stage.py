@@ -78,11 +78,10 @@ def run_stage(job: StageJob) -> Path:
                 best_checkpoint=_real_name(job.stage_folder, "best.ckpt"),
                 last_checkpoint=_real_name(job.stage_folder, "last.ckpt"),
             )  # fmt: skip
-        except BaseException as error:
-            if isinstance(error, (Exception, KeyboardInterrupt)):
-                status = "pending" if isinstance(error, (Interrupted, KeyboardInterrupt)) else "failed"
-                minutes = state.record.get("elapsed_minutes", 0.0) + (time.monotonic() - started) / 60
-                state.update_record(status=status, error=str(error), elapsed_minutes=round(minutes, 4), process=None)
+        except (Exception, KeyboardInterrupt) as error:
+            status = "pending" if isinstance(error, (Interrupted, KeyboardInterrupt)) else "failed"
+            minutes = state.record.get("elapsed_minutes", 0.0) + (time.monotonic() - started) / 60
+            state.update_record(status=status, error=str(error), elapsed_minutes=round(minutes, 4), process=None)
             raise
     return job.stage_folder / METADATA
 

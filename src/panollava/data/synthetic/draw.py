@@ -25,9 +25,9 @@ from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 from rich.progress import track
 
+from panollava.config.embedded import SyntheticSettings
 from panollava.data.synthetic.captions import Question, draw_questions, questions
 from panollava.data.synthetic.scenes import Scene, render, sample_scene
-from panollava.errors import ConfigError
 from panollava.files import atomic_path, write_json, write_text
 from panollava.processes import die_with_parent
 from panollava.views.geometry import view_rays
@@ -36,32 +36,6 @@ from panollava.views.strategies import GLOBAL_VIEW
 SPLITS = ("train", "val", "test")
 _SHEET_COLUMNS, _SHEET_ROWS, _SHEET_WIDTH = 3, 4, 384
 _FEWEST_FOR_PROCESSES = 48  # below, starting processes costs more than it saves
-
-
-@dataclass(frozen=True)
-class SyntheticSettings:
-    """How much to draw. `image_height` is the panorama's height in pixels, its width twice that.
-
-    For training, `train_queries` queries are drawn for each scene and `train_annotations` references of each;
-    validation and test hold every question of their scenes with all references. Raises ConfigError.
-    """
-
-    seed: int = 0
-    train_scenes: int = 1200
-    val_scenes: int = 60
-    test_scenes: int = 100
-    image_height: int = 256
-    train_queries: int = 8
-    train_annotations: int = 1
-
-    def __post_init__(self) -> None:
-        least = {"seed": 0, "image_height": 16}
-        for name in self.__dataclass_fields__:
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least.get(name, 1):
-                raise ConfigError(
-                    f"data.synthetic.{name} must be a whole number >= {least.get(name, 1)}, got {value!r}"
-                )
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, embedding_bag
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+from panollava.config.embedded import MiniatureLanguageSettings
 from panollava.data.synthetic.captions import OPENINGS, PLACE_WORDS, Question, draw_questions, group_of, questions
 from panollava.data.synthetic.scenes import PLACES, Scene, sample_scene
 from panollava.logs import LOGGER
 from panollava.models.miniature.pretraining import Schedule, train, whole_folder
-from panollava.models.miniature.settings import MiniatureLanguageSettings
 from panollava.models.miniature.tokenizer import build_tokenizer
 from panollava.models.prompt import IGNORED, ChatPrompt
 

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import SiglipImageProcessorPil, SiglipVisionConfig, SiglipVisionModel
 
+from panollava.config.embedded import MiniatureVisionSettings
 from panollava.data.synthetic.scenes import COLOURS, GROUNDS, SHAPES, SKIES, Scene, render, sample_scene
 from panollava.logs import LOGGER
 from panollava.models.miniature.pretraining import Schedule, train, whole_folder
-from panollava.models.miniature.settings import MiniatureVisionSettings
 from panollava.views.geometry import rays_to_angles, view_rays
 from panollava.views.strategies import GLOBAL_VIEW, View
 

@@ -1,0 +1,69 @@
+"""Settings of the embedded default: the data that the project draws, the backbones that it builds."""
+
+from __future__ import annotations
+
+from panollava.config.section import Section, key
+
+
+class SyntheticSettings(Section):
+    """How much to draw. A panorama is twice as wide as high.
+
+    Training asks `train_queries` questions about each scene, with `train_annotations` references each; validation
+    and test hold every question of their scenes with all references.
+    """
+
+    seed: int = key(0, "Seed of the drawn scenes: the same seed gives the same bytes.", ge=0)
+    train_scenes: int = key(1200, "Number of training panoramas.", ge=1, typical="[100, 2000]")
+    val_scenes: int = key(60, "Number of validation panoramas.", ge=1, typical="[20, 200]")
+    test_scenes: int = key(100, "Number of test panoramas.", ge=1, typical="[50, 500]")
+    image_height: int = key(256, "Height of a panorama in pixels; its width is twice that.", ge=16, le=8192)
+    train_queries: int = key(8, "Questions asked about each training panorama.", ge=1, le=100)
+    train_annotations: int = key(1, "Annotations written for each training question.", ge=1, le=100)
+
+
+class MiniatureVisionSettings(Section):
+    """A SigLIP-type vision encoder that learns to say what each patch shows.
+
+    `views` pictures of random scenes are drawn once and mirrored at random; `batch_size` of them make a step.
+    """
+
+    seed: int = key(0, "Seed of the vision encoder's weights and pre-training.", ge=0)
+    hidden_size: int = key(128, "Width of the encoder; a multiple of 2 * heads.", ge=1)
+    intermediate_size: int = key(256, "Width of its feed-forward layers.", ge=1)
+    layers: int = key(4, "Number of its blocks.", ge=1)
+    heads: int = key(4, "Number of attention heads.", ge=1)
+    image_size: int = key(64, "Height and width of its input in pixels; a multiple of patch_size.", ge=8)
+    patch_size: int = key(16, "Height and width of a patch in pixels.", ge=1)
+    views: int = key(12000, "Rendered views on which it is pre-trained.", ge=1)
+    steps: int = key(900, "Optimiser steps of its pre-training.", ge=1)
+    batch_size: int = key(64, "Views in a pre-training batch.", ge=1)
+    lr: float = key(2e-3, "Peak learning rate of AdamW (embeddings, norms).", gt=0, le=1)
+    muon_lr: float = key(0.015, "Peak learning rate of Muon (hidden matrices).", gt=0, le=1)
+
+
+class MiniatureLanguageSettings(Section):
+    """A Qwen3-type language model that learns to answer questions from notes about scenes.
+
+    Training ends `decay_steps` after `reading_accuracy` is reached on unseen notes, at the latest at `max_steps`.
+    """
+
+    seed: int = key(0, "Seed of the language model's weights and pre-training.", ge=0)
+    hidden_size: int = key(128, "Width of the model; a multiple of 2 * heads.", ge=1)
+    intermediate_size: int = key(256, "Width of its feed-forward layers.", ge=1)
+    layers: int = key(2, "Number of its blocks.", ge=1)
+    heads: int = key(4, "Number of attention heads.", ge=1)
+    head_dim: int = key(64, "Width of an attention head.", ge=1)
+    max_steps: int = key(1500, "Cap on its pre-training steps.", ge=1)
+    decay_steps: int = key(150, "Steps that follow once reading_accuracy is reached.", ge=1)
+    batch_size: int = key(32, "Texts in a pre-training batch.", ge=1)
+    lr: float = key(3e-3, "Peak learning rate of AdamW (embeddings, norms).", gt=0, le=1)
+    muon_lr: float = key(0.015, "Peak learning rate of Muon (hidden matrices).", gt=0, le=1)
+    turns: int = key(4, "Most questions in one training text.", ge=1)
+    most_copies: int = key(3, "How often a note may repeat a fact.", ge=1)
+    picture_positions: int = key(160, "Token positions that a picture may take.", ge=0)
+    reading_accuracy: float = key(0.95, "Share of answers read rightly from unseen notes that ends it.", gt=0, le=1)
+
+
+class MiniatureSettings(Section):
+    vision: MiniatureVisionSettings = MiniatureVisionSettings()
+    language: MiniatureLanguageSettings = MiniatureLanguageSettings()
