@@ -54,7 +54,7 @@ CODE_VERSION = {
     "miniature_vision": 1,
     "miniature_language": 1,
     "prepare": 1,
-    "views": 1,
+    "views": 2,
     "train_vision": 1,
     "train_resampler": 1,
     "train_finetune": 1,
