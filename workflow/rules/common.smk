@@ -112,8 +112,8 @@ def all_there(*paths):
 def inputs_if(current, files):
     """A job's inputs; of a job whose results are current only those that exist.
 
-    A cache that was removed is made again for the jobs that need it. Snakemake would run all others as well that name
-    it as an input: a missing file is not ancient.
+    What was removed is made again for the jobs that need it. Snakemake would run all others as well that name it as an
+    input: a missing file is not ancient.
     """
     settings = workflow.dag_settings
     if not current or settings.forceall or settings.forcetargets or settings.forcerun:
@@ -234,9 +234,23 @@ STAGE_OUTPUTS = (
 )
 
 
+def remove_dangling_links(experiment, stage):
+    """Weights that somebody removed leave links that Snakemake stumbles over. Training writes them again."""
+    for name in ("best.ckpt", "last.ckpt"):
+        link = stage_file(experiment, stage, name)
+        if os.path.islink(link) and not os.path.exists(link):
+            print(
+                f"{link} points to {os.readlink(link)}, which is not there: the link is removed",
+                file=sys.stderr,
+            )
+            os.remove(link)
+
+
 def is_current_stage(experiment, stage):
     """Whether a stage and all before it are there, whole, and made by this configuration."""
     stages = experiment.settings.training.stages
+    for one in stages:
+        remove_dangling_links(experiment, one)
     return all(
         [
             is_current(
@@ -450,8 +464,7 @@ def inputs_of_metrics(wildcards):
     }
     if experiment.settings.evaluation.blind_control:
         found["blind"] = f"{names.results}/{PREDICTIONS['predict_blind']}"
-    is_current(names.metrics, experiment.slice_json("metrics"))
-    return found
+    return inputs_if(is_current(names.metrics, experiment.slice_json("metrics")), found)
 
 
 def blind_option(wildcards, input):
