@@ -7,8 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -63,30 +65,57 @@ SMALL = {
 }  # fmt: skip
 
 
+def with_changes(base: dict[str, Any], changes: dict[str, object]) -> dict[str, Any]:
+    """A configuration with new values for dotted keys."""
+    document: dict[str, Any] = yaml.safe_load(yaml.safe_dump(base))
+    for key, value in changes.items():
+        *head, last = key.split(".")
+        node = document
+        for part in head:
+            node = node.setdefault(part, {})
+        node[last] = value
+    return document
+
+
+# SMALL's last stage alone, on CSVs of the project's own. One metric is the project's own, too.
+LOCAL = with_changes(
+    SMALL,
+    {
+        "experiment.name": "LOCAL",
+        "data": {"csv_train": "data/train.csv", "csv_val": "data/val.csv", "csv_test": None},
+        "training.stages": ["finetune"],
+        "evaluation": {"blind_control": False, "metrics": ["bleu4"], "custom_metrics": ["own_metric:length"]},
+    },
+)
+
+
 @dataclass(frozen=True)
 class Project:
     """A project folder of its own: this checkout's DAG and defaults, and one experiment."""
 
     root: Path
-    name: str = "SMALL"
+    base: dict[str, Any] = field(default_factory=lambda: SMALL)
+
+    @property
+    def name(self) -> str:
+        name: str = self.base["experiment"]["name"]
+        return name
 
     @property
     def yaml(self) -> Path:
         return self.root / f"config/experiments/{self.name}.yaml"
 
     def configure(self, changes: dict[str, object]) -> None:
-        """Write SMALL with new values for dotted keys."""
-        document = yaml.safe_load(yaml.safe_dump(SMALL))
-        for key, value in changes.items():
-            node = document
-            *head, last = key.split(".")
-            for part in head:
-                node = node.setdefault(part, {})
-            node[last] = value
-        self.yaml.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+        """Write the experiment with new values for dotted keys."""
+        self.yaml.write_text(yaml.safe_dump(with_changes(self.base, changes), sort_keys=False), encoding="utf-8")
 
-    def call(self, *command: str, timeout: float = 900, check: bool = True) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": ""}
+    def call(
+        self, *command: str, timeout: float = 900, check: bool = True, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `python -m command…` in the project; folders of a PYTHONPATH in `env` precede the present ones."""
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "", **(env or {})}
+        if env and "PYTHONPATH" in env:
+            environment["PYTHONPATH"] = os.pathsep.join(filter(None, [env["PYTHONPATH"], os.environ.get("PYTHONPATH")]))
         done = subprocess.run(
             [sys.executable, "-m", *command], cwd=self.root, env=environment, text=True, capture_output=True,
             timeout=timeout,
@@ -114,7 +143,7 @@ class Project:
 
     def copy_to(self, root: Path) -> Project:
         shutil.copytree(self.root, root, symlinks=True)
-        return Project(root, self.name)
+        return Project(root, self.base)
 
 
 def new_project(root: Path) -> Project:
@@ -128,20 +157,57 @@ def new_project(root: Path) -> Project:
     return project
 
 
+def built_once(tmp_path_factory: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> Path:
+    """A folder that `build` fills, shared by the workers of one session: the first one builds, the others wait."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    root = base / name
+    with (base / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (base / f"{name}.done").exists():
+            root.mkdir()
+            build(root)
+            (base / f"{name}.done").touch()
+    return root
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """SMALL, run once from nothing to its metrics through the front door. Do not change it: copy it."""
-    base = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        base = base.parent  # the workers of one session share it: the first one builds, the others wait
-    root = base / "small"
-    with (base / "small.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (base / "small.done").exists():
-            root.mkdir()
-            new_project(root).panollava("run", "SMALL")
-            (base / "small.done").touch()
-    return Project(root)
+    return Project(built_once(tmp_path_factory, "small", lambda root: new_project(root).panollava("run", "SMALL")))
+
+
+def _build_local(root: Path, cache: Path) -> None:
+    """Draw nothing, pre-train nothing: pictures and backbones come from another project's `cache`."""
+    new_project(root).yaml.unlink()
+    shutil.copytree(cache / "miniature", root / "cache/miniature")
+    (drawn,) = (cache / "synthetic").iterdir()
+    (root / "data").mkdir()
+    for split, pictures in (("train", 4), ("val", 2)):
+        rows = []
+        for number in range(pictures):
+            name = f"{split}_{number:05d}.png"
+            shutil.copy(drawn / "images" / name, root / "data" / name)
+            rows += [f"{name},what is {side},a thing {number}" for side in ("left", "right")]
+        (root / f"data/{split}.csv").write_text("\n".join(["image_path,query,annotation", *rows, ""]), encoding="utf-8")
+    (root / "own_metric.py").write_text("def length(answers, references, rows):\n    return float(len(answers))\n")
+    project = Project(root, LOCAL)
+    project.configure({})
+    project.panollava("run", "LOCAL")
+
+
+@pytest.fixture(scope="session")
+def finished_local(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """LOCAL, run once: the finetune stage alone, on CSVs and pictures in `data/`. Do not change it: copy it."""
+    root = built_once(tmp_path_factory, "local", lambda root: _build_local(root, finished.root / "cache"))
+    return Project(root, LOCAL)
+
+
+@pytest.fixture
+def local(finished_local: Project, tmp_path: Path) -> Project:
+    """A copy of the finished LOCAL, to be changed."""
+    return finished_local.copy_to(tmp_path / "local")
 
 
 @pytest.fixture

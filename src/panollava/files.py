@@ -68,7 +68,12 @@ def canonical_json(document: Any) -> str:
 
 def digest_of(document: Any) -> str:
     """The first 16 hexadecimal digits of the SHA-256 of a document's canonical JSON."""
-    return hashlib.sha256(canonical_json(document).encode()).hexdigest()[:16]
+    return digest_of_text(canonical_json(document))
+
+
+def digest_of_text(text: str) -> str:
+    """The same of a document that is canonical JSON already."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def sha256_file(path: str | Path) -> str:

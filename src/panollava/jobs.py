@@ -15,10 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from panollava.errors import PanollavaError
+from panollava.errors import CheckpointError, PanollavaError
 from panollava.files import digest_of, read_json, write_json
 from panollava.logs import LOGGER, start_log
 from panollava.processes import die_with_parent, peak_memory_gib, set_cpu_defaults
+from panollava.provenance import made_by, noted
 
 Options = dict[str, Any]
 
@@ -116,32 +117,40 @@ def select_checkpoint(o: Options) -> None:
     """From the run's own record: the best checkpoint of the last stage."""
     from panollava.training.stage_folder import checkpoint_of_run
 
-    write_json(o["out"], checkpoint_of_run(Path(o["folder"]), _expected_digest(o)))
+    document = checkpoint_of_run(Path(o["folder"]), _expected_digest(o))
+    write_json(o["out"], {**document, "provenance": {"config": digest_of(o["slice"])}})
 
 
 def write_stage_state(o: Options) -> None:
     from panollava.stage_state import stage_state
 
-    write_json(o["out"], stage_state(o["naming"]["experiment"], o["naming"]["records"]))
+    document = stage_state(o["naming"]["experiment"], o["naming"]["records"], metadata=o["naming"]["metadata"])
+    write_json(o["out"], {**document, "provenance": {"config": digest_of(o["slice"])}})
 
 
 def predict(o: Options) -> None:
     from panollava.evaluation.run_predict import predict_csv
 
-    predict_csv(
-        slice_document=o["slice"],
-        checkpoint=read_json(o["checkpoint"]),
-        csv_path=Path(o["csv"][0]),
-        views=Path(o["views"]),
-        output=Path(o["out"]),
-        state=Path(o["state"]),
-        blind=o["blind"],
-    )
+    _refuse_other(o["checkpoint"], o["slice"]["upstream"]["select_checkpoint"])
+    with noted(o["out"], digest_of(o["slice"])):
+        predict_csv(
+            slice_document=o["slice"],
+            checkpoint=read_json(o["checkpoint"]),
+            csv_path=Path(o["csv"][0]),
+            views=Path(o["views"]),
+            output=Path(o["out"]),
+            state=Path(o["state"]),
+            blind=o["blind"],
+        )
 
 
 def compute_metrics(o: Options) -> None:
     from panollava.evaluation.run_metrics import metrics_of_run
 
+    upstream = o["slice"]["upstream"]
+    _refuse_other(o["predictions"], upstream["predict"])
+    if o["blind_predictions"]:
+        _refuse_other(o["blind_predictions"], upstream["predict_blind"])
     metrics_of_run(
         slice_document=o["slice"],
         predictions=Path(o["predictions"]),
@@ -155,18 +164,30 @@ def gather_prepared(o: Options) -> None:
     """results/{experiment}/prepared: copies of the shared cache's CSVs, and all rejected rows in one file."""
     from panollava.data.gather import gather_prepared
 
-    gather_prepared(o["naming"], Path(o["out"]))
+    output = Path(o["out"])
+    with noted(output / "rejected.csv", digest_of(o["slice"])):
+        gather_prepared(o["slice"]["inputs"], output)
 
 
 def compare(o: Options) -> None:
     from panollava.evaluation.compare import write_comparison
 
-    write_comparison([Path(p) for p in o["metrics"]], Path(o["out"]))
+    with noted(o["out"], digest_of(o["slice"])):
+        write_comparison([Path(p) for p in o["metrics"]], Path(o["out"]))
 
 
 def _expected_digest(o: Options) -> str:
     upstream = o["slice"]["upstream"]
     return next(digest for node, digest in upstream.items() if node.startswith("train_"))
+
+
+def _refuse_other(path: str, expected: str) -> None:
+    """Refuse an input that another configuration made: no numbers from a mixture."""
+    if (found := made_by(path)) != expected:
+        raise CheckpointError(
+            f"{path} was made by another configuration (digest {found}) than the experiment asks for ({expected}). "
+            "Remove it and run the same command again."
+        )
 
 
 def _path(text: str | None) -> Path | None:

@@ -21,20 +21,29 @@ FIELDS = (
 )  # fmt: skip
 
 
-def stage_state(experiment: str, records: Mapping[str, str], *, live: bool = False) -> dict[str, Any]:
+def stage_state(
+    experiment: str, records: Mapping[str, str], *, metadata: Mapping[str, str] | None = None, live: bool = False
+) -> dict[str, Any]:
     """The document of SPEC 8; `records` maps each stage to its record.json.
 
-    With `live` a running stage's progress stands there too, and one whose process is gone is `failed`.
+    `metadata` maps finished stages to their checkpoint_metadata.json, which counts where the record was not copied along
+    with the folder. With `live` a running stage's progress stands there too, and one whose process is gone is `failed`.
     """
     return {
         "version": 1,
         "experiment_name": experiment,
-        "stages": {stage: _stage(stage, Path(path), live) for stage, path in records.items()},
+        "stages": {
+            stage: _stage(stage, Path(path), (metadata or {}).get(stage), live) for stage, path in records.items()
+        },
     }
 
 
-def _stage(stage: str, path: Path, live: bool) -> dict[str, Any]:
+def _stage(stage: str, path: Path, metadata: str | None, live: bool) -> dict[str, Any]:
     record = read_json(path) if path.is_file() else {}
+    if metadata is not None:
+        finished = _record_of(Path(metadata))
+        if record.get("config_digest") != finished["config_digest"]:
+            record = finished
     row = {**dict.fromkeys(FIELDS), "stage": stage, "status": "pending"}
     row |= {key: record[key] for key in FIELDS if key in record}
     if live and row["status"] == "running":
@@ -42,6 +51,21 @@ def _stage(stage: str, path: Path, live: bool) -> dict[str, Any]:
         if not _alive(record.get("process")):
             row |= {"status": "failed", "error": "its process is gone; the same command goes on from the last state"}
     return row
+
+
+def _record_of(metadata: Path) -> dict[str, Any]:
+    """What a finished stage's own folder says; when it ran and for how long is not in there."""
+    document, folder = read_json(metadata), metadata.parent
+    return {
+        "status": "completed",
+        "completed_at": document["checkpoint_info"]["created_at"],
+        "best_checkpoint": (folder / (folder / "best.ckpt").readlink()).as_posix(),
+        "last_checkpoint": (folder / (folder / "last.ckpt").readlink()).as_posix(),
+        "artifact_dir": folder.as_posix(),
+        "best_val_loss": document["epoch_info"]["best_val_loss"],
+        "epochs": document["epoch_info"]["last_epoch"] + 1,
+        "config_digest": document["checkpoint_info"]["config_digest"],
+    }
 
 
 def _alive(process: list[Any] | None) -> bool:

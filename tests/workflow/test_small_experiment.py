@@ -14,7 +14,6 @@ from conftest import Project
 
 pytestmark = pytest.mark.workflow
 
-AFTER_TRAINING = ["compute_metrics", "predict", "predict_blind", "select_checkpoint", "write_stage_state"]
 TRAINING = {stage: f"train_{stage}" for stage in ("vision", "resampler", "finetune")}
 
 
@@ -76,46 +75,6 @@ def test_checkpoints_hold_all_that_was_trained_and_nothing_else(finished: Projec
     assert any(".lora_" in name for name in states["finetune"])
     assert not any(".lora_" in name for name in states["resampler"])
     assert not any(name.startswith("language.") and ".lora_" not in name for name in states["finetune"])
-
-
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({}, []),
-        ({"experiment.description": "free text"}, []),
-        ({"training.num_workers": 1, "training.checkpoint_every_n_steps": 7}, []),
-        ({"training.stage_configs.finetune.lr": 2e-3}, [*AFTER_TRAINING, "train_finetune"]),
-        ({"lora.rank": 4}, [*AFTER_TRAINING, "train_finetune"]),
-        ({"training.stage_configs.resampler.epochs": 1}, [*AFTER_TRAINING, "train_finetune", "train_resampler"]),
-        ({"training.stage_configs.vision.lr": 1e-4}, [*AFTER_TRAINING, *TRAINING.values()]),
-        ({"generation.max_new_tokens": 5}, ["compute_metrics", "predict", "predict_blind"]),
-        ({"evaluation.custom_metrics": []}, ["compute_metrics"]),
-        ({"training.seed": 5}, [*AFTER_TRAINING, *TRAINING.values()]),
-    ],
-    ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
-)  # fmt: skip
-def test_exactly_what_is_stale_is_planned(project: Project, changes: dict[str, object], expected: list[str]) -> None:
-    project.configure(changes)
-    assert project.plan() == sorted(expected)
-
-
-def test_comments_key_order_and_notation_change_nothing(project: Project) -> None:
-    text = project.yaml.read_text().replace("lr: 0.001", "lr: 1e-3")
-    sections = text.split("\nlora:")
-    project.yaml.write_text(f"# a comment\nlora:{sections[1]}\n{sections[0]}\n")
-    assert project.plan() == []
-
-
-def test_a_stage_that_failed_stays_planned(project: Project) -> None:
-    """The old metrics.json must not answer for a finetune that died."""
-    project.configure({"training.stage_configs.finetune.lr": 2e-3})
-    weights = stage_folder(project, "resampler") / "best.ckpt"
-    kept = weights.resolve().read_bytes()
-    weights.resolve().write_bytes(b"broken")
-    done = project.panollava("run", "SMALL", check=False)
-    assert done.returncode != 0
-    assert "train_finetune" in project.plan() and "compute_metrics" in project.plan()
-    weights.resolve().write_bytes(kept)
 
 
 def test_wrong_experiments_are_one_line(project: Project) -> None:

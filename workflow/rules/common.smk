@@ -1,12 +1,17 @@
 # Functions that the rules share; no rules. Nothing here imports torch, numpy or pandas.
 import json
+import os
 import shlex
 import sys
 from datetime import datetime
 
 from panollava.config import ConfigError, Project
+from panollava.config.slices import canonical
 from panollava.config.slices import untracked as untracked_settings
+from panollava.files import digest_of_text
+from panollava.provenance import made_by
 from panollava.workflow_lock import take_folder
+from snakemake.io import IOFile
 
 PROJECT = Project(".")
 try:
@@ -17,7 +22,7 @@ except ConfigError as error:
 RUNS, RESULTS, LOGS, CACHE = PATHS.runs_dir, PATHS.results_dir, PATHS.logs_dir, "cache"
 STAGES = ("vision", "resampler", "finetune")
 SPLITS = ("train", "val", "test")
-WARNED = set()
+WARNED, CURRENT = set(), {}
 JOB = f"exec {shlex.quote(sys.executable)} -m panollava.jobs"
 
 
@@ -81,9 +86,58 @@ def keyed(kind):
     return planned(lambda w: PROJECT.slice_json_by_key(kind, w.key))
 
 
+# ---- what is there already -----------------------------------------------------------------------
+def is_current(path, slice_json):
+    """Whether a result is there and says itself that this slice made it; where it does not, it is planned again.
+
+    Snakemake compares parameters as far as `.snakemake` remembers them: in a fresh clone with copied results it
+    remembers nothing, and would take an old number for a current one. Where it remembers, it gives the reason itself.
+    """
+    if path not in CURRENT:
+        CURRENT[path] = os.path.exists(path) and told_current(path, slice_json)
+    return CURRENT[path]
+
+
+def told_current(path, slice_json):
+    remembered = workflow.persistence.params(IOFile(path))
+    if remembered is not None and repr(slice_json) not in remembered:
+        return False
+    if made_by(path) == digest_of_text(slice_json):
+        return True
+    print(f"{path} was not made by this configuration: again", file=sys.stderr)
+    workflow.dag.forcefiles.add(path)
+    return False
+
+
+def all_there(*paths):
+    """Whether files of the shared cache exist: their content follows from their key, so they are current."""
+    return all(os.path.exists(path) for path in paths)
+
+
+def inputs_if(current, files):
+    """A job's inputs; of a job whose results are current only those that exist.
+
+    What was removed is made again for the jobs that need it. Snakemake would run all others as well that name it as an
+    input: a missing file is not ancient.
+    """
+    settings = workflow.dag_settings
+    if not current or settings.forceall or settings.forcetargets or settings.forcerun:
+        return files
+    if isinstance(files, dict):
+        return {name: file for name, file in files.items() if os.path.exists(file)}
+    return [file for file in files if os.path.exists(file)]
+
+
 def folder_of(output_name):
     """The folder of an output, for jobs that write several files into one."""
     return lambda wildcards, output: str(output[output_name]).rpartition("/")[0]
+
+
+def folder_of_input(input_name):
+    """The folder of an input; nothing where a current job goes without it (`inputs_if`)."""
+    return lambda wildcards, input, output: str(input.get(input_name, "")).rpartition(
+        "/"
+    )[0]
 
 
 def cached(kind, key, name):
@@ -125,32 +179,43 @@ def csv_files(slice_document):
 
 @planned
 def sources_of_csv(wildcards):
-    return csv_files(PROJECT.slice_by_key("csv", wildcards.key))
+    folder = f"{CACHE}/csv/{wildcards.key}"
+    return inputs_if(
+        all_there(f"{folder}/prepared.csv", f"{folder}/rejected.csv"),
+        csv_files(PROJECT.slice_by_key("csv", wildcards.key)),
+    )
 
 
 @planned
 def inputs_of_views(wildcards):
     document = PROJECT.slice_by_key("views", wildcards.key)
-    csv_key = next(
-        key for node, key in document["upstream"].items() if node.startswith("prepare")
-    )
-    return {"csv": cached("csv", csv_key, "prepared.csv"), **backbone_inputs(document)}
+    csv_key = document["upstream"]["prepare"]
+    found = {"csv": cached("csv", csv_key, "prepared.csv"), **backbone_inputs(document)}
+    drawn = PROJECT.slice_by_key("csv", csv_key)["upstream"].get("synthetic")
+    if drawn:  # the pictures that the CSV names
+        found["scenes"] = cached("synthetic", drawn, "scenes.json")
+    folder = f"{CACHE}/views/{wildcards.key}"
+    return inputs_if(all_there(f"{folder}/views.npy", f"{folder}/index.json"), found)
+
+
+def slice_json_of_prepared(wildcards):
+    experiment = experiment_of(wildcards)
+    folders = {split: f"{CACHE}/csv/{experiment.csv_key(split)}" for split in SPLITS}
+    return canonical({"node": "prepare_experiment", "inputs": folders})
 
 
 @planned
 def prepared_of_experiment(wildcards):
     experiment = experiment_of(wildcards)
-    return [
+    found = [
         cached("csv", experiment.csv_key(split), name)
         for split in SPLITS
         for name in ("prepared.csv", "rejected.csv")
     ]
-
-
-def prepared_folders(wildcards):
-    experiment = experiment_of(wildcards)
-    return json.dumps(
-        {split: f"{CACHE}/csv/{experiment.csv_key(split)}" for split in SPLITS}
+    names = experiment.names
+    current = is_current(names.rejected, slice_json_of_prepared(wildcards))
+    return inputs_if(
+        current and all_there(*(names.prepared(split) for split in SPLITS)), found
     )
 
 
@@ -163,6 +228,46 @@ def previous_stage(experiment, stage):
             f"{experiment.names.experiment} does not train stage {stage}; training.stages: {list(stages)}"
         )
     return stages[place - 1] if place else None
+
+
+STAGE_OUTPUTS = (
+    "best.ckpt",
+    "last.ckpt",
+    "loss_curves.csv",
+    "loss_curves.png",
+    "checkpoint_metadata.json",
+)
+
+
+def remove_dangling_links(experiment, stage):
+    """Weights that somebody removed leave links that Snakemake stumbles over. Training writes them again."""
+    for name in ("best.ckpt", "last.ckpt"):
+        link = stage_file(experiment, stage, name)
+        if os.path.islink(link) and not os.path.exists(link):
+            print(
+                f"{link} points to {os.readlink(link)}, which is not there: the link is removed",
+                file=sys.stderr,
+            )
+            os.remove(link)
+
+
+def is_current_stage(experiment, stage):
+    """Whether a stage and all before it are there, whole, and made by this configuration."""
+    stages = experiment.settings.training.stages
+    for one in stages:
+        remove_dangling_links(experiment, one)
+    return all(
+        [
+            is_current(
+                stage_file(experiment, one, "checkpoint_metadata.json"),
+                experiment.slice_json(f"train_{one}"),
+            )
+            and all_there(
+                *(stage_file(experiment, one, name) for name in STAGE_OUTPUTS)
+            )
+            for one in stages[: stages.index(stage) + 1]
+        ]
+    )
 
 
 def inputs_of_stage(stage):
@@ -183,7 +288,7 @@ def inputs_of_stage(stage):
             found["init_metadata"] = stage_file(
                 experiment, previous, "checkpoint_metadata.json"
             )
-        return found
+        return inputs_if(is_current_stage(experiment, stage), found)
 
     return inputs
 
@@ -255,9 +360,17 @@ def last_stage(experiment):
     return experiment.settings.training.stages[-1]
 
 
+def slice_json_of_stage_state(wildcards):
+    experiment = experiment_of(wildcards)
+    nodes = [f"train_{stage}" for stage in experiment.settings.training.stages]
+    upstream = {node: experiment.digest(node) for node in nodes}
+    return canonical({"node": "stage_state", "upstream": upstream})
+
+
 @planned
 def metadata_of_stages(wildcards):
     experiment = experiment_of(wildcards)
+    is_current(experiment.names.stage_state, slice_json_of_stage_state(wildcards))
     return [
         stage_file(experiment, stage, "checkpoint_metadata.json")
         for stage in experiment.settings.training.stages
@@ -265,31 +378,67 @@ def metadata_of_stages(wildcards):
 
 
 def records_of_stages(wildcards):
-    names = experiment_of(wildcards).names
-    records = {stage: f"{names.state_dir(stage)}/record.json" for stage in names.stages}
-    return json.dumps({"experiment": names.experiment, "records": records})
+    experiment = experiment_of(wildcards)
+    names = experiment.names
+    return json.dumps(
+        {
+            "experiment": names.experiment,
+            "records": {
+                stage: f"{names.state_dir(stage)}/record.json" for stage in names.stages
+            },
+            "metadata": {
+                stage: stage_file(experiment, stage, "checkpoint_metadata.json")
+                for stage in names.stages
+            },
+        }
+    )
 
 
 # ---- evaluation ----------------------------------------------------------------------------------
+PREDICTIONS = {
+    "predict": "predictions.csv",
+    "predict_blind": "predictions_blind.csv",
+}
+
+
 @planned
 def inputs_of_selection(wildcards):
     experiment = experiment_of(wildcards)
     stage = last_stage(experiment)
+    is_current(
+        experiment.names.checkpoint_json, experiment.slice_json("select_checkpoint")
+    )
     return {
         "best": stage_file(experiment, stage, "best.ckpt"),
         "metadata": stage_file(experiment, stage, "checkpoint_metadata.json"),
     }
 
 
-@planned
-def inputs_of_prediction(wildcards):
-    experiment = experiment_of(wildcards)
-    return {
-        "checkpoint": experiment.names.checkpoint_json,
-        "csv": cached("csv", experiment.csv_key("test"), "prepared.csv"),
-        "views": cached("views", experiment.views_key("test"), "index.json"),
-        **backbone_inputs(experiment.slice_of(f"train_{last_stage(experiment)}")),
-    }
+def inputs_of_prediction(node):
+    @planned
+    def inputs(wildcards):
+        experiment = experiment_of(wildcards)
+        names, stage = experiment.names, last_stage(experiment)
+        found = {
+            "checkpoint": names.checkpoint_json,
+            # The weights that checkpoint.json names. If they are gone, the stage is trained again.
+            "best": ancient(stage_file(experiment, stage, "best.ckpt")),
+            "csv": cached("csv", experiment.csv_key("test"), "prepared.csv"),
+            "views": cached("views", experiment.views_key("test"), "index.json"),
+            **backbone_inputs(experiment.slice_of(f"train_{stage}")),
+        }
+        current = [
+            is_current(
+                f"{names.results}/{PREDICTIONS[node]}", experiment.slice_json(node)
+            ),
+            is_current(
+                names.checkpoint_json, experiment.slice_json("select_checkpoint")
+            ),
+            is_current_stage(experiment, stage),
+        ]
+        return inputs_if(all(current), found)
+
+    return inputs
 
 
 def prediction_options(name):
@@ -319,8 +468,8 @@ def inputs_of_metrics(wildcards):
         "prepared": ancient(names.rejected),
     }
     if experiment.settings.evaluation.blind_control:
-        found["blind"] = f"{names.results}/predictions_blind.csv"
-    return found
+        found["blind"] = f"{names.results}/{PREDICTIONS['predict_blind']}"
+    return inputs_if(is_current(names.metrics, experiment.slice_json("metrics")), found)
 
 
 def blind_option(wildcards, input):
@@ -338,4 +487,18 @@ def targets_of_all(wildcards):
         path
         for experiment in experiments
         for path in (experiment.names.metrics, experiment.names.stage_state)
+    ]
+
+
+def slice_json_of_comparison(wildcards):
+    experiments = [PROJECT.experiment(name) for name in PROJECT.default_experiments]
+    upstream = {one.names.experiment: one.digest("metrics") for one in experiments}
+    return canonical({"node": "compare", "upstream": upstream})
+
+
+@planned
+def inputs_of_comparison(wildcards):
+    is_current(f"{RESULTS}/comparison.csv", slice_json_of_comparison(wildcards))
+    return [
+        PROJECT.experiment(name).names.metrics for name in PROJECT.default_experiments
     ]

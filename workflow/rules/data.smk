@@ -50,10 +50,10 @@ rule prepare_experiment:
     log:
         f"{LOGS}/{{experiment}}/prepare_experiment.log",
     params:
-        folders=planned(prepared_folders),
+        slice=planned(slice_json_of_prepared),
         out=folder_of("rejected"),
     shell:
-        "{JOB} gather_prepared --naming {params.folders:q} --out {params.out:q} --log {log:q}"
+        "{JOB} gather_prepared --slice {params.slice:q} --out {params.out:q} --log {log:q}"
 
 
 rule cache_views:

@@ -3,7 +3,7 @@
 
 rule predict:
     input:
-        unpack(inputs_of_prediction),
+        unpack(inputs_of_prediction("predict")),
     output:
         f"{RESULTS}/{{experiment}}/predictions.csv",
     log:
@@ -19,12 +19,14 @@ rule predict:
 
 
 use rule predict as predict_blind with:
+    input:
+        unpack(inputs_of_prediction("predict_blind")),
     output:
         f"{RESULTS}/{{experiment}}/predictions_blind.csv",
     log:
         f"{LOGS}/{{experiment}}/predict_blind.log",
     params:
-        slice=sliced("predict"),
+        slice=sliced("predict_blind"),
         options=prediction_options("predict_blind"),
 
 
@@ -50,15 +52,12 @@ rule compute_metrics:
 
 rule compare:
     input:
-        planned(
-            lambda w: [
-                PROJECT.experiment(name).names.metrics
-                for name in PROJECT.default_experiments
-            ]
-        ),
+        inputs_of_comparison,
     output:
         f"{RESULTS}/comparison.csv",
     log:
         f"{LOGS}/shared/compare.log",
+    params:
+        slice=planned(slice_json_of_comparison),
     shell:
-        "{JOB} compare --metrics {input:q} --out {output:q} --log {log:q}"
+        "{JOB} compare --metrics {input:q} --slice {params.slice:q} --out {output:q} --log {log:q}"

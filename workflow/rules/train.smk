@@ -29,8 +29,8 @@ for stage in STAGES:
         params:
             slice=sliced(f"train_{stage}"),
             options=stage_options(stage),
-            train_views=lambda w, input, output: input.train_views.rpartition("/")[0],
-            val_views=lambda w, input, output: input.val_views.rpartition("/")[0],
+            train_views=folder_of_input("train_views"),
+            val_views=folder_of_input("val_views"),
         shell:
             "{JOB} train_stage {params.options}"
             " --train-csv {input.train_csv:q} --val-csv {input.val_csv:q}"
@@ -46,9 +46,10 @@ rule write_stage_state:
     log:
         f"{LOGS}/{{experiment}}/write_stage_state.log",
     params:
+        slice=planned(slice_json_of_stage_state),
         records=untracked(records_of_stages),
     shell:
-        "{JOB} write_stage_state --naming {params.records:q} --out {output:q} --log {log:q}"
+        "{JOB} write_stage_state --naming {params.records:q} --slice {params.slice:q} --out {output:q} --log {log:q}"
 
 
 rule select_checkpoint:
@@ -60,7 +61,7 @@ rule select_checkpoint:
         f"{LOGS}/{{experiment}}/select_checkpoint.log",
     params:
         slice=sliced("select_checkpoint"),
-        folder=lambda w, input, output: input.metadata.rpartition("/")[0],
+        folder=folder_of_input("metadata"),
     shell:
         "{JOB} select_checkpoint --folder {params.folder:q} --slice {params.slice:q}"
         " --out {output:q} --log {log:q}"

@@ -27,6 +27,7 @@ from panollava.config.names import (
 from panollava.config.schema import STAGES, SYNTHETIC, Settings
 from panollava.config.yaml_file import YamlFile
 from panollava.errors import ConfigError
+from panollava.files import digest_of_text
 
 Split = Literal["train", "val", "test"]
 
@@ -54,7 +55,7 @@ class WorkflowConfig:
         self._messages = tuple(messages)
         self._fingerprints = {} if fingerprints is None else fingerprints  # shared by the experiments of a Project
         self._slices: dict[tuple[str, str | None], dict[str, Any]] = {}
-        self._digests: dict[tuple[str, str | None], str] = {}
+        self._texts: dict[tuple[str, str | None], str] = {}
 
     @classmethod
     def load(cls, path_or_name: str | Path, root: str | Path = ".", *, warn: bool = True) -> WorkflowConfig:
@@ -189,14 +190,14 @@ class WorkflowConfig:
 
     def slice_json(self, node: str, stage: str | None = None) -> str:
         """The slice as canonical JSON: the one parameter of the node's rule."""
-        return slices.canonical(self.slice_of(node, stage))
+        key = (node, self._data_stage(node, stage))
+        if key not in self._texts:
+            self._texts[key] = slices.canonical(self.slice_of(*key))
+        return self._texts[key]
 
     def digest(self, node: str, stage: str | None = None) -> str:
         """16 hexadecimal digits that name the slice."""
-        key = (node, self._data_stage(node, stage))
-        if key not in self._digests:
-            self._digests[key] = slices.digest_of(self.slice_of(*key))
-        return self._digests[key]
+        return digest_of_text(self.slice_json(node, stage))
 
     def csv_key(self, split: str, stage: str | None = None) -> str:
         """`cache/csv/{key}/` holds the prepared CSV of a split."""

@@ -1,0 +1,46 @@
+"""By which configuration a result was made: the result itself tells, wherever it is copied.
+
+Snakemake remembers this in `.snakemake`, which does not travel with results. So the DAG also asks the files. A JSON
+document holds the digest of its slice; a CSV has it in a hidden note beside it. No torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from panollava.files import read_json, write_json
+
+_PLACE = ("provenance", "config")
+_OTHER_PLACES = {"checkpoint_metadata.json": ("checkpoint_info", "config_digest")}
+
+
+def made_by(path: str | Path) -> str | None:
+    """The digest of the slice that made this result; None where the result does not tell or is damaged."""
+    path = Path(path)
+    try:
+        if path.suffix != ".json":
+            note = read_json(_note(path))
+            # Of another size, another file has taken the place of the one that the note was written for.
+            return note["config"] if note["bytes"] == path.stat().st_size else None
+        found: Any = read_json(path)
+        for key in _OTHER_PLACES.get(path.name, _PLACE):
+            found = found[key]
+        return found
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+@contextmanager
+def noted(path: str | Path, digest: str) -> Iterator[None]:
+    """Write `path`, a file without a place for it, in the block; the note beside it says by which slice."""
+    path = Path(path)
+    _note(path).unlink(missing_ok=True)
+    yield
+    write_json(_note(path), {"config": digest, "bytes": path.stat().st_size})
+
+
+def _note(path: Path) -> Path:
+    return path.with_name(f".{path.name}.json")
