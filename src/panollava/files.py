@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from panollava.errors import ConfigError
 
 
 @contextmanager
@@ -23,6 +25,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def refuse_overwriting(outputs: Iterable[str | Path], inputs: Iterable[str | Path]) -> None:
+    """Raise ConfigError where a command would write over one of its own inputs."""
+    written = {Path(path).resolve(): path for path in outputs}
+    for path in inputs:
+        if Path(path).resolve() in written:
+            raise ConfigError(f"{path} is an input, and would be written over: choose another output folder")
 
 
 def _to_disk(path: Path) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from panollava.errors import CheckpointError, PanollavaError
+from panollava.errors import CheckpointError, DataError, PanollavaError
 from panollava.files import digest_of, read_json, write_json
 from panollava.logs import LOGGER, start_log
 from panollava.processes import die_with_parent, peak_memory_gib, set_cpu_defaults
@@ -65,6 +65,7 @@ def prepare_csv(o: Options) -> None:
 def cache_views(o: Options) -> None:
     from panollava.data.samples import read_rows
     from panollava.views.cache import build_view_cache
+    from panollava.views.panorama import PanoramaError
     from panollava.views.strategies import plan_views
 
     images = o["slice"]["config"]["image_processing"]
@@ -84,7 +85,13 @@ def cache_views(o: Options) -> None:
         size = describe_vision(source, None, models["trust_remote_code"]).image_size
     height, width = (size, size) if isinstance(size, int) else size
     paths = list(dict.fromkeys(row.image_path for row in read_rows(o["csv"][0])))
-    build_view_cache(paths, views, (height, width), images["antialias"], Path(o["out"]))
+    try:
+        build_view_cache(paths, views, (height, width), images["antialias"], Path(o["out"]))
+    except PanoramaError as error:
+        drawn = next((folder for folder in Path("cache/synthetic").glob("*") if f"{folder}/" in str(error)), None)
+        if drawn is None:
+            raise
+        raise DataError(f"{error}. Remove {drawn} and run the same command again, which draws it again") from error
 
 
 def train_stage(o: Options) -> None:

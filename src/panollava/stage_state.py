@@ -39,7 +39,7 @@ def stage_state(
 
 
 def _stage(stage: str, path: Path, metadata: str | None, live: bool) -> dict[str, Any]:
-    record = read_json(path) if path.is_file() else {}
+    record = _read(path)
     if metadata is not None:
         finished = _record_of(Path(metadata))
         if record.get("config_digest") != finished["config_digest"]:
@@ -51,6 +51,15 @@ def _stage(stage: str, path: Path, metadata: str | None, live: bool) -> dict[str
         if not _alive(record.get("process")):
             row |= {"status": "failed", "error": "its process is gone; the same command goes on from the last state"}
     return row
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A stage's record; nothing where there is none or it was damaged (the stage then counts as not begun)."""
+    try:
+        document: dict[str, Any] = read_json(path)
+        return document
+    except (FileNotFoundError, ValueError):
+        return {}
 
 
 def _record_of(metadata: Path) -> dict[str, Any]:

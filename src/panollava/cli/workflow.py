@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,13 @@ from typing import Annotated
 import typer
 
 from panollava.cli.common import load_experiment
+from panollava.config.schema import NAME_PATTERN
+from panollava.errors import ConfigError
 from panollava.processes import die_with_parent
+
+# Options of snakemake that take no value: what follows them is a target.
+_FLAGS = ("--", "-n", "--dry-run", "--dryrun", "-k", "--keep-going", "-p", "--printshellcmds", "-F", "--forceall", "-f",
+          "--force", "--nolock", "--verbose", "-t", "--touch")  # fmt: skip
 
 
 def add_to(app: typer.Typer) -> None:
@@ -31,7 +38,9 @@ def run(
     state. Without one, every experiment of workflow.experiments is built. Example: panollava run EXP1 -n
     """
     words = [*(targets or []), *context.args]
-    arguments = [file for word in words for file in _files_of(word)]
+    if not Path("Snakefile").is_file():
+        raise ConfigError(f"{Path.cwd()} holds no Snakefile: run this in the project's root")
+    arguments = [file for before, word in zip([None, *words], words, strict=False) for file in _files_of(word, before)]
     if not any(word in ("-c", "-j") or word.startswith(("--cores", "--jobs", "-c", "-j")) for word in words):
         arguments = ["--cores", "all", *arguments]
     parent = os.getpid()
@@ -55,16 +64,29 @@ def run(
     raise typer.Exit(code if code >= 0 else 128 - code)
 
 
-def _files_of(word: str) -> list[str]:
-    """An experiment's name, or its YAML's path, stands for its metrics and its stage state."""
-    if word.startswith("-") or not Path("config/experiments").is_dir():
-        return [word]
+def _files_of(word: str, before: str | None) -> list[str]:
+    """An experiment's name, or its YAML's path, stands for its metrics and its stage state; other words for themselves.
+
+    `before` is the word before it. A word that is no file, no rule and not the value of an option is taken for a name,
+    so that a wrong one is answered with the names that there are.
+    """
     from panollava.config import Project
 
-    if word.endswith((".yaml", ".yml")) or word in Project(".").experiments():
+    if word.startswith("-"):
+        return [word]
+    value = before is not None and before.startswith("-") and before not in _FLAGS
+    known = word in Project(".").experiments()
+    a_name = not value and NAME_PATTERN.fullmatch(word) and not Path(word).exists() and not _is_rule(word)
+    if known or a_name or (not value and word.endswith((".yaml", ".yml"))):
         names = load_experiment(word).names
         return [names.metrics, names.stage_state]
     return [word]
+
+
+def _is_rule(word: str) -> bool:
+    sources = [Path("Snakefile"), *Path("workflow/rules").glob("*.smk")]
+    named = re.compile(rf"\b(rule|as) {re.escape(word)}\b")
+    return word.startswith("train_") or any(named.search(source.read_text(encoding="utf-8")) for source in sources)
 
 
 def _children_of(pid: int) -> list[int]:

@@ -135,7 +135,8 @@ class Project:
                     document["experiment"]["name"] = prefix
                 names.setdefault(resolve_name(document)[0], []).append(path)
             except ConfigError as error:
-                broken[path] = str(error)
+                shown = self._shown(path)
+                broken[path] = str(error) if shown in str(error) else f"{shown}: {error}"
             except (TypeError, AttributeError, KeyError):  # a section of the wrong type: validation says which
                 broken[path] = _error_of(path, self.root)
         return names, broken

@@ -15,8 +15,10 @@ shared caches (synthetic, miniature_*, prepare, views) know no experiment and no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -293,6 +295,9 @@ _PARENTS: dict[str, Callable[[WorkflowConfig, str, str | None], Parents]] = {
 }
 
 
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+
 def backbone_folder(cfg: WorkflowConfig, part: str) -> str | None:
     """The local folder of a backbone: one that the DAG builds, one that the user gave; None for a hub id."""
     name = getattr(cfg.settings.models, "vision_name" if part == "vision" else "language_model_name")
@@ -309,14 +314,26 @@ def _add_backbone(
         upstream.append((f"miniature_{part}", None))
     elif (cfg.root / name).is_dir():
         inputs[f"{part}_folder"] = folder_fingerprint(name, cfg.root)
+    elif not _HUB_ID.fullmatch(name):
+        key = "vision_name" if part == "vision" else "language_model_name"
+        raise ConfigError(f"models.{key}: {name} is neither a folder nor a hub id (owner/name)")
 
 
 def _own_code(metric: str, root: Path) -> str | None:
-    """Digest of a user's metric that lies below the root; None for one of an installed package."""
+    """Digest of a user's metric that lies below the root; None for one of an installed package.
+
+    Raises ConfigError where there is neither: better now than after the training.
+    """
     module = metric.partition(":")[0].replace(".", "/")
     for file in (root / f"{module}.py", root / module / "__init__.py"):
         if file.is_file():
             return sha256_file(file)
+    package = metric.partition(":")[0].partition(".")[0]
+    if find_spec(package) is None:
+        raise ConfigError(
+            f"evaluation.custom_metrics: {metric}: there is no {module}.py in the project's root, and no installed "
+            f"package {package}"
+        )
     return None
 
 
