@@ -10,6 +10,7 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/backbones.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/ablation.smk"
 
 
 report: "workflow/report/workflow.rst"
@@ -21,6 +22,7 @@ wildcard_constraints:
     split="train|val|test",
     variant=r"[A-Za-z0-9._-]+",
     key="[0-9a-f]{16}",
+    ablation=r"[A-Za-z0-9][A-Za-z0-9._-]*",
 
 
 rule all:

@@ -3,9 +3,12 @@ import json
 import shlex
 import sys
 from datetime import datetime
+from pathlib import Path
 
 from panollava.config import ConfigError, Project
-from panollava.config.slices import untracked as untracked_settings
+from panollava.config.slices import canonical, untracked as untracked_settings
+from panollava.errors import PanollavaError
+from panollava.evaluation import ablation as ablation_table
 from panollava.workflow_lock import clear_dead_locks
 
 PROJECT = Project(".")
@@ -17,7 +20,7 @@ except ConfigError as error:
 RUNS, RESULTS, LOGS, CACHE = PATHS.runs_dir, PATHS.results_dir, PATHS.logs_dir, "cache"
 STAGES = ("vision", "resampler", "finetune")
 SPLITS = ("train", "val", "test")
-WARNED = set()
+WARNED, ABLATIONS_ASKED_FOR = set(), set()
 JOB = f"exec {shlex.quote(sys.executable)} -m panollava.jobs"
 
 # A snakemake that was killed leaves its locks behind; those of a living one stay.
@@ -54,9 +57,9 @@ def untracked(function):
 def experiment_of(wildcards):
     """The experiment that the wildcards name; refuses a variant that its configuration does not name."""
     experiment = PROJECT.experiment(wildcards.experiment)
-    if wildcards.experiment not in WARNED:
-        WARNED.add(wildcards.experiment)
-        for message in experiment.warnings:
+    for message in experiment.warnings:
+        if message not in WARNED:
+            WARNED.add(message)
             print(f"warning: {message}", file=sys.stderr)
     variant = getattr(wildcards, "variant", None)
     if variant not in (None, experiment.names.variant):
@@ -324,6 +327,40 @@ def blind_option(wildcards, input):
         if "blind" in input.keys()
         else ""
     )
+
+
+# ---- ablations -----------------------------------------------------------------------------------
+def cells_of(ablation_name):
+    ablation = PROJECT.ablation(ablation_name)
+    return ablation, PROJECT.cells(ablation)
+
+
+@planned
+def inputs_of_ablation(wildcards):
+    _, cells = cells_of(wildcards.ablation)
+    ABLATIONS_ASKED_FOR.add(wildcards.ablation)
+    return {
+        "metrics": [cell.names.metrics for cell in cells],
+        "states": [cell.names.stage_state for cell in cells],
+    }
+
+
+def slice_of_ablation(wildcards):
+    return canonical(ablation_table.summary_slice(*cells_of(wildcards.ablation)))
+
+
+def show_ablations(quiet=False):
+    """How the cells of the grids stand that this command is to compare: summary_so_far.csv, until all are done."""
+    for name in sorted(ABLATIONS_ASKED_FOR):
+        try:
+            rows = ablation_table.rows_so_far(*cells_of(name))
+            path = ablation_table.write_so_far(
+                rows, Path(f"{RESULTS}/ablations/{name}")
+            )
+            if path and not quiet:
+                print(ablation_table.standing_text(name, rows, path), file=sys.stderr)
+        except (PanollavaError, OSError) as error:
+            print(f"warning: ablation {name}: {error}", file=sys.stderr)
 
 
 @planned

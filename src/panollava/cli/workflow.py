@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from panollava.cli.common import load_experiment
+from panollava.cli.common import ablation_named, load_experiment
 from panollava.processes import die_with_parent
+
+if TYPE_CHECKING:
+    from panollava.config import Project
 
 
 def add_to(app: typer.Typer) -> None:
@@ -23,15 +26,18 @@ def add_to(app: typer.Typer) -> None:
 
 def run(
     context: typer.Context,
-    targets: Annotated[list[str] | None, typer.Argument(metavar="TARGET…", help="Files or experiments' names.")] = None,
+    targets: Annotated[
+        list[str] | None, typer.Argument(metavar="TARGET…", help="Files, or names of experiments or ablations.")
+    ] = None,
 ) -> None:
     """Run the DAG: `snakemake --cores all` with the default profile, all options passed on.
 
-    A TARGET is a file (results/EXP1/metrics.json) or an experiment's name, which stands for its metrics and its stage
-    state. Without one, every experiment of workflow.experiments is built. Example: panollava run EXP1 -n
+    A TARGET is a file (results/EXP1/metrics.json), an experiment's name, which stands for its metrics and its stage
+    state, or an ablation's, which stands for its table (a failed cell does not stop the others). Without one, every
+    experiment of workflow.experiments is built. Example: panollava run EXP1 -n
     """
     words = [*(targets or []), *context.args]
-    arguments = [file for word in words for file in _files_of(word)]
+    arguments = [argument for word in words for argument in _arguments_of(word)]
     if not any(word in ("-c", "-j") or word.startswith(("--cores", "--jobs", "-c", "-j")) for word in words):
         arguments = ["--cores", "all", *arguments]
     parent = os.getpid()
@@ -55,13 +61,16 @@ def run(
     raise typer.Exit(code if code >= 0 else 128 - code)
 
 
-def _files_of(word: str) -> list[str]:
-    """An experiment's name, or its YAML's path, stands for its metrics and its stage state."""
+def _arguments_of(word: str) -> list[str]:
+    """What a word means to snakemake: an experiment its metrics and its stage state, an ablation its table."""
     if word.startswith("-") or not Path("config/experiments").is_dir():
         return [word]
     from panollava.config import Project
 
-    if word.endswith((".yaml", ".yml")) or word in Project(".").experiments():
+    project = Project(".")
+    if ablation := ablation_named(project, word):
+        return ["--keep-going", f"{project.paths.results_dir}/ablations/{ablation}/summary.csv"]
+    if word.endswith((".yaml", ".yml")) or word in project.experiments():
         names = load_experiment(word).names
         return [names.metrics, names.stage_state]
     return [word]
@@ -81,12 +90,17 @@ def _children_of(pid: int) -> list[int]:
 
 
 def status(
-    experiment: Annotated[str, typer.Argument(help="An experiment's name or its YAML's path.")],
+    experiment: Annotated[str, typer.Argument(help="Name or YAML of an experiment or of an ablation.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """What the stages of an experiment did or are doing, from their own records."""
+    """What the stages of an experiment did or are doing, from their own records; how the cells of an ablation stand."""
+    from panollava.config import Project
     from panollava.stage_state import stage_state
 
+    project = Project(".")
+    if ablation := ablation_named(project, experiment):
+        _ablation_status(project, ablation, as_json)
+        return
     found = load_experiment(experiment)
     records: dict[str, str] = {s: f"{found.names.state_dir(s)}/record.json" for s in found.settings.training.stages}
     document = stage_state(found.names.experiment, records, live=True)
@@ -105,3 +119,15 @@ def status(
         if row["error"]:
             parts.append(row["error"])
         print("  ".join(parts))
+
+
+def _ablation_status(project: Project, name: str, as_json: bool) -> None:
+    from panollava.evaluation.ablation import Table, rows_so_far, standing_text
+
+    ablation = project.ablation(name)
+    rows = rows_so_far(ablation, project.cells(ablation))
+    if as_json:
+        table = Table.of(rows)
+        print(json.dumps([dict(zip(table.header, row, strict=True)) for row in table.rows], indent=2))
+    else:
+        print(standing_text(name, rows))
