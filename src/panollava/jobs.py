@@ -146,6 +146,8 @@ def compute_metrics(o: Options) -> None:
         blind=_path(o["blind_predictions"]),
         checkpoint=read_json(o["checkpoint"]),
         output=Path(o["out"]),
+        metrics_page=Path(o["html"]),
+        samples_page=Path(o["samples"]),
     )
 
 
@@ -164,14 +166,15 @@ def compare(o: Options) -> None:
 
 def compare_ablation(o: Options) -> None:
     """Of an ablation whose cells are all done: the table, for programs and for the eye, and the plot."""
-    from panollava.evaluation import ablation
+    from panollava.evaluation import ablation_table
+    from panollava.evaluation.ablation import compare_cells
 
-    rows = ablation.compare_cells(o["slice"], [Path(p) for p in o["metrics"]], [Path(p) for p in o["states"]], Path())
+    rows = compare_cells(o["slice"], [Path(p) for p in o["metrics"]], [Path(p) for p in o["states"]], Path())
     title = f"Ablation {o['slice']['name']}"
-    ablation.write_html(rows, Path(o["html"]), title)
-    ablation.plot(rows, Path(o["plot"]), title)
-    ablation.write_csv(rows, Path(o["out"]))
-    ablation.write_so_far(rows, Path(o["out"]).parent)
+    ablation_table.write_html(rows, Path(o["html"]), title)
+    ablation_table.plot(rows, Path(o["plot"]), title)
+    ablation_table.write_csv(rows, Path(o["out"]))
+    ablation_table.write_so_far(rows, Path(o["out"]).parent)
 
 
 def _expected_digest(o: Options) -> str:
@@ -196,7 +199,7 @@ LIST_OPTIONS = ("csv", "metrics", "states")
 TEXT_OPTIONS = (
     "out", "rejected", "stage", "train-csv", "val-csv", "train-views", "val-views", "views", "state", "cache", "init",
     "vision", "language", "folder", "checkpoint", "predictions", "blind-predictions", "html", "plot",
-    "log",
+    "samples", "log",
 )  # fmt: skip
 
 

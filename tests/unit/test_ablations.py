@@ -16,17 +16,8 @@ import pytest
 
 from panollava.config import ConfigError, Project, WorkflowConfig
 from panollava.errors import EvaluationError
-from panollava.evaluation.ablation import (
-    SO_FAR,
-    compare_cells,
-    job_logs_of,
-    plot,
-    rows_so_far,
-    summary_slice,
-    write_csv,
-    write_html,
-    write_so_far,
-)
+from panollava.evaluation.ablation import compare_cells, job_logs_of, rows_so_far, summary_slice
+from panollava.evaluation.ablation_table import SO_FAR, plot, write_csv, write_html, write_so_far
 from panollava.files import canonical_json, write_json
 from panollava.job_logs import first_line, last_line, read_job_log
 
@@ -364,7 +355,7 @@ def test_the_table_of_a_finished_grid(tmp_path: Path) -> None:
     assert rows == rows_so_far(ablation, configs) and write_so_far(rows, tmp_path) is None
     write_html(rows, tmp_path / "summary.html", "Ablation <g>")
     page = (tmp_path / "summary.html").read_text()
-    assert "Ablation &lt;g&gt;" in page and '<td class="number best">0.5000</td>' in page and "0.1250" in page
+    assert "Ablation &lt;g&gt;" in page and '<td class="number best">0.5000<br>' in page and "blind 0.1250" in page
     plot(rows, tmp_path / "summary.png", "g")
     assert (tmp_path / "summary.png").read_bytes().startswith(b"\x89PNG")
     finish(configs[0], 0.75, digest="0123456789abcdef")
@@ -416,6 +407,6 @@ def test_an_interrupted_cell_is_pending_and_a_shared_failure_is_every_cells(tmp_
 
 
 def test_the_snakefiles_part_imports_nothing_heavy() -> None:
-    code = "import sys, panollava.evaluation.ablation, panollava.config; print([m for m in ('torch', 'pandas', 'numpy', 'matplotlib') if m in sys.modules])"  # noqa: E501
+    code = "import sys, panollava.evaluation.ablation_table, panollava.config; print([m for m in ('torch', 'pandas', 'numpy', 'matplotlib') if m in sys.modules])"  # noqa: E501
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -10,14 +10,14 @@ rule compare_ablation:
             f"{RESULTS}/ablations/{{ablation}}/summary.html",
             category="Ablations",
             subcategory="{ablation}",
-            labels={"": "scores"},
+            labels={"page": "scores"},
             caption="../report/ablation_table.rst",
         ),
         plot=report(
             f"{RESULTS}/ablations/{{ablation}}/summary.png",
             category="Ablations",
             subcategory="{ablation}",
-            labels={"": "plot"},
+            labels={"page": "plot"},
             caption="../report/ablation_plot.rst",
         ),
     log:

@@ -8,7 +8,8 @@ from pathlib import Path
 from panollava.config import ConfigError, Project
 from panollava.config.slices import canonical, untracked as untracked_settings
 from panollava.errors import PanollavaError
-from panollava.evaluation import ablation as ablation_table
+from panollava.evaluation.ablation import rows_so_far, summary_slice
+from panollava.evaluation.ablation_table import standing_text, write_so_far
 from panollava.workflow_lock import clear_dead_locks
 
 PROJECT = Project(".")
@@ -346,19 +347,17 @@ def inputs_of_ablation(wildcards):
 
 
 def slice_of_ablation(wildcards):
-    return canonical(ablation_table.summary_slice(*cells_of(wildcards.ablation)))
+    return canonical(summary_slice(*cells_of(wildcards.ablation)))
 
 
 def show_ablations(quiet=False):
     """How the cells of the grids stand that this command is to compare: summary_so_far.csv, until all are done."""
     for name in sorted(ABLATIONS_ASKED_FOR):
         try:
-            rows = ablation_table.rows_so_far(*cells_of(name))
-            path = ablation_table.write_so_far(
-                rows, Path(f"{RESULTS}/ablations/{name}")
-            )
+            rows = rows_so_far(*cells_of(name))
+            path = write_so_far(rows, Path(f"{RESULTS}/ablations/{name}"))
             if path and not quiet:
-                print(ablation_table.standing_text(name, rows, path), file=sys.stderr)
+                print(standing_text(name, rows, path), file=sys.stderr)
         except (PanollavaError, OSError) as error:
             print(f"warning: ablation {name}: {error}", file=sys.stderr)
 

@@ -9,6 +9,7 @@ rule draw_synthetic:
         sheet=report(
             f"{CACHE}/synthetic/{{key}}/contact_sheet.png",
             category="Data",
+            labels={"data": "synthetic {key}"},
             caption="../report/contact_sheet.rst",
         ),
     log:

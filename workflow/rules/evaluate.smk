@@ -32,11 +32,20 @@ rule compute_metrics:
     input:
         unpack(inputs_of_metrics),
     output:
-        report(
-            f"{RESULTS}/{{experiment}}/metrics.json",
+        metrics=f"{RESULTS}/{{experiment}}/metrics.json",
+        table=report(
+            f"{RESULTS}/{{experiment}}/report_metrics.html",
             category="Metrics",
             subcategory="{experiment}",
+            labels={"page": "scores, blind control"},
             caption="../report/metrics.rst",
+        ),
+        samples=report(
+            f"{RESULTS}/{{experiment}}/report_samples.html",
+            category="Predictions",
+            subcategory="{experiment}",
+            labels={"page": "panoramas, answers"},
+            caption="../report/samples.rst",
         ),
     log:
         f"{LOGS}/{{experiment}}/compute_metrics.log",
@@ -45,7 +54,8 @@ rule compute_metrics:
         blind=lambda w, input, output: blind_option(w, input),
     shell:
         "{JOB} compute_metrics --predictions {input.predictions:q} {params.blind}"
-        " --checkpoint {input.checkpoint:q} --slice {params.slice:q} --out {output:q} --log {log:q}"
+        " --checkpoint {input.checkpoint:q} --slice {params.slice:q} --out {output.metrics:q}"
+        " --html {output.table:q} --samples {output.samples:q} --log {log:q}"
 
 
 rule compare:

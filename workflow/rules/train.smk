@@ -15,6 +15,7 @@ for stage in STAGES:
                 f"{RUNS}/{{experiment}}/{stage}/{{variant}}/loss_curves.png",
                 category="Training",
                 subcategory="{experiment}",
+                labels={"stage": f"{STAGES.index(stage) + 1} {stage}"},
                 caption="../report/loss_curves.rst",
             ),
             metadata=ensure(

@@ -37,7 +37,10 @@ def run(
     experiment of workflow.experiments is built. Example: panollava run EXP1 -n
     """
     words = [*(targets or []), *context.args]
-    arguments = [argument for word in words for argument in _arguments_of(word)]
+    named = [_files_of(word) for word in words]
+    arguments = [argument for files, _ in named for argument in files]
+    if any(is_ablation for _, is_ablation in named):
+        arguments = ["--keep-going", *arguments]
     if not any(word in ("-c", "-j") or word.startswith(("--cores", "--jobs", "-c", "-j")) for word in words):
         arguments = ["--cores", "all", *arguments]
     parent = os.getpid()
@@ -61,19 +64,22 @@ def run(
     raise typer.Exit(code if code >= 0 else 128 - code)
 
 
-def _arguments_of(word: str) -> list[str]:
-    """What a word means to snakemake: an experiment its metrics and its stage state, an ablation its table."""
+def _files_of(word: str) -> tuple[list[str], bool]:
+    """What an argument means to snakemake, and whether it names an ablation.
+
+    An experiment stands for its metrics and its stage state, an ablation for its table.
+    """
     if word.startswith("-") or not Path("config/experiments").is_dir():
-        return [word]
+        return [word], False
     from panollava.config import Project
 
     project = Project(".")
     if ablation := ablation_named(project, word):
-        return ["--keep-going", f"{project.paths.results_dir}/ablations/{ablation}/summary.csv"]
+        return [f"{project.paths.results_dir}/ablations/{project.ablation(ablation).name}/summary.csv"], True
     if word.endswith((".yaml", ".yml")) or word in project.experiments():
         names = load_experiment(word).names
-        return [names.metrics, names.stage_state]
-    return [word]
+        return [names.metrics, names.stage_state], False
+    return [word], False
 
 
 def _children_of(pid: int) -> list[int]:
@@ -122,12 +128,12 @@ def status(
 
 
 def _ablation_status(project: Project, name: str, as_json: bool) -> None:
-    from panollava.evaluation.ablation import Table, rows_so_far, standing_text
+    from panollava.evaluation.ablation import rows_so_far
+    from panollava.evaluation.ablation_table import records, standing_text
 
     ablation = project.ablation(name)
     rows = rows_so_far(ablation, project.cells(ablation))
     if as_json:
-        table = Table.of(rows)
-        print(json.dumps([dict(zip(table.header, row, strict=True)) for row in table.rows], indent=2))
+        print(json.dumps(records(rows), indent=2))
     else:
         print(standing_text(name, rows))

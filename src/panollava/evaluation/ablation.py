@@ -1,22 +1,19 @@
-"""The table of an ablation: one row per cell, whether it is finished or not. No torch.
+"""How the cells of an ablation stand: one row per cell, whether it is finished or not. No torch.
 
 Enters: the cells' metrics and stage states (the job `compare_ablation`, when all of them are done), or their
-configurations (how a grid stands that runs or has failed). Leaves: summary.csv with its HTML and plot, or
-summary_so_far.csv. Scores of another configuration than the present one never stand in either.
+configurations (how a grid stands that runs or has failed). Leaves: rows, which `ablation_table` writes. Scores of
+another configuration than the present one never stand in them.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from panollava.errors import EvaluationError
-from panollava.files import atomic_path, read_json, write_text
+from panollava.files import read_json
 from panollava.job_logs import INTERRUPTED, read_job_log
 from panollava.stage_state import stage_state
 
@@ -27,8 +24,6 @@ if TYPE_CHECKING:
 SUMMARY_VERSION = 1
 """Raise it when the table's meaning changes."""
 
-FILES = ("summary.csv", "summary.html", "summary.png")
-SO_FAR = "summary_so_far.csv"
 _SHARED_RULES = {
     "synthetic": "draw_synthetic",
     "miniature_vision": "pretrain_vision",
@@ -121,34 +116,6 @@ def rows_so_far(ablation: Ablation, configs: Sequence[WorkflowConfig]) -> list[R
     return [_row_so_far(config, own) for config, own in zip(configs, settings, strict=True)]
 
 
-def write_so_far(rows: Sequence[Row], folder: Path) -> Path | None:
-    """summary_so_far.csv in `folder`, and an older, complete summary is removed; None where all cells are done."""
-    so_far = folder / SO_FAR
-    if all(row.status == "completed" for row in rows):
-        so_far.unlink(missing_ok=True)
-        return None
-    write_csv(rows, so_far)
-    for name in FILES:
-        (folder / name).unlink(missing_ok=True)
-    return so_far
-
-
-def standing_text(name: str, rows: Sequence[Row], path: Path | None = None) -> str:
-    """The rows as lines for the console: each cell's status, and why one failed."""
-    done = sum(row.status == "completed" for row in rows)
-    lines = [f"ablation {name}: {done} of {len(rows)} cells completed" + (f", table: {path}" if path else "")]
-    width = max(len(row.experiment) for row in rows)
-    for row in rows:
-        scores = [
-            f"{key} {value:.4f}" + (f" (blind {row.blind[key]:.4f})" if row.blind.get(key) is not None else "")
-            for key, value in row.scores.items()
-            if value is not None
-        ]
-        facts = "  ".join([*scores, *([row.error] if row.error else [])])
-        lines.append(f"  {row.experiment:<{width}}  {row.status:<9}  {facts}".rstrip())
-    return "\n".join(lines)
-
-
 def _row_so_far(config: WorkflowConfig, settings: dict[str, Any]) -> Row:
     names, root = config.names, config.root
     records = {stage: str(root / names.state_dir(stage) / "record.json") for stage in names.stages}
@@ -227,143 +194,8 @@ def _of_stages(stages: Sequence[Mapping[str, Any]], root: Path) -> dict[str, Any
     }
 
 
-# ---- the table -----------------------------------------------------------------------------------
-@dataclass
-class Table:
-    """Header and cells of the summary; a cell is None where there is nothing to say."""
-
-    header: list[str] = field(default_factory=list)
-    rows: list[list[Any]] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, rows: Sequence[Row]) -> Table:
-        settings = _union(row.settings for row in rows)
-        metrics = _union(row.scores for row in rows)
-        pairs = [name for metric in metrics for name in (metric, f"blind_{metric}")]
-        after = ["best_val_loss", "trainable_parameters", "minutes", "error"]
-        return cls(
-            ["experiment", *settings, "status", "protocol", "num_samples", *pairs, *after],
-            [
-                [row.experiment, *(row.settings.get(key) for key in settings), row.status]
-                + [None if row.metrics is None else row.metrics[key] for key in ("protocol", "num_samples")]
-                + [value for name in metrics for value in (row.scores.get(name), row.blind.get(name))]
-                + [getattr(row, key) for key in after]
-                for row in rows
-            ],
-        )
-
-
-def write_csv(rows: Sequence[Row], path: Path) -> None:
-    table = Table.of(rows)
-    stream = io.StringIO(newline="")
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(table.header)
-    writer.writerows([_text(value) for value in row] for row in table.rows)
-    write_text(path, stream.getvalue())
-
-
-def write_html(rows: Sequence[Row], path: Path, title: str) -> None:
-    """The same table for the eye: a metric and its blind control in one column, the best score of each bold."""
-    from panollava.evaluation import html
-    from panollava.evaluation.metrics.result import LOWER_IS_BETTER
-
-    settings = _union(row.settings for row in rows)
-    metrics = _union(row.scores for row in rows)
-    best: dict[str, float] = {}
-    for name in metrics:
-        values = [value for row in rows if (value := row.scores.get(name)) is not None]
-        lower = any(LOWER_IS_BETTER in str(row.metrics["metrics"][name]["scale"]) for row in rows if row.metrics)
-        if values:
-            best[name] = min(values) if lower else max(values)
-    body = []
-    for row in rows:
-        cells = [html.cell(row.experiment), *(html.cell(_text(row.settings.get(key)), "number") for key in settings)]
-        for name in metrics:
-            value, blind = row.scores.get(name), row.blind.get(name)
-            kind = "number best" if value is not None and value == best.get(name) else "number"
-            cells.append(html.cell("–" if value is None else f"{value:.4f}", kind))
-            cells.append(html.cell("–" if blind is None else f"{blind:.4f}", "number quiet"))
-        loss, count, minutes = row.best_val_loss, row.trainable_parameters, row.minutes
-        cells.append(html.cell("–" if loss is None else f"{loss:.4f}", "number"))
-        cells.append(html.cell("–" if count is None else f"{count:,}", "number"))
-        cells.append(html.cell("–" if minutes is None else f"{minutes:.1f}", "number"))
-        body.append(cells)
-    header = ["experiment", *settings]
-    header += [word for name in metrics for word in (name, "blind")]
-    header += ["best validation loss", "trainable parameters", "minutes of training"]
-    note = (
-        "Scores of the test set, the best of each metric bold. `blind` is the same model with the pictures shuffled "
-        "between samples: what a score is worth is its distance from it."
-    )
-    write_text(path, html.page(title, html.paragraph(note, "quiet"), html.table(header, body, range(1, len(header)))))
-
-
-def plot(rows: Sequence[Row], path: Path, title: str) -> None:
-    """A panel per metric: each cell's score as a bar, its blind control as a mark."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    metrics = [
-        name for name in _union(row.scores for row in rows) if any(row.scores.get(name) is not None for row in rows)
-    ]
-    panels = [*metrics, "best_val_loss"]
-    columns = min(3, len(panels))
-    lines = -(-len(panels) // columns)
-    height = lines * max(1.6, 0.9 + 0.28 * len(rows))
-    figure, axes = plt.subplots(
-        lines, columns, figsize=(4.2 * columns, height), dpi=110, layout="constrained", squeeze=False
-    )
-    labels = [_short_name(row, rows) for row in rows]
-    places = list(range(len(rows)))
-    for panel, ax in zip(panels, axes.flat, strict=False):
-        of_loss = panel == "best_val_loss"
-        values = [row.best_val_loss if of_loss else row.scores.get(panel) for row in rows]
-        ax.barh(places, [value or 0.0 for value in values], color="#b9c4d0" if of_loss else "#4878a8", height=0.62)
-        blind = [] if of_loss else [(b, y) for y, row in enumerate(rows) if (b := row.blind.get(panel)) is not None]
-        if blind:
-            ax.plot(*zip(*blind, strict=True), "D", color="#d1495b", markersize=5, label="blind control")
-        ax.set_title("best validation loss" if of_loss else panel, fontsize=10)
-        ax.set_yticks(places, labels if ax in axes[:, 0] else [""] * len(rows), fontsize=8)
-        ax.tick_params(axis="x", labelsize=8)
-        ax.invert_yaxis()
-        ax.grid(axis="x", alpha=0.3)
-        ax.set_axisbelow(True)
-    for ax in list(axes.flat)[len(panels) :]:
-        ax.set_visible(False)
-    handles, names = axes.flat[0].get_legend_handles_labels()
-    if handles:
-        figure.legend(handles, names, loc="outside lower right", fontsize=8, frameon=False)
-    figure.suptitle(title, fontsize=11)
-    with atomic_path(path) as partial:
-        figure.savefig(partial, format="png")
-    plt.close(figure)
-
-
-def _short_name(row: Row, rows: Sequence[Row]) -> str:
-    """The cell's name without the words that begin all of them."""
-    words = [other.experiment.split("_") for other in rows]
-    common = 0
-    while len(rows) > 1 and all(len(w) > common + 1 and w[: common + 1] == words[0][: common + 1] for w in words):
-        common += 1
-    return "_".join(row.experiment.split("_")[common:])
-
-
-def _union(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(key for mapping in mappings for key in mapping))
-
-
 def _value(document: Mapping[str, Any], dotted: str) -> Any:
     value: Any = document
     for name in dotted.split("."):
         value = value[name]
     return value
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return repr(value).removesuffix(".0")
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -17,11 +17,15 @@ h1 { font-size: 1.3rem; margin: 0 0 .3rem } p { margin: .3rem 0 }
 table { border-collapse: collapse; margin: 1rem 0 } caption { text-align: left; color: #555; padding-bottom: .4rem }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top }
 th { border-bottom: 2px solid #888; white-space: nowrap } tbody tr:hover { background: #f5f5f5 }
-.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap } .best { font-weight: 700 }
-.quiet { color: #666 } .right { color: #176b2c } .wrong { color: #a01c1c } .badge { font-weight: 700 }
-figure { margin: 0 0 1.6rem; padding-top: .6rem; border-top: 1px solid #ddd } figure img { display: block; width: 100%;
-max-width: 48rem; border-radius: 4px } dl { margin: .5rem 0; display: grid; grid-template-columns: 6.5rem 1fr;
-gap: .15rem .8rem } dt { color: #666 } dd { margin: 0; overflow-wrap: anywhere } ul { margin: 0; padding-left: 1.1rem }
+.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap } .name { white-space: nowrap }
+.best { font-weight: 700 }
+.quiet, .below { color: #666; font-weight: 400 } .badge { font-weight: 700 }
+.right { color: #176b2c } .wrong { color: #a01c1c }
+figure { margin: 0; padding: 1rem 0; border-top: 1px solid #ddd; display: grid; gap: .6rem 1.4rem }
+@media (min-width: 56rem) { figure { grid-template-columns: 30rem 1fr } }
+figure img { display: block; width: 100%; height: auto; border-radius: 4px }
+dl { margin: 0; display: grid; grid-template-columns: 6.5rem 1fr; gap: .15rem .8rem; align-content: start }
+dt { color: #666 } dd { margin: 0; overflow-wrap: anywhere } ul { margin: 0; padding-left: 1.1rem }
 """
 
 
@@ -37,9 +41,10 @@ def paragraph(text: str, kind: str = "") -> str:
     return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
 
 
-def cell(text: str, kind: str = "") -> str:
-    """A table's cell; `kind` is a class of the style sheet: number, quiet, right, wrong."""
-    return f'<td class="{kind}">{escape(text)}</td>' if kind else f"<td>{escape(text)}</td>"
+def cell(text: str, kind: str = "", below: str = "") -> str:
+    """A table's cell; `kind` is a class of the style sheet: number, name, best, quiet. `below` is a second line."""
+    second = f'<br><span class="below">{escape(below)}</span>' if below else ""
+    return f'<td class="{kind}">{escape(text)}{second}</td>' if kind else f"<td>{escape(text)}{second}</td>"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[int] = ()) -> str:
