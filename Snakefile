@@ -5,6 +5,11 @@ from snakemake.utils import min_version
 min_version("9.10")
 
 
+# Only with `--software-deployment-method apptainer`: the Dockerfile's image (`make docker-build`), turned into a file by
+# `apptainer build panollava.sif docker-daemon://panollava:latest`. Otherwise the jobs run in Snakemake's own Python.
+container: "panollava.sif"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/backbones.smk"

@@ -25,7 +25,8 @@ rule compare_ablation:
     params:
         slice=planned(slice_of_ablation),
     shell:
-        "{JOB} compare_ablation --metrics {input.metrics:q} --states {input.states:q} --slice {params.slice:q}"
+        f"{JOB} compare_ablation"
+        " --metrics {input.metrics:q} --states {input.states:q} --slice {params.slice:q}"
         " --html {output.html:q} --plot {output.plot:q} --out {output.csv:q} --log {log:q}"
 
 

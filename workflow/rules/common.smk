@@ -11,6 +11,7 @@ from panollava.errors import PanollavaError
 from panollava.evaluation.ablation import rows_so_far, summary_slice
 from panollava.evaluation.ablation_table import standing_text, write_so_far
 from panollava.workflow_lock import clear_dead_locks
+from snakemake.settings.types import DeploymentMethod
 
 PROJECT = Project(".")
 try:
@@ -22,7 +23,9 @@ RUNS, RESULTS, LOGS, CACHE = PATHS.runs_dir, PATHS.results_dir, PATHS.logs_dir, 
 STAGES = ("vision", "resampler", "finetune")
 SPLITS = ("train", "val", "test")
 WARNED, ABLATIONS_ASKED_FOR = set(), set()
-JOB = f"exec {shlex.quote(sys.executable)} -m panollava.jobs"
+CONTAINED = DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method
+PYTHON = "python" if CONTAINED else shlex.quote(sys.executable)
+JOB = f"exec {PYTHON} -m panollava.jobs"
 
 # A snakemake that was killed leaves its locks behind; those of a living one stay.
 clear_dead_locks(".snakemake")

@@ -14,7 +14,8 @@ rule predict:
         slice=sliced("predict"),
         options=prediction_options("predict"),
     shell:
-        "{JOB} predict {params.options} --checkpoint {input.checkpoint:q} --csv {input.csv:q}"
+        f"{JOB} predict"
+        " {params.options} --checkpoint {input.checkpoint:q} --csv {input.csv:q}"
         " --slice {params.slice:q} --out {output:q} --log {log:q}"
 
 
@@ -53,7 +54,8 @@ rule compute_metrics:
         slice=sliced("metrics"),
         blind=lambda w, input, output: blind_option(w, input),
     shell:
-        "{JOB} compute_metrics --predictions {input.predictions:q} {params.blind}"
+        f"{JOB} compute_metrics"
+        " --predictions {input.predictions:q} {params.blind}"
         " --checkpoint {input.checkpoint:q} --slice {params.slice:q} --out {output.metrics:q}"
         " --html {output.table:q} --samples {output.samples:q} --log {log:q}"
 
@@ -71,4 +73,4 @@ rule compare:
     log:
         f"{LOGS}/shared/compare.log",
     shell:
-        "{JOB} compare --metrics {input:q} --out {output:q} --log {log:q}"
+        f"{JOB} compare" " --metrics {input:q} --out {output:q} --log {log:q}"

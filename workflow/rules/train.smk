@@ -33,7 +33,8 @@ for stage in STAGES:
             train_views=lambda w, input, output: input.train_views.rpartition("/")[0],
             val_views=lambda w, input, output: input.val_views.rpartition("/")[0],
         shell:
-            "{JOB} train_stage {params.options}"
+            f"{JOB} train_stage"
+            " {params.options}"
             " --train-csv {input.train_csv:q} --val-csv {input.val_csv:q}"
             " --train-views {params.train_views:q} --val-views {params.val_views:q}"
             " --slice {params.slice:q} --log {log:q}"
@@ -49,7 +50,8 @@ rule write_stage_state:
     params:
         records=untracked(records_of_stages),
     shell:
-        "{JOB} write_stage_state --naming {params.records:q} --out {output:q} --log {log:q}"
+        f"{JOB} write_stage_state"
+        " --naming {params.records:q} --out {output:q} --log {log:q}"
 
 
 rule select_checkpoint:
@@ -63,5 +65,6 @@ rule select_checkpoint:
         slice=sliced("select_checkpoint"),
         folder=lambda w, input, output: input.metadata.rpartition("/")[0],
     shell:
-        "{JOB} select_checkpoint --folder {params.folder:q} --slice {params.slice:q}"
+        f"{JOB} select_checkpoint"
+        " --folder {params.folder:q} --slice {params.slice:q}"
         " --out {output:q} --log {log:q}"
