@@ -17,6 +17,7 @@ from typing import Any
 
 from panollava.errors import CheckpointError, DataError, PanollavaError
 from panollava.files import digest_of, read_json, write_json
+from panollava.job_logs import INTERRUPTED, first_line, last_line
 from panollava.logs import LOGGER, start_log
 from panollava.processes import die_with_parent, peak_memory_gib, set_cpu_defaults
 from panollava.provenance import made_by, noted
@@ -164,6 +165,8 @@ def compute_metrics(o: Options) -> None:
         blind=_path(o["blind_predictions"]),
         checkpoint=read_json(o["checkpoint"]),
         output=Path(o["out"]),
+        metrics_page=Path(o["html"]),
+        samples_page=Path(o["samples"]),
     )
 
 
@@ -181,6 +184,19 @@ def compare(o: Options) -> None:
 
     with noted(o["out"], digest_of(o["slice"])):
         write_comparison([Path(p) for p in o["metrics"]], Path(o["out"]))
+
+
+def compare_ablation(o: Options) -> None:
+    """Of an ablation whose cells are all done: the table, for programs and for the eye, and the plot."""
+    from panollava.evaluation import ablation_table
+    from panollava.evaluation.ablation import compare_cells
+
+    rows = compare_cells(o["slice"], [Path(p) for p in o["metrics"]], [Path(p) for p in o["states"]], Path())
+    title = f"Ablation {o['slice']['name']}"
+    ablation_table.write_html(rows, Path(o["html"]), title)
+    ablation_table.plot(rows, Path(o["plot"]), title)
+    ablation_table.write_csv(rows, Path(o["out"]))
+    ablation_table.write_so_far(rows, Path(o["out"]).parent)
 
 
 def _expected_digest(o: Options) -> str:
@@ -205,15 +221,16 @@ JOBS: dict[str, Callable[[Options], None]] = {
     job.__name__: job
     for job in (
         draw_synthetic, pretrain_vision, pretrain_language, prepare_csv, gather_prepared, cache_views, train_stage,
-        select_checkpoint, write_stage_state, predict, compute_metrics, compare,
+        select_checkpoint, write_stage_state, predict, compute_metrics, compare, compare_ablation,
     )
 }  # fmt: skip
 
 JSON_OPTIONS = ("slice", "naming", "untracked")
-LIST_OPTIONS = ("csv", "metrics")
+LIST_OPTIONS = ("csv", "metrics", "states")
 TEXT_OPTIONS = (
     "out", "rejected", "stage", "train-csv", "val-csv", "train-views", "val-views", "views", "state", "cache", "init",
-    "vision", "language", "folder", "checkpoint", "predictions", "blind-predictions", "log",
+    "vision", "language", "folder", "checkpoint", "predictions", "blind-predictions", "html", "plot",
+    "samples", "log",
 )  # fmt: skip
 
 
@@ -237,6 +254,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _terminated)
     die_with_parent()
     start_log(options["log"])
+    LOGGER.info(first_line(options["job"], digest_of(options["slice"])))
     started = time.monotonic()
     try:
         JOBS[options["job"]](options)
@@ -245,7 +263,7 @@ def main(arguments: list[str] | None = None) -> int:
         LOGGER.error("%s", error)
         code = error.exit_code
     except KeyboardInterrupt:
-        LOGGER.error("interrupted")
+        LOGGER.error(INTERRUPTED)
         code = 130
     except OSError as error:
         LOGGER.error("%s", error)
@@ -253,7 +271,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception:
         LOGGER.exception("%s failed", options["job"])
         code = 1
-    LOGGER.info("%s: %.1f s, peak memory %.2f GiB", options["job"], time.monotonic() - started, peak_memory_gib())
+    LOGGER.info(last_line(options["job"], time.monotonic() - started, peak_memory_gib()))
     return code
 
 

@@ -48,7 +48,7 @@ def _stage(stage: str, path: Path, metadata: str | None, live: bool) -> dict[str
     row |= {key: record[key] for key in FIELDS if key in record}
     if live and row["status"] == "running":
         row["progress"] = record.get("progress")
-        if not _alive(record.get("process")):
+        if not is_alive(record.get("process")):
             row |= {"status": "failed", "error": "its process is gone; the same command goes on from the last state"}
     return row
 
@@ -77,7 +77,7 @@ def _record_of(metadata: Path) -> dict[str, Any]:
     }
 
 
-def _alive(process: list[Any] | None) -> bool:
+def is_alive(process: list[Any] | None) -> bool:
     """Whether the recorded [host, pid] lives; a process of another host is believed."""
     if not process:
         return False

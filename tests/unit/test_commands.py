@@ -114,7 +114,7 @@ def test_words_of_run(project_root: Path) -> None:
         (None, "results/A/metrics.json", ["results/A/metrics.json"]),
         (None, "config/experiments/A.yaml", metrics),
     ]:
-        assert workflow._files_of(word, before) == expected, word
+        assert workflow._files_of(word, before) == (expected, False), word
 
 
 @pytest.mark.parametrize("text", ["experiment: [", "experiment: {name: a b}"])

@@ -4,14 +4,19 @@ import os
 import shlex
 import sys
 from datetime import datetime
+from pathlib import Path
 
 from panollava.config import ConfigError, Project
 from panollava.config.slices import canonical
 from panollava.config.slices import untracked as untracked_settings
+from panollava.errors import PanollavaError
+from panollava.evaluation.ablation import rows_so_far, summary_slice
+from panollava.evaluation.ablation_table import standing_text, write_so_far
 from panollava.files import digest_of_text
 from panollava.provenance import made_by
 from panollava.workflow_lock import take_folder
 from snakemake.io import IOFile
+from snakemake.settings.types import DeploymentMethod
 
 PROJECT = Project(".")
 try:
@@ -22,8 +27,10 @@ except ConfigError as error:
 RUNS, RESULTS, LOGS, CACHE = PATHS.runs_dir, PATHS.results_dir, PATHS.logs_dir, "cache"
 STAGES = ("vision", "resampler", "finetune")
 SPLITS = ("train", "val", "test")
-WARNED, CURRENT = set(), {}
-JOB = f"exec {shlex.quote(sys.executable)} -m panollava.jobs"
+WARNED, ABLATIONS_ASKED_FOR, CURRENT = set(), set(), {}
+CONTAINED = DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method
+PYTHON = "python" if CONTAINED else shlex.quote(sys.executable)
+JOB = f"exec {PYTHON} -m panollava.jobs"
 
 
 def take_turn():
@@ -64,9 +71,9 @@ def untracked(function):
 def experiment_of(wildcards):
     """The experiment that the wildcards name; refuses a variant that its configuration does not name."""
     experiment = PROJECT.experiment(wildcards.experiment)
-    if wildcards.experiment not in WARNED:
-        WARNED.add(wildcards.experiment)
-        for message in experiment.warnings:
+    for message in experiment.warnings:
+        if message not in WARNED:
+            WARNED.add(message)
             print(f"warning: {message}", file=sys.stderr)
     variant = getattr(wildcards, "variant", None)
     if variant not in (None, experiment.names.variant):
@@ -478,6 +485,38 @@ def blind_option(wildcards, input):
         if "blind" in input.keys()
         else ""
     )
+
+
+# ---- ablations -----------------------------------------------------------------------------------
+def cells_of(ablation_name):
+    ablation = PROJECT.ablation(ablation_name)
+    return ablation, PROJECT.cells(ablation)
+
+
+@planned
+def inputs_of_ablation(wildcards):
+    _, cells = cells_of(wildcards.ablation)
+    ABLATIONS_ASKED_FOR.add(wildcards.ablation)
+    return {
+        "metrics": [cell.names.metrics for cell in cells],
+        "states": [cell.names.stage_state for cell in cells],
+    }
+
+
+def slice_of_ablation(wildcards):
+    return canonical(summary_slice(*cells_of(wildcards.ablation)))
+
+
+def show_ablations(quiet=False):
+    """How the cells of the grids stand that this command is to compare: summary_so_far.csv, until all are done."""
+    for name in sorted(ABLATIONS_ASKED_FOR):
+        try:
+            rows = rows_so_far(*cells_of(name))
+            path = write_so_far(rows, Path(f"{RESULTS}/ablations/{name}"))
+            if path and not quiet:
+                print(standing_text(name, rows, path), file=sys.stderr)
+        except (PanollavaError, OSError) as error:
+            print(f"warning: ablation {name}: {error}", file=sys.stderr)
 
 
 @planned
