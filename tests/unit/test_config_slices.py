@@ -14,7 +14,7 @@ import pytest
 from panollava.config import ConfigError, Project, Settings, WorkflowConfig
 from panollava.config import fingerprints as fingerprints_module
 from panollava.config.fingerprints import csv_fingerprint, folder_fingerprint
-from panollava.config.schema import STAGES, leaf_keys
+from panollava.config.schema import RESAMPLER_OPTIONS, STAGES, leaf_keys
 from panollava.config.slices import CODE_VERSION, NODES, THROUGH_INPUTS, UNTRACKED, earliest_node, node_kind
 from panollava.files import canonical_json, digest_of
 
@@ -39,14 +39,19 @@ CHANGES: dict[str, Any] = {
     "models.miniature.vision.heads": 8, "models.miniature.language.heads": 8,
     "models.miniature.vision.patch_size": 32, "models.miniature.vision.image_size": 128,
     "workflow.experiments": ["A", "B"], "models.vicreg_projector_dim": 99,
+    "training.stage_configs.vision.loss": "densecl",
+    **{f"models.{name}.num_queries": 9 for name in ("qformer", "perceiver")},
+    **{f"models.{name}.heads": 4 for name in ("qformer", "perceiver", "bimamba")},
     **{f"training.stage_configs.{stage}.data.csv_{split}": f"{split}.csv"
        for stage in ("vision", "resampler", "finetune") for split in ("train", "val")},
 }  # fmt: skip
-# cubemap's poles are read by cubemap only, anyres_max_patches by the others: two settings need their own base.
+# Some settings are read only beside another one: they need their own base.
 BASES: dict[str, dict[str, Any]] = {
     "image_processing.cubemap_poles": {"image_processing.crop_strategy": "cubemap", "training.stages": ["finetune"]},
+    "training.stage_configs.vision.densecl_temperature": {"training.stage_configs.vision.loss": "densecl"},
+    **{key: {"models.resampler_type": key.split(".")[1]} for key in leaf_keys() if key.startswith(RESAMPLER_OPTIONS)},
 }
-UNCHANGEABLE = {"training.keep_checkpoints", *(k for k in leaf_keys() if k.endswith(".loss"))}  # one value only
+UNCHANGEABLE = {"training.keep_checkpoints"}  # one value only
 
 
 @pytest.fixture
@@ -88,8 +93,7 @@ def another(value: Any) -> Any:
 
 @pytest.mark.parametrize("key", [key for key in leaf_keys() if key not in UNCHANGEABLE])
 def test_every_setting_reaches_exactly_its_earliest_node(busy: WorkflowConfig, key: str) -> None:
-    if key == "image_processing.cubemap_poles":
-        busy = busy.with_values(BASES[key])
+    busy = busy.with_values(BASES.get(key, {}))
     document: Any = busy.to_dict()
     for name in key.split("."):
         document = document[name]
@@ -135,6 +139,8 @@ TABLE = {
     "data.synthetic.seed=3": [node for node in NODES if not node.startswith("miniature")],
     "image_processing.antialias=false": ["views_train", "views_val", "views_test", *AFTER_VISION],
     "image_processing.use_vision_processor=false": AFTER_VISION,
+    'models.resampler_type="bimamba"': AFTER_VISION,
+    'training.stage_configs.vision.loss="densecl"': AFTER_VISION,
     'image_processing.stitching_mode="resample"': ["train_resampler", *AFTER_FINETUNE],
     'data.csv_test="test.csv"': ["prepare_test", "views_test", "predict", "predict_blind", "metrics"],
     'training.stage_configs.finetune.data.csv_train="train.csv"': ["prepare_train", "views_train", *AFTER_FINETUNE],
@@ -160,6 +166,13 @@ def test_staleness_table(busy: WorkflowConfig, change: str, expected: list[str])
             {"image_processing.fov_deg": 60, "image_processing.overlap_ratio": 0.3},
         ),
         ({"generation.do_sample": False}, {"generation.temperature": 0.3, "generation.top_p": 0.5}),
+        ({"models.resampler_type": "mlp"}, {"models.qformer.layers": 3, "models.bimamba.state_size": 8}),
+        ({"models.resampler_type": "qformer"}, {"models.perceiver.num_queries": 3, "models.bimamba.expand": 1}),
+        ({}, {"training.stage_configs.vision.densecl_temperature": 0.5}),
+        (
+            {"training.stage_configs.vision.loss": "densecl"},
+            {"training.stage_configs.vision.vicreg_similarity_weight": 1.0},
+        ),
         ({"lora.use_lora": False}, {"lora.rank": 3, "lora.target_modules": ["q_proj"]}),
         ({"training.stage_configs.finetune.optimizer": "adamw"}, {"training.stage_configs.finetune.muon_lr": 0.5}),
         ({"image_processing.image_size": 64}, {"image_processing.image_size": [64, 64]}),
@@ -358,6 +371,25 @@ def test_settings_of_the_built_in_data_and_models_are_those_of_their_builders() 
         (settings.models.miniature.language, MiniatureLanguageSettings),
     ]:
         assert ours.model_dump() == {field.name: getattr(theirs(), field.name) for field in fields(theirs)}
+
+
+def test_a_chosen_resampler_reaches_the_models_configuration(busy: WorkflowConfig) -> None:
+    from panollava.models.config import ModelConfig
+    from panollava.training.job import StageJob, model_config_of
+
+    changed = busy.with_values({
+        "models.resampler_type": "perceiver", "models.perceiver.num_queries": 9, "models.qformer.layers": 5,
+        "training.stage_configs.vision.loss": "densecl", "training.stage_configs.vision.densecl_temperature": 0.3,
+    })  # fmt: skip
+    nowhere = Path("none")
+    configs: dict[str, ModelConfig] = {}
+    for stage in STAGES:
+        slice_document = changed.slice_of(f"train_{stage}")
+        job = StageJob(stage, slice_document, "", *[nowhere] * 7, nowhere)
+        configs[stage] = model_config_of(job, (64, 64))
+        assert configs[stage].resampler_options == {"num_queries": 9, "layers": 2, "heads": 8}
+        assert configs[stage].qformer.layers == 2  # switched off: as if it had not been written
+    assert (configs["vision"].vision_loss, configs["vision"].densecl_temperature) == ("densecl", 0.3)
 
 
 def test_model_settings_have_the_defaults_of_the_models_own_configuration() -> None:
