@@ -129,6 +129,11 @@ def test_disagreements_between_configuration_and_folder() -> None:
     folder = {"fov_deg": 90.0, "image_size": [64, 64], "vision_name": "a", "system_message": ""}
     same = {"models": {"vision_name": "a"}, "image_processing": {"fov_deg": 90.0, "image_size": 64}}
     assert disagreements(same, folder) == []
+    chosen = {"resampler_type": "qformer", "qformer": {"layers": 2}, "bimamba": {"layers": 2}}
+    assert disagreements({"models": {**chosen, "bimamba": {"layers": 9}}}, chosen) == []
+    assert disagreements({"models": {**chosen, "qformer": {"layers": 9}}}, chosen) == [
+        "qformer: configuration {'layers': 9}, folder {'layers': 2}"
+    ]
     other = {"image_processing": {"fov_deg": 70.0}, "system_messages": {"default": "x"}}
     assert disagreements(other, folder) == [
         "fov_deg: configuration 70.0, folder 90.0",

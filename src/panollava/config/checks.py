@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from panollava.config.schema import STAGES, Settings
+from panollava.config.schema import RESAMPLER_OPTIONS, STAGES, Settings, leaf_keys
 
 VICREG_KEYS = tuple(
     f"training.stage_configs.vision.vicreg_{name}"
     for name in ("loss_weight", "mode", "similarity_weight", "variance_weight", "covariance_weight")
 )
+DENSECL_KEY = "training.stage_configs.vision.densecl_temperature"
 
 
 def cross_errors(settings: Settings) -> list[tuple[str, str]]:
@@ -27,7 +28,10 @@ def cross_warnings(settings: Settings, written: Container[str]) -> list[tuple[st
     if "vision" in settings.training.stages:
         if vision.vicreg_loss_weight == 0:
             found.append((VICREG_KEYS[0], "is 0 in the vision stage: the stage would learn nothing"))
-        elif vision.vicreg_similarity_weight == vision.vicreg_variance_weight == vision.vicreg_covariance_weight == 0:
+        elif (
+            vision.loss == "vicreg"
+            and vision.vicreg_similarity_weight == vision.vicreg_variance_weight == vision.vicreg_covariance_weight == 0
+        ):
             found.append(
                 (VICREG_KEYS[2], "and the other two terms' weights are 0: the vision stage would learn nothing")
             )
@@ -42,6 +46,15 @@ def cross_warnings(settings: Settings, written: Container[str]) -> list[tuple[st
             for key in ("generation.temperature", "generation.top_p")
             if key in written
         ]
+    chosen = settings.models.resampler_type
+    found += [
+        (key, f"has no effect while models.resampler_type is {chosen}")
+        for key in leaf_keys()
+        if key in written and key.startswith(RESAMPLER_OPTIONS) and not key.startswith(f"models.{chosen}.")
+    ]
+    unread = VICREG_KEYS[2:] if vision.loss == "densecl" else (DENSECL_KEY,)
+    found += [(key, f"has no effect while training.stage_configs.vision.loss is {vision.loss}") for key in unread
+              if key in written]  # fmt: skip
     for stage in STAGES:
         key = f"training.stage_configs.{stage}.muon_lr"
         if key in written and settings.training.stage_configs.of(stage).optimizer != "muon":
@@ -116,6 +129,15 @@ def _other_errors(settings: Settings) -> list[tuple[str, str]]:
                     f"must be a multiple of twice the heads ({miniature.heads}), got {miniature.hidden_size}",
                 )
             )
+    models = settings.models
+    heads = 1 if models.resampler_type == "mlp" else getattr(models, models.resampler_type).heads
+    if models.latent_dimension % heads:
+        found.append(
+            (
+                "models.latent_dimension",
+                f"must be a multiple of models.{models.resampler_type}.heads ({heads}), got {models.latent_dimension}",
+            )
+        )
     if settings.training.devices not in ("auto", 1):
         found.append(
             (

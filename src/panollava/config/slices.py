@@ -23,7 +23,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from panollava.config.fingerprints import folder_fingerprint
-from panollava.config.schema import MINIATURE_LANGUAGE, MINIATURE_VISION, STAGES, SYNTHETIC, Settings, leaf_keys
+from panollava.config.schema import (
+    MINIATURE_LANGUAGE,
+    MINIATURE_VISION,
+    RESAMPLER_OPTIONS,
+    STAGES,
+    SYNTHETIC,
+    Settings,
+    leaf_keys,
+)
 from panollava.errors import ConfigError
 from panollava.files import canonical_json, digest_of, sha256_file
 
@@ -77,6 +85,7 @@ _TRAINING = (*_MACHINE, "training.seed", "training.cache_vision_features")
 _VISION = (
     *_VIEWS, "image_processing.use_vision_processor", "models.vision_name", "models.trust_remote_code",
     "models.resampler_type", "models.latent_dimension",
+    *(key for key in leaf_keys() if key.startswith(RESAMPLER_OPTIONS)),
 )  # fmt: skip
 _LANGUAGE = (
     *_VISION, "image_processing.stitching_mode", "models.language_model_name",
@@ -84,8 +93,8 @@ _LANGUAGE = (
 )  # fmt: skip
 _OPTIMISATION = ("epochs", "batch_size", "accumulate_grad_batches", "optimizer", "lr", "muon_lr", "weight_decay",
                  "warmup_ratio", "max_grad_norm", "vision_trainable_blocks")  # fmt: skip
-_VICREG = ("vicreg_loss_weight", "vicreg_mode", "vicreg_similarity_weight", "vicreg_variance_weight",
-           "vicreg_covariance_weight")  # fmt: skip
+_VICREG_TERMS = ("vicreg_similarity_weight", "vicreg_variance_weight", "vicreg_covariance_weight")
+_VICREG = ("vicreg_loss_weight", "vicreg_mode", *_VICREG_TERMS)
 
 
 def _stage_keys(stage: str, *names: str) -> tuple[str, ...]:
@@ -101,7 +110,7 @@ READS: dict[str, tuple[str, ...]] = {
     ),
     "views": _VIEWS,
     "train_vision": (*_VISION, "models.vicreg_projector_dim", *_TRAINING,
-                     *_stage_keys("vision", "max_text_length", "loss", *_VICREG)),
+                     *_stage_keys("vision", "max_text_length", "loss", "densecl_temperature", *_VICREG)),
     "train_resampler": (*_LANGUAGE, *_TRAINING, *_stage_keys("resampler", "max_text_length")),
     "train_finetune": (*_LANGUAGE, *_TRAINING, *_stage_keys("finetune", "max_text_length"), "lora.use_lora",
                        "lora.rank", "lora.alpha", "lora.dropout", "lora.target_modules"),
@@ -125,7 +134,7 @@ THROUGH_INPUTS = {
 
 _ONLY_NAMES = "names files and folders only: a new name gives new paths and leaves the old ones alone"
 _NO_TEXT = "the vision stage reads no text; kept for files of the original project"
-_NO_VICREG = "VICReg is the vision stage's loss; kept for files of the original project"
+_NO_VICREG = "the overlap loss is the vision stage's; kept for files of the original project"
 UNTRACKED: dict[str, str] = {
     "experiment.name": _ONLY_NAMES,
     "experiment.auto_name": _ONLY_NAMES,
@@ -357,6 +366,11 @@ def _switched_off(document: dict[str, Any]) -> Iterator[str]:
         yield "image_processing.anyres_max_patches"
     if strategy != "cubemap":
         yield "image_processing.cubemap_poles"
+    chosen = f"models.{document['models']['resampler_type']}."
+    yield from (key for key in leaf_keys() if key.startswith(RESAMPLER_OPTIONS) and not key.startswith(chosen))
+    loss = document["training"]["stage_configs"]["vision"]["loss"]
+    unread = ("densecl_temperature",) if loss == "vicreg" else _VICREG_TERMS
+    yield from (f"training.stage_configs.vision.{name}" for name in unread)
     if not document["generation"]["do_sample"]:
         yield from ("generation.temperature", "generation.top_p")
     if not document["lora"]["use_lora"]:

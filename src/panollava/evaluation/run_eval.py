@@ -171,6 +171,8 @@ def _check_output(output: Path, source: Path, names: Sequence[str]) -> None:
 def disagreements(weights: dict[str, Any], model_config: dict[str, Any]) -> list[str]:
     """`key: configuration X, folder Y` for each key that the weights depend on and that differs."""
     flat = {**weights.get("models", {}), **weights.get("image_processing", {})}
+    for resampler in {"qformer", "perceiver", "bimamba"} - {model_config.get("resampler_type")}:
+        flat.pop(resampler, None)  # options of a resampler that the weights do not have
     flat["system_message"] = weights.get("system_messages", {}).get("default")
     size = flat.get("image_size")
     flat["image_size"] = [size, size] if isinstance(size, int) else size

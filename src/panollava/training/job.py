@@ -62,14 +62,14 @@ def model_config_of(job: StageJob, image_size: tuple[int, int]) -> ModelConfig:
         "vision_name": models["vision_name"],
         "vision_path": job.vision_folder.as_posix() if job.vision_folder else None,
         "trust_remote_code": models["trust_remote_code"],
-        "resampler_type": models["resampler_type"],
-        "latent_dimension": models["latent_dimension"],
+        **{key: models[key] for key in ("resampler_type", "qformer", "perceiver", "bimamba", "latent_dimension")},
         "image_size": list(image_size),
     }
     for key in ("crop_strategy", "fov_deg", "overlap_ratio", "anyres_max_patches", "cubemap_poles", "antialias",
                 "use_vision_processor"):  # fmt: skip
         document[key] = images[key]
     if job.stage == "vision":
+        document["vision_loss"], document["densecl_temperature"] = settings["loss"], settings["densecl_temperature"]
         document["vicreg_projector_dim"] = models["vicreg_projector_dim"]
         for key in ("mode", "loss_weight", "similarity_weight", "variance_weight", "covariance_weight"):
             document[f"vicreg_{key}"] = settings[f"vicreg_{key}"]

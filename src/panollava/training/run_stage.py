@@ -133,6 +133,8 @@ def _train(job: StageJob, state: StateFolder) -> dict[str, Any]:
     counts = freeze_for_stage(model, job.stage, blocks)
     for line in stage_table_text(job.stage, counts).splitlines():
         LOGGER.info(line)
+    if job.stage == "vision":
+        LOGGER.info("overlap loss: %s", model.vision_loss())
     kept = set(model.trained_state_dict())
 
     processor = PanoramaProcessor.for_model(model_config, model.vision)
