@@ -358,6 +358,13 @@ def test_the_table_of_a_finished_grid(tmp_path: Path) -> None:
     assert "Ablation &lt;g&gt;" in page and '<td class="number best">0.5000<br>' in page and "blind 0.1250" in page
     plot(rows, tmp_path / "summary.png", "g")
     assert (tmp_path / "summary.png").read_bytes().startswith(b"\x89PNG")
+    state = json.loads(files[1][0].read_text())
+    state["stages"]["finetune"]["config_digest"] = "0123456789abcdef"
+    write_json(files[1][0], state)
+    with pytest.raises(
+        EvaluationError, match=r"g_r4a8_stage_state\.json and .* belong to different trainings of g_r4a8"
+    ):
+        compare_cells(document, *files, tmp_path)
     finish(configs[0], 0.75, digest="0123456789abcdef")
     with pytest.raises(
         EvaluationError, match=r"g_r4a8/metrics\.json was computed for another configuration \(digest 0123"
