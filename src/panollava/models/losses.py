@@ -91,7 +91,8 @@ class OverlapLoss(nn.Module):
             self.register_buffer(name, value, persistent=False)
         self.counts = mask.sum(axis=1).tolist()  # matched tokens of each pair
 
-    def __str__(self) -> str:
+    def describe(self) -> str:
+        """One line for the log."""
         few, many = min(self.counts), max(self.counts)
         tokens = str(few) if few == many else f"{few} to {many}"
         return f"{self.loss}, {self.mode}: {len(self.counts)} pairs of views, {tokens} matched tokens each"

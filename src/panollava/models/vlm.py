@@ -220,10 +220,11 @@ class PanoramaVLM(nn.Module):
     def vision_loss(self) -> OverlapLoss:
         """The vision stage's loss. Raises ConfigError where the views have nothing to compare."""
         if self.overlap_loss is None:
-            rows, columns = self.resampler.grid
+            (rows, columns), name = self.resampler.grid, self.config.resampler_type
+            remedy = f"raise models.{name}.num_queries or " if "num_queries" in self.config.resampler_options else ""
             raise ConfigError(
                 f"crop_strategy {self.config.crop_strategy!r} gives no views that share directions at "
-                f"{rows}x{columns} tokens a view, so the vision stage has nothing to learn from; leave it out: "
+                f"{rows}x{columns} tokens a view, so the vision stage has nothing to learn from; {remedy}leave it out: "
                 "training.stages: [resampler, finetune]"
             )
         return self.overlap_loss

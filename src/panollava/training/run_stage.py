@@ -134,7 +134,7 @@ def _train(job: StageJob, state: StateFolder) -> dict[str, Any]:
     for line in stage_table_text(job.stage, counts).splitlines():
         LOGGER.info(line)
     if job.stage == "vision":
-        LOGGER.info("overlap loss: %s", model.vision_loss())
+        LOGGER.info("overlap loss: %s", model.vision_loss().describe())
     kept = set(model.trained_state_dict())
 
     processor = PanoramaProcessor.for_model(model_config, model.vision)
