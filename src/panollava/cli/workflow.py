@@ -25,14 +25,15 @@ def run(
     context: typer.Context,
     targets: Annotated[list[str] | None, typer.Argument(metavar="TARGET…", help="Files or experiments' names.")] = None,
 ) -> None:
-    """Run the DAG: `snakemake --cores all` with the default profile, all options passed on.
+    """Run the DAG: `snakemake --cores all` with the default profile, or with yours; all options passed on.
 
     A TARGET is a file (results/EXP1/metrics.json) or an experiment's name, which stands for its metrics and its stage
     state. Without one, every experiment of workflow.experiments is built. Example: panollava run EXP1 -n
     """
     words = [*(targets or []), *context.args]
     arguments = [file for word in words for file in _files_of(word)]
-    if not any(word in ("-c", "-j") or word.startswith(("--cores", "--jobs", "-c", "-j")) for word in words):
+    elsewhere = any(word.startswith(("--workflow-profile", "--profile", "--executor")) for word in words)
+    if not elsewhere and not any(word.startswith(("--cores", "--jobs", "-c", "-j")) for word in words):
         arguments = ["--cores", "all", *arguments]
     parent = os.getpid()
     # SIGKILL: a snakemake that outlives its front door would wait for its jobs while the next run finds it locked.
@@ -42,8 +43,8 @@ def run(
     )
 
     def stop(number: int, _: object) -> None:
-        """Jobs save their state and end; snakemake, told as well, starts no more."""
-        child.send_signal(signal.SIGTERM)
+        """Jobs save their state and end; snakemake, told as well, starts no more (and cancels those of a cluster)."""
+        child.send_signal(signal.SIGINT if elsewhere else signal.SIGTERM)
         for pid in _children_of(child.pid):
             os.kill(pid, signal.SIGTERM)
 
