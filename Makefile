@@ -2,18 +2,20 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What only the tests need from Debian: a Slurm, a browser.
+TEST_PACKAGES := slurm-wlm munge slurmd slurmctld slurm-client chromium
 TARGETS := results/EXP1/metrics.json runs/EXP1_stage_state.json
 
-.PHONY: run test lint format docker-build system clean-venv
+.PHONY: run test lint format docker-build system system-test clean-venv
 
 run: $(VENV)/.installed system  ## EXP1, from nothing to its metrics
 	@echo "== EXP1: three stages, predictions, metrics"
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores all -- $(TARGETS)
 	@echo "== done: results/EXP1/metrics.json"
 
-test: $(VENV)/.installed-test system  ## the test suite
+test: $(VENV)/.installed-test system system-test  ## the test suite
 	@echo "== tests"
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n 2
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check src tests benchmarks
@@ -37,6 +39,18 @@ system: $(VENV)/.installed
 	  || { tail -n 5 $(VENV)/system.log; echo "== this did not work; metrics that need these parts will be null with the reason"; }; \
 	else echo "== system parts are missing; metrics that need them will be null with the reason. To install them:"; \
 	  echo "     $$command"; fi
+
+# Tests that need a package that is not there are skipped, and say so.
+system-test:
+	@missing=$$(for package in $(TEST_PACKAGES); do \
+	  dpkg-query -W -f '$${Status}\n' $$package 2>/dev/null | grep -q 'ok installed' || printf '%s ' $$package; done); \
+	install="apt-get install -y --no-install-recommends $$missing"; \
+	if [ -z "$$missing" ]; then echo "== test packages: nothing is missing"; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then echo "== test packages: $$missing"; mkdir -p $(VENV); \
+	  { apt-get update -q && DEBIAN_FRONTEND=noninteractive $$install -q -o DPkg::Lock::Timeout=300; } >$(VENV)/system-test.log 2>&1 \
+	  || { tail -n 5 $(VENV)/system-test.log; echo "== this did not work; tests that need these packages are skipped"; }; \
+	else echo "== test packages are missing; tests that need them are skipped. To install them:"; \
+	  echo "     $$install"; fi
 
 $(BIN)/uv:
 	@echo "== $(VENV): a virtual environment with $$($(PYTHON) --version)"

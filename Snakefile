@@ -21,6 +21,10 @@ include: "workflow/rules/ablation.smk"
 report: "workflow/report/workflow.rst"
 
 
+onstart:
+    before_jobs()
+
+
 wildcard_constraints:
     experiment=r"[A-Za-z0-9][A-Za-z0-9._-]*",
     stage="vision|resampler|finetune",

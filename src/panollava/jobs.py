@@ -47,10 +47,17 @@ def pretrain_language(o: Options) -> None:
 
 
 def prepare_csv(o: Options) -> None:
+    from panollava.config.fingerprints import csv_fingerprint
     from panollava.data.download import ImageCache
     from panollava.data.prepare import prepare_csv
 
     data = o["slice"]["config"]["data"]
+    for planned in o["slice"]["inputs"]["csvs"]:
+        if "sha256" in planned and csv_fingerprint(planned["path"], columns=data["columns"]) != planned:
+            raise DataError(
+                f"{planned['path']}, or a picture that it names, changed after this job was planned. "
+                "Run the same command again."
+            )
     prepare_csv(
         [Path(p) for p in o["csv"]],
         Path(o["out"]),

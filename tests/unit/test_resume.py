@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +126,27 @@ def test_stopped_in_validation(epoch: int, tmp_path: Path, undisturbed: Any) -> 
     with pytest.raises(Interrupted):
         run(tmp_path, extra=[KillAt(validation_of_epoch=epoch)])
     assert_equal_runs(undisturbed, run(tmp_path))
+
+
+class KillAllAt(L.Callback):
+    """As a cluster does: ask this process and those that load its data to stop, at once."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            workers = [str(process.pid) for process in multiprocessing.active_children()]
+            assert workers
+            # By another process: a worker takes its parent's SIGTERM for the end of the work.
+            subprocess.run(["kill", "-TERM", *workers, str(os.getpid())], check=True)
+            time.sleep(0.3)
+
+
+def test_stopped_together_with_its_workers(tmp_path: Path, undisturbed: Any) -> None:
+    with pytest.raises(Interrupted, match=r"SIGTERM; state saved at step 9"):
+        run(tmp_path, extra=[KillAllAt(step=8)], workers=2)
+    assert_equal_runs(undisturbed, run(tmp_path, workers=2))
 
 
 def test_stopped_twice_with_workers(tmp_path: Path, undisturbed: Any) -> None:

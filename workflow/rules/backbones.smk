@@ -10,6 +10,9 @@ rule pretrain_vision:
     log:
         f"{LOGS}/shared/pretrain_vision_{{key}}.log",
     priority: 10
+    resources:
+        mem_mb=grows(4000),
+        runtime=grows(60),
     params:
         slice=keyed("miniature_vision"),
         out=folder_of("weights"),
@@ -27,6 +30,9 @@ rule pretrain_language:
     log:
         f"{LOGS}/shared/pretrain_language_{{key}}.log",
     priority: 20
+    resources:
+        mem_mb=grows(4000),
+        runtime=grows(60),
     params:
         slice=keyed("miniature_language"),
         out=folder_of("weights"),

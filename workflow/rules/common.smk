@@ -6,6 +6,7 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
+from panollava.cluster import cancel_orphans, leave_snapshot, project_of_job
 from panollava.config import ConfigError, Project
 from panollava.config.slices import canonical
 from panollava.config.slices import untracked as untracked_settings
@@ -18,8 +19,8 @@ from panollava.workflow_lock import take_folder
 from snakemake.io import IOFile
 from snakemake.settings.types import DeploymentMethod
 
-PROJECT = Project(".")
 try:
+    PROJECT = project_of_job() if workflow.remote_exec else Project(".")
     PATHS = PROJECT.paths
 except ConfigError as error:
     print(f"error: {error}", file=sys.stderr)
@@ -38,6 +39,19 @@ def take_turn():
     builds = workflow.executor_plugin is not None and not workflow.dryrun
     if workflow.is_main_process and (not builds or workflow.execution_settings.lock):
         take_folder(".snakemake", wait=builds)
+
+
+def before_jobs():
+    """Jobs of a cluster start later and elsewhere: they get the configuration that was planned with."""
+    if workflow.non_local_exec:
+        leave_snapshot(PROJECT)
+    if workflow.executor_plugin.name == "slurm" and workflow.execution_settings.lock:
+        cancel_orphans()
+
+
+def grows(amount):
+    """A resource of a cluster job: `amount` at the first attempt, twice that at the second, and so on."""
+    return lambda wildcards, attempt: amount * attempt
 
 
 # ---- experiments ---------------------------------------------------------------------------------
@@ -361,6 +375,12 @@ def configured_csv(experiment, split, stage):
         str(path) for path in csv_files(experiment.slice_of(f"prepare_{split}", stage))
     ]
     return files[0] if len(files) == 1 else files
+
+
+def cores_of_training(wildcards):
+    """Cores of a cluster job: the training's own threads and the processes that load its data."""
+    training = PROJECT.experiment(wildcards.experiment).settings.training
+    return training.cpu_threads + training.num_workers
 
 
 def last_stage(experiment):

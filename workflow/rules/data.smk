@@ -14,6 +14,9 @@ rule draw_synthetic:
         ),
     log:
         f"{LOGS}/shared/draw_synthetic_{{key}}.log",
+    resources:
+        mem_mb=grows(4000),
+        runtime=grows(60),
     params:
         slice=keyed("synthetic"),
         out=folder_of("sheet"),
@@ -30,6 +33,9 @@ rule prepare_csv:
         rejected=f"{CACHE}/csv/{{key}}/rejected.csv",
     log:
         f"{LOGS}/shared/prepare_csv_{{key}}.log",
+    resources:
+        mem_mb=grows(4000),
+        runtime=grows(240),
     params:
         slice=keyed("csv"),
         images=lambda w, output: PATHS.image_cache,
@@ -52,6 +58,7 @@ rule prepare_experiment:
         rejected=f"{RESULTS}/{{experiment}}/prepared/rejected.csv",
     log:
         f"{LOGS}/{{experiment}}/prepare_experiment.log",
+    localrule: True
     params:
         slice=planned(slice_json_of_prepared),
         out=folder_of("rejected"),
@@ -68,6 +75,9 @@ rule cache_views:
         index=f"{CACHE}/views/{{key}}/index.json",
     log:
         f"{LOGS}/shared/cache_views_{{key}}.log",
+    resources:
+        mem_mb=grows(8000),
+        runtime=grows(240),
     params:
         slice=keyed("views"),
         out=folder_of("index"),

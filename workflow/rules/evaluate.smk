@@ -10,6 +10,9 @@ rule predict:
         f"{LOGS}/{{experiment}}/predict.log",
     resources:
         gpu=1,
+        mem_mb=grows(16000),
+        runtime=grows(240),
+        cpus_per_task=cores_of_training,
     params:
         slice=sliced("predict"),
         options=prediction_options("predict"),
@@ -52,6 +55,9 @@ rule compute_metrics:
         ),
     log:
         f"{LOGS}/{{experiment}}/compute_metrics.log",
+    resources:
+        mem_mb=grows(12000),
+        runtime=grows(60),
     params:
         slice=sliced("metrics"),
         blind=lambda w, input, output: blind_option(w, input),
@@ -69,6 +75,7 @@ rule compare:
         f"{RESULTS}/comparison.csv",
     log:
         f"{LOGS}/shared/compare.log",
+    localrule: True
     params:
         slice=planned(slice_json_of_comparison),
     shell:

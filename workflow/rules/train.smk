@@ -27,6 +27,9 @@ for stage in STAGES:
         threads: 2
         resources:
             gpu=1,
+            mem_mb=grows(16000),
+            runtime=1440,
+            cpus_per_task=cores_of_training,
         params:
             slice=sliced(f"train_{stage}"),
             options=stage_options(stage),
@@ -47,6 +50,7 @@ rule write_stage_state:
         f"{RUNS}/{{experiment}}_stage_state.json",
     log:
         f"{LOGS}/{{experiment}}/write_stage_state.log",
+    localrule: True
     params:
         slice=planned(slice_json_of_stage_state),
         records=untracked(records_of_stages),
@@ -62,6 +66,7 @@ rule select_checkpoint:
         f"{RESULTS}/{{experiment}}/checkpoint.json",
     log:
         f"{LOGS}/{{experiment}}/select_checkpoint.log",
+    localrule: True
     params:
         slice=sliced("select_checkpoint"),
         folder=folder_of_input("metadata"),

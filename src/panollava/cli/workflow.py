@@ -37,7 +37,7 @@ def run(
         list[str] | None, typer.Argument(metavar="TARGET…", help="Files, or names of experiments or ablations.")
     ] = None,
 ) -> None:
-    """Run the DAG: `snakemake --cores all` with the default profile, all options passed on.
+    """Run the DAG: `snakemake --cores all` with the default profile, or with yours; all options passed on.
 
     A TARGET is a file (results/EXP1/metrics.json), an experiment's name, which stands for its metrics and its stage
     state, or an ablation's, which stands for its table (a failed cell does not stop the others). Without one, every
@@ -50,7 +50,8 @@ def run(
     arguments = [argument for files, _ in named for argument in files]
     if any(is_ablation for _, is_ablation in named):
         arguments = ["--keep-going", *arguments]
-    if not any(word in ("-c", "-j") or word.startswith(("--cores", "--jobs", "-c", "-j")) for word in words):
+    elsewhere = any(word.startswith(("--workflow-profile", "--profile", "--executor")) for word in words)
+    if not elsewhere and not any(word.startswith(("--cores", "--jobs", "-c", "-j")) for word in words):
         arguments = ["--cores", "all", *arguments]
     parent = os.getpid()
     # SIGKILL: a snakemake that outlives its front door would wait for its jobs while the next run finds it locked.
@@ -60,8 +61,8 @@ def run(
     )
 
     def stop(number: int, _: object) -> None:
-        """Jobs save their state and end; snakemake, told as well, starts no more."""
-        child.send_signal(signal.SIGTERM)
+        """Jobs save their state and end; snakemake, told as well, starts no more (and cancels those of a cluster)."""
+        child.send_signal(signal.SIGINT if elsewhere else signal.SIGTERM)
         for pid in _children_of(child.pid):
             os.kill(pid, signal.SIGTERM)
 

@@ -13,11 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from panollava.config.ablations import ABLATIONS_FOLDER, Ablation, Cell, read_ablation
-from panollava.config.loading import EXPERIMENTS_FOLDER, Loaded, load_cell, load_settings, merge, read_default, read_raw
+from panollava.config.loading import (
+    EXPERIMENTS_FOLDER,
+    Loaded,
+    load_cell,
+    load_settings,
+    merge,
+    read_default,
+    read_raw,
+    validate,
+)
 from panollava.config.names import resolve_name
 from panollava.config.schema import PathSettings, Settings
 from panollava.config.slices import canonical
 from panollava.config.workflow_config import WorkflowConfig
+from panollava.config.yaml_file import YamlFile
 from panollava.errors import ConfigError
 
 KINDS = {
@@ -35,17 +45,33 @@ Source = Path | Cell
 
 
 class Project:
-    """The experiments of `root/config/experiments/` and the cells of `root/config/ablations/`, each loaded once."""
+    """The experiments of `root/config/experiments/` and the cells of `root/config/ablations/`, each loaded once.
 
-    def __init__(self, root: str | Path = ".") -> None:
+    With a `snapshot`, its experiments, and no file is read.
+    """
+
+    def __init__(self, root: str | Path = ".", snapshot: dict[str, Any] | None = None) -> None:
         self.root = Path(root)
+        self._snapshot = snapshot
         self._loaded: dict[str, WorkflowConfig] = {}
         self._slices: dict[tuple[str, str], dict[str, Any]] = {}
         self._fingerprints: dict[Any, Any] = {}
+        if snapshot is not None:
+            self._fingerprints = {tuple(memo): found for memo, found in snapshot["fingerprints"]}
+
+    def snapshot(self) -> dict[str, Any]:
+        """All that was loaded so far, as one JSON document: `Project(root, snapshot)` gives the same slices later."""
+        return {
+            "default": self.default.model_dump(mode="json"),
+            "experiments": {name: config.to_dict() for name, config in self._loaded.items()},
+            "fingerprints": [[list(memo), found] for memo, found in self._fingerprints.items()],
+        }
 
     @cached_property
     def default(self) -> Settings:
         """default.yaml alone: what belongs to the whole project. Raises ConfigError."""
+        if self._snapshot is not None:
+            return validate(self._snapshot["default"], (YamlFile("the snapshot"),))
         return load_settings(None, self.root).settings
 
     @property
@@ -59,7 +85,7 @@ class Project:
 
     def experiments(self) -> list[str]:
         """Names of all experiments whose file can be read, sorted."""
-        return sorted(self._index[0])
+        return sorted(self._index[0] if self._snapshot is None else self._snapshot["experiments"])
 
     def experiment(self, name: str) -> WorkflowConfig:
         """The experiment of that (resolved) name.
@@ -67,13 +93,21 @@ class Project:
         Raises ConfigError: unknown (lists the choices), named by two files, or with errors in its file.
         """
         if name not in self._loaded:
-            source = self._source_of(name)
-            loaded = load_settings(source, self.root) if isinstance(source, Path) else self._load_cell(source)
-            file = _file_of(source)
-            config = WorkflowConfig(loaded.settings, self.root, file, loaded.warnings, self._fingerprints)
+            config = self._from_file(name) if self._snapshot is None else self._from_snapshot(name, self._snapshot)
             self._check_paths(config)
             self._loaded[name] = config
         return self._loaded[name]
+
+    def _from_file(self, name: str) -> WorkflowConfig:
+        source = self._source_of(name)
+        loaded = load_settings(source, self.root) if isinstance(source, Path) else self._load_cell(source)
+        return WorkflowConfig(loaded.settings, self.root, _file_of(source), loaded.warnings, self._fingerprints)
+
+    def _from_snapshot(self, name: str, snapshot: dict[str, Any]) -> WorkflowConfig:
+        if name not in snapshot["experiments"]:
+            raise ConfigError(f"{name} is not among the experiments of the snapshot: {', '.join(self.experiments())}")
+        settings = validate(snapshot["experiments"][name], (YamlFile(f"the snapshot of {name}"),))
+        return WorkflowConfig(settings, self.root, fingerprints=self._fingerprints)
 
     def slice_by_key(self, kind: str, key: str) -> dict[str, Any]:
         """The slice whose digest is `key`, for a folder of the shared cache (`csv`, `views`, …). Raises ConfigError."""

@@ -7,11 +7,23 @@ resumed run sees exactly the batches that an uninterrupted one would have seen. 
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
+
+_STOPPED_WORKER_S = 60
+
+
+def _outlive_a_stop(worker: int) -> None:
+    """Let a worker go on for a minute after SIGTERM.
+
+    A cluster sends it to every process of a job; a worker that died of it would take the training down before its
+    state is saved. Then the training ends its workers itself.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_STOPPED_WORKER_S))
 
 
 class SeededBatches(Sampler[list[int]]):
@@ -83,6 +95,7 @@ class ResumableLoader(DataLoader[Any]):
             num_workers=num_workers,
             pin_memory=pin_memory,
             persistent_workers=False,
+            worker_init_fn=_outlive_a_stop,
         )
         self._batches = batches
         self._handed_out = 0
