@@ -21,8 +21,14 @@ include: "workflow/rules/ablation.smk"
 report: "workflow/report/workflow.rst"
 
 
+# Snakemake keeps the last handler of a kind: one of each, here.
 onstart:
     before_jobs()
+    show_ablations(quiet=True)
+
+
+onerror:
+    show_ablations()
 
 
 wildcard_constraints:

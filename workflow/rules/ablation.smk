@@ -28,11 +28,3 @@ rule compare_ablation:
         f"{JOB} compare_ablation"
         " --metrics {input.metrics:q} --states {input.states:q} --slice {params.slice:q}"
         " --html {output.html:q} --plot {output.plot:q} --out {output.csv:q} --log {log:q}"
-
-
-onstart:
-    show_ablations(quiet=True)
-
-
-onerror:
-    show_ablations()
