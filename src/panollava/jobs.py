@@ -202,7 +202,8 @@ def compare_ablation(o: Options) -> None:
     title = f"Ablation {o['slice']['name']}"
     ablation_table.write_html(rows, Path(o["html"]), title)
     ablation_table.plot(rows, Path(o["plot"]), title)
-    ablation_table.write_csv(rows, Path(o["out"]))
+    with noted(o["out"], digest_of(o["slice"])):
+        ablation_table.write_csv(rows, Path(o["out"]))
     ablation_table.write_so_far(rows, Path(o["out"]).parent)
 
 

@@ -517,6 +517,8 @@ def cells_of(ablation_name):
 def inputs_of_ablation(wildcards):
     _, cells = cells_of(wildcards.ablation)
     ABLATIONS_ASKED_FOR.add(wildcards.ablation)
+    summary = f"{RESULTS}/ablations/{wildcards.ablation}/summary.csv"
+    is_current(summary, slice_of_ablation(wildcards))
     return {
         "metrics": [cell.names.metrics for cell in cells],
         "states": [cell.names.stage_state for cell in cells],
