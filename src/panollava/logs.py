@@ -13,6 +13,15 @@ _FOREIGN = ("transformers", "lightning", "torch", "peft")
 _FORMAT = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
 
 
+class _LogFile(logging.FileHandler):
+    """A log that can no longer be written (full disk) says so once, without a traceback at every line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        for logger in (LOGGER, logging.getLogger("py.warnings")):
+            logger.removeHandler(self)
+        LOGGER.warning("%s: %s; what follows stands on the console only", self.baseFilename, sys.exc_info()[1])
+
+
 def start_log(path: str | Path | None = None, level: int = logging.INFO) -> logging.Logger:
     """Send panollava's log lines and Python's warnings to standard error and, if given, to `path`.
 
@@ -20,7 +29,7 @@ def start_log(path: str | Path | None = None, level: int = logging.INFO) -> logg
     """
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if path is not None:
-        handlers.append(logging.FileHandler(_fresh(Path(path)), encoding="utf-8"))
+        handlers.append(_LogFile(_fresh(Path(path)), encoding="utf-8"))
     for handler in list(LOGGER.handlers):
         LOGGER.removeHandler(handler)
     for handler in handlers:

@@ -25,8 +25,9 @@ from panollava.training.stage_folder import ChosenCheckpoint, choose_checkpoint,
 
 def save_weights(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
     """Write a weights file, whole or not at all."""
-    with atomic_path(path) as partial:
-        torch.save({"panollava": header, "state_dict": {k: v.detach().cpu() for k, v in tensors.items()}}, partial)
+    document = {"panollava": header, "state_dict": {k: v.detach().cpu() for k, v in tensors.items()}}
+    with atomic_path(path) as partial, partial.open("wb") as stream:  # torch's own stream hides a full disk
+        torch.save(document, stream)
 
 
 def load_weights(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -89,6 +90,10 @@ def resolve_backbones(metadata: dict[str, Any], roots: list[Path]) -> ModelConfi
                 f"is not there: looked for {' and '.join(str(root / document[key]) for root in roots)}"
             )
         if sha256_folder(found) != digest:
-            raise CheckpointError(f"the {part} backbone in {found} differs from the one this stage was trained with")
+            raise CheckpointError(
+                f"the {part} backbone in {found} differs from the one this stage was trained with. Bring that one "
+                "back, or train again: "
+                f"panollava run {metadata['experiment_name']} --forcerun train_{metadata['stage']}"
+            )
         document[key] = str(found)
     return ModelConfig.from_json(document)
