@@ -23,6 +23,10 @@ wildcard_constraints:
     key="[0-9a-f]{16}",
 
 
+onstart:
+    check_writable()
+
+
 rule all:
     default_target: True
     input:

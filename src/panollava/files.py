@@ -75,7 +75,7 @@ def storage_error(error: BaseException, path: str | Path) -> StorageError | None
         if number in _NO_ROOM + _NOT_ALLOWED:
             own = getattr(one, "filename", None)
             shown = own if isinstance(own, str) and not own.endswith(".partial") else str(path)
-            remedy = "Make room there" if number in _NO_ROOM else "Allow it, or name another folder (paths.*)"
+            remedy = "Make room there" if number in _NO_ROOM else "Allow writing there"
             return StorageError(f"{shown}: {os.strerror(number)}. {remedy}, then run the same command again.")
     return None
 

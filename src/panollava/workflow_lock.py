@@ -7,24 +7,35 @@ is alive, and that any lock files are left over.
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import os
 import shutil
 from pathlib import Path
 from typing import IO
 
+from panollava.files import storage_error
+
+_LEAST_BYTES = 2**20  # with less, snakemake cannot write what it needs to plan and to remember
 _HELD: dict[Path, IO[str]] = {}
 
 
 def clear_dead_locks(folder: str | Path) -> bool:
     """Remove `folder`/locks if no other snakemake lives here; hold the shared lock from now on.
 
-    Returns whether locks were removed. Does nothing where this process holds the lock already.
+    Returns whether locks were removed. Does nothing where this process holds the lock already. Raises StorageError
+    where the folder cannot be written or the disk is full: snakemake can do nothing there.
     """
     lock = Path(folder).resolve() / "panollava.lock"
     if lock in _HELD:
         return False
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    stream = lock.open("a+", encoding="utf-8")
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        stream = lock.open("a+", encoding="utf-8")
+        if shutil.disk_usage(lock.parent).free < _LEAST_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        raise storage_error(error, lock) or error from None
     removed = False
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

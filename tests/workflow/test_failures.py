@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,14 +17,14 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import Project
-from plans import plan, targets
+from plans import plan
+from trouble import FAULTS, mounted, unmount
 
 from panollava.config import WorkflowConfig
 from panollava.provenance import made_by
 
 pytestmark = pytest.mark.workflow
 
-FAULTS = Path(__file__).parent / "faults"
 LIGHT = ["exit", "late-kill", "late-memory", "full"]
 FAULTS_OF = {
     "draw_synthetic": LIGHT,
@@ -52,17 +51,12 @@ TOLD = {
     "full": r"^\S+: No space left on device\. Make room there, then run the same command again\.$",
     "nearly-full": r"^\S+: No space left on device\. Make room there, then run the same command again\.$",
 }
+QUICK_METRICS = {"evaluation.metrics": ["bleu4"], "evaluation.custom_metrics": []}
 EVERYTHING_NEW = {
     "data.synthetic.seed": 1,
     "models.miniature.vision.seed": 1,
     "models.miniature.language.seed": 1,
-    "evaluation.metrics": ["bleu4"],
-    "evaluation.custom_metrics": [],
 }
-
-
-def mount(*arguments: str) -> bool:
-    return subprocess.run(["mount", *arguments], capture_output=True).returncode == 0
 
 
 @pytest.fixture
@@ -70,11 +64,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path | None]:
     """A file system of 16 MB; None where this machine does not let us mount one."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    if not mount("-t", "tmpfs", "-o", "size=16m", "panollava-test", str(disk)):
+    if not mounted("-t", "tmpfs", "-o", "size=16m", "panollava-test", str(disk)):
         yield None
         return
     yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
+    unmount(disk)
 
 
 @dataclass
@@ -131,7 +125,29 @@ def check_failure(project: Project, done: Run, rule: str, fault: str) -> None:
     assert "Traceback" not in text and errors[0] in done.console
 
 
-def test_each_rule_fails_in_each_way_and_the_same_command_goes_on(project: Project, small_disk: Path | None) -> None:
+# Two experiments' worth of failures: from the drawing to the resampler, and from there to the comparison. One file is
+# asked for, far behind most of what fails: an old one must never satisfy the command.
+HALVES = {
+    "to the resampler": (
+        EVERYTHING_NEW,
+        ["runs/SMALL/resampler/anyres-e2p_mlp/best.ckpt", "results/SMALL/prepared/rejected.csv"],
+        ["draw_synthetic", "pretrain_vision", "pretrain_language", "prepare_csv", "prepare_experiment", "cache_views",
+         "train_vision", "train_resampler"],
+    ),
+    "to the comparison": (
+        {"training.stage_configs.finetune.lr": 0.002, **QUICK_METRICS},
+        ["results/comparison.csv"],
+        ["train_finetune", "write_stage_state", "select_checkpoint", "predict", "predict_blind", "compute_metrics",
+         "compare"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_each_rule_fails_in_each_way_and_the_same_command_goes_on(
+    project: Project, small_disk: Path | None, half: str
+) -> None:
+    changes, files, rules = HALVES[half]
     if small_disk is not None:
         for name in ("cache", "results", "runs"):
             shutil.move(project.root / name, small_disk / name)
@@ -139,19 +155,15 @@ def test_each_rule_fails_in_each_way_and_the_same_command_goes_on(project: Proje
     default = project.root / "config/default.yaml"
     document = yaml.safe_load(default.read_text(encoding="utf-8"))
     default.write_text(yaml.safe_dump({**document, "workflow": {"experiments": ["SMALL"]}}), encoding="utf-8")
-    files = [*targets("SMALL"), "results/comparison.csv"]
-    assert run(project, files, {}).code == 0
+    assert run(project, [*files, "results/comparison.csv"], {}).code == 0
 
-    project.configure(EVERYTHING_NEW)
-    to_come = {
-        rule: [fault for fault in faults if small_disk is not None or "full" not in fault]
-        for rule, faults in FAULTS_OF.items()
-    }
-    stale = Counter(dict.fromkeys(FAULTS_OF, 1) | {"prepare_csv": 3, "cache_views": 3})
+    project.configure(changes)
+    to_come = {rule: [f for f in FAULTS_OF[rule] if small_disk is not None or "full" not in f] for rule in rules}
+    stale = Counter({rule: 3 if rule in ("prepare_csv", "cache_views") else 1 for rule in rules})
     while stale:
         faults = {rule: left[0] for rule, left in to_come.items() if left}
         done = run(project, files, faults, small_disk)
-        assert done.planned == stale, f"with {faults} after {to_come}"
+        assert done.planned == stale, f"with {faults}"
         assert "Traceback" not in done.console, done.console[-6000:]
         for rule in done.failed:
             assert rule in faults, f"{rule} fails by itself: {done.console[-6000:]}"
@@ -159,11 +171,15 @@ def test_each_rule_fails_in_each_way_and_the_same_command_goes_on(project: Proje
             to_come[rule].pop(0)
         stale -= done.finished
         assert (done.code == 0) == (not stale) and bool(done.failed) == bool(stale), done.console[-6000:]
-        current = made_by(project.root / "results/SMALL/metrics.json") == config_of(project).digest("metrics")
-        assert current == (stale["compute_metrics"] == 0)
+        told = made_by(project.root / "results/SMALL/metrics.json")
+        assert (told == config_of(project).digest("metrics")) == (
+            rules[-1] == "compare" and not stale["compute_metrics"]
+        )
     assert not any(to_come.values())
     assert not partial_files(project.root)
     assert plan(project, files) == {}
+    logs = list(project.root.glob(f"logs/*/{rules[-2]}*.log"))
+    assert len(logs) >= 3, "each start keeps the previous one's log"
     if small_disk is None:
         pytest.skip("all faults but the full disk: mounting a file system is not allowed here")
 

@@ -1,5 +1,6 @@
 # Functions that the rules share; no rules. Nothing here imports torch, numpy or pandas.
 import json
+import logging
 import os
 import shlex
 import sys
@@ -8,15 +9,21 @@ from datetime import datetime
 from panollava.config import ConfigError, Project
 from panollava.config.slices import canonical
 from panollava.config.slices import untracked as untracked_settings
+from panollava.errors import PanollavaError
 from panollava.files import digest_of_text
 from panollava.provenance import made_by
 from panollava.workflow_lock import clear_dead_locks
 from snakemake.io import IOFile
 
+# On a full disk Snakemake cannot write its own log: one message is enough, without a traceback for each line.
+logging.raiseExceptions = False
+
 PROJECT = Project(".")
 try:
+    # A snakemake that was killed leaves its locks behind; those of a living one stay.
+    clear_dead_locks(".snakemake")
     PATHS = PROJECT.paths
-except ConfigError as error:
+except PanollavaError as error:
     print(f"error: {error}", file=sys.stderr)
     raise SystemExit(error.exit_code) from None
 RUNS, RESULTS, LOGS, CACHE = PATHS.runs_dir, PATHS.results_dir, PATHS.logs_dir, "cache"
@@ -24,9 +31,6 @@ STAGES = ("vision", "resampler", "finetune")
 SPLITS = ("train", "val", "test")
 WARNED, CURRENT = set(), {}
 JOB = f"exec {shlex.quote(sys.executable)} -m panollava.jobs"
-
-# A snakemake that was killed leaves its locks behind; those of a living one stay.
-clear_dead_locks(".snakemake")
 
 
 # ---- experiments ---------------------------------------------------------------------------------
@@ -79,6 +83,18 @@ def sliced(node):
 def keyed(kind):
     """The same for a job of the shared cache, which knows only its key."""
     return planned(lambda w: PROJECT.slice_json_by_key(kind, w.key))
+
+
+def check_writable():
+    """Before any job runs: a folder that may not be written ends the command with one message."""
+    for folder in (RUNS, RESULTS, LOGS, CACHE):
+        if os.path.isdir(folder) and not os.access(folder, os.W_OK):
+            print(
+                f"error: {folder} may not be written: it is read-only or not yours. Allow writing there, then run "
+                "the same command again.",
+                file=sys.stderr,
+            )
+            raise SystemExit(1)
 
 
 # ---- what is there already -----------------------------------------------------------------------
