@@ -40,6 +40,10 @@ wildcard_constraints:
     ablation=r"[A-Za-z0-9][A-Za-z0-9._-]*",
 
 
+onstart:
+    check_writable()
+
+
 rule all:
     default_target: True
     input:

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from panollava.stage_state import is_alive
+from panollava.stage_state import process_lives
 
 INTERRUPTED = "interrupted"
 _LINE = re.compile(r"^\d\d:\d\d:\d\d (?P<level>[A-Z]+) +(?P<text>.*)$")
@@ -49,7 +49,7 @@ def read_job_log(path: str | Path) -> JobLog | None:
         return None
     last = next((match for match in reversed(parsed) if match), None)
     ended = last is not None and _LAST.match(last["text"]) is not None
-    running = not ended and is_alive([begin["host"], int(begin["pid"])])
+    running = not ended and process_lives([begin["host"], int(begin["pid"])])
     error = _error_of(lines, parsed)
     if error is None and not ended and not running:
         error = "its process is gone (killed, or out of memory); the same command goes on"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from panollava.errors import CheckpointError, DataError, PanollavaError
-from panollava.files import digest_of, read_json, write_json
+from panollava.files import digest_of, read_json, storage_error, write_json
 from panollava.job_logs import INTERRUPTED, first_line, last_line
 from panollava.logs import LOGGER, start_log
 from panollava.processes import die_with_parent, peak_memory_gib, set_cpu_defaults
@@ -242,6 +242,26 @@ TEXT_OPTIONS = (
 )  # fmt: skip
 
 
+TO_LOWER = {
+    "draw_synthetic": "data.synthetic.image_height",
+    "pretrain_vision": "models.miniature.vision.views or batch_size",
+    "pretrain_language": "models.miniature.language.batch_size",
+    "cache_views": "image_processing.image_size",
+    "train_stage": "batch_size, image_processing.image_size or the size of the models",
+    "predict": "training.eval_batch_size",
+}
+
+
+def _out_of_memory(error: Exception, job: str) -> str | None:
+    """What a user is told if memory ran out, else None."""
+    text = str(error)
+    if not isinstance(error, MemoryError) and "out of memory" not in text and "can't allocate memory" not in text:
+        return None
+    lower = f"Lower {TO_LOWER[job]}, or run" if job in TO_LOWER else "Run"
+    first = text.partition("\n")[0]
+    return f"{job}: out of memory{f' ({first})' if first else ''}. {lower} it where more memory is free."
+
+
 def _terminated(*_: object) -> None:
     """SIGTERM unwinds like Ctrl-C: partial files go, records say what happened. Training saves its state first."""
     raise KeyboardInterrupt
@@ -261,10 +281,12 @@ def main(arguments: list[str] | None = None) -> int:
     set_cpu_defaults()
     signal.signal(signal.SIGTERM, _terminated)
     die_with_parent()
-    start_log(options["log"])
-    LOGGER.info(first_line(options["job"], digest_of(options["slice"])))
     started = time.monotonic()
+    code = 1
+    start_log(None)
     try:
+        start_log(options["log"])
+        LOGGER.info(first_line(options["job"], digest_of(options["slice"])))
         JOBS[options["job"]](options)
         code = 0
     except PanollavaError as error:
@@ -273,12 +295,13 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         LOGGER.error(INTERRUPTED)
         code = 130
-    except OSError as error:
-        LOGGER.error("%s", error)
-        code = 1
-    except Exception:
-        LOGGER.exception("%s failed", options["job"])
-        code = 1
+    except Exception as error:
+        if told := storage_error(error, options["out"]) or _out_of_memory(error, options["job"]):
+            LOGGER.error("%s", told)
+        elif isinstance(error, OSError):
+            LOGGER.error("%s", error)
+        else:
+            LOGGER.exception("%s failed", options["job"])
     LOGGER.info(last_line(options["job"], time.monotonic() - started, peak_memory_gib()))
     return code
 

@@ -1,5 +1,6 @@
 # Functions that the rules share; no rules. Nothing here imports torch, numpy or pandas.
 import json
+import logging
 import os
 import shlex
 import sys
@@ -19,10 +20,17 @@ from panollava.workflow_lock import take_folder
 from snakemake.io import IOFile
 from snakemake.settings.types import DeploymentMethod
 
+# On a full disk Snakemake cannot write its own log: one message is enough, without a traceback for each line.
+logging.raiseExceptions = False
+
 try:
     PROJECT = project_of_job() if workflow.remote_exec else Project(".")
     PATHS = PROJECT.paths
-except ConfigError as error:
+    if (
+        workflow.is_main_process
+    ):  # is there room, and may we write? Locks of a killed snakemake go.
+        take_folder(".snakemake", wait=False)
+except PanollavaError as error:
     print(f"error: {error}", file=sys.stderr)
     raise SystemExit(error.exit_code) from None
 RUNS, RESULTS, LOGS, CACHE = PATHS.runs_dir, PATHS.results_dir, PATHS.logs_dir, "cache"
@@ -37,8 +45,8 @@ JOB = f"exec {PYTHON} -m panollava.jobs"
 def take_turn():
     """Before the DAG is planned: who builds waits for another snakemake that does, and goes on with its results."""
     builds = workflow.executor_plugin is not None and not workflow.dryrun
-    if workflow.is_main_process and (not builds or workflow.execution_settings.lock):
-        take_folder(".snakemake", wait=builds)
+    if builds and workflow.is_main_process and workflow.execution_settings.lock:
+        take_folder(".snakemake")
 
 
 def before_jobs():
@@ -105,6 +113,18 @@ def sliced(node):
 def keyed(kind):
     """The same for a job of the shared cache, which knows only its key."""
     return planned(lambda w: PROJECT.slice_json_by_key(kind, w.key))
+
+
+def check_writable():
+    """Before any job runs: a folder that may not be written ends the command with one message."""
+    for folder in (RUNS, RESULTS, LOGS, CACHE):
+        if os.path.isdir(folder) and not os.access(folder, os.W_OK):
+            print(
+                f"error: {folder} may not be written: it is read-only or not yours. Allow writing there, then run "
+                "the same command again.",
+                file=sys.stderr,
+            )
+            raise SystemExit(1)
 
 
 # ---- what is there already -----------------------------------------------------------------------

@@ -35,7 +35,7 @@ _NEEDED = ("model_config", "training_config", "dataset", "checkpoint_info", "bac
 def save_weights(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
     """Write a weights file, whole or not at all. Equal tensors and header give equal bytes."""
     document = {"panollava": header, "state_dict": {k: v.detach().cpu() for k, v in tensors.items()}}
-    # Given a path, torch.save would write the temporary file's name into the archive.
+    # Given a path, torch.save would write the temporary file's name into the archive, and hide a full disk.
     with atomic_path(path) as partial, partial.open("wb") as stream:
         torch.save(document, stream)
 
@@ -112,6 +112,10 @@ def resolve_backbones(metadata: dict[str, Any], roots: list[Path]) -> ModelConfi
                 f"is not there: looked for {' and '.join(str(root / document[key]) for root in roots)}"
             )
         if sha256_folder(found) != digest:
-            raise CheckpointError(f"the {part} backbone in {found} differs from the one this stage was trained with")
+            raise CheckpointError(
+                f"the {part} backbone in {found} differs from the one this stage was trained with. Bring that one "
+                "back, or train again: "
+                f"panollava run {metadata['experiment_name']} --forcerun train_{metadata['stage']}"
+            )
         document[key] = str(found)
     return ModelConfig.from_json(document)

@@ -13,6 +13,7 @@ import platform
 import shutil
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from panollava.data.datamodule import StageDataModule
 from panollava.data.dataset import CaptionDataset, Collator
 from panollava.data.samples import read_rows
-from panollava.errors import TrainingError
+from panollava.errors import StorageError, TrainingError
 from panollava.files import atomic_path, sha256_file, write_json
 from panollava.logs import LOGGER
 from panollava.models.processor import PanoramaProcessor
@@ -56,6 +57,9 @@ def run_stage(job: StageJob) -> Path:
     """
     started, started_at = time.monotonic(), now()
     with FolderLock(job.state_folder):
+        for folder in (job.state_folder, job.stage_folder):
+            for partial in folder.glob(".*.partial"):
+                partial.unlink()  # of a killed start; nobody else is at work here
         state = StateFolder(job.state_folder)
         try:
             fingerprint = {"slice": job.digest, "init": _check_upstream(job)}
@@ -81,7 +85,8 @@ def run_stage(job: StageJob) -> Path:
         except (Exception, KeyboardInterrupt) as error:
             status = "pending" if isinstance(error, (Interrupted, KeyboardInterrupt)) else "failed"
             minutes = state.record.get("elapsed_minutes", 0.0) + (time.monotonic() - started) / 60
-            state.update_record(status=status, error=str(error), elapsed_minutes=round(minutes, 4), process=None)
+            with suppress(StorageError):  # on a full disk the first error is the one to tell
+                state.update_record(status=status, error=str(error), elapsed_minutes=round(minutes, 4), process=None)
             raise
     return job.stage_folder / METADATA
 
