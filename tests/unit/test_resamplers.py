@@ -127,6 +127,18 @@ def test_a_query_starts_from_the_mean_of_its_cell(count: int, patches: tuple[int
     assert "cells" not in start.state_dict()
 
 
+@pytest.mark.parametrize("name", ["qformer", "perceiver"])
+def test_queries_see_the_patches_and_each_other(name: str) -> None:
+    layer = built(name).layers[0].eval()
+    queries, patches = torch.randn(1, 6, 12), torch.randn(1, 24, 12)
+    before = layer(queries, patches)
+    for asked, seen in (
+        (torch.cat([torch.randn(1, 1, 12), queries[:, 1:]], dim=1), patches),
+        (queries, torch.cat([torch.randn(1, 1, 12), patches[:, 1:]], dim=1)),
+    ):
+        assert ((layer(asked, seen) - before).abs().amax(dim=-1)[0, 1:] > 1e-6).all()
+
+
 def test_queries_of_neighbouring_views_meet_in_the_same_direction() -> None:
     """Patches that are a smooth function of the direction: matched queries start nearly equal, others do not."""
     from panollava.models.losses import OverlapLoss
