@@ -18,7 +18,7 @@ from typing import Any
 from panollava.errors import PanollavaError
 from panollava.files import digest_of, read_json, write_json
 from panollava.logs import LOGGER, start_log
-from panollava.processes import die_with_parent, peak_memory_gib, share_cores
+from panollava.processes import die_with_parent, peak_memory_gib, quiet_torch, share_cores
 
 Options = dict[str, Any]
 
@@ -84,6 +84,7 @@ def cache_views(o: Options) -> None:
 
 
 def train_stage(o: Options) -> None:
+    quiet_torch()  # DDP is told on purpose to expect parameters without gradient
     from panollava.training.job import StageJob
     from panollava.training.run_stage import run_stage
 

@@ -183,6 +183,19 @@ def inputs_of_stage(stage):
     return inputs
 
 
+@planned
+def devices_of_training(wildcards):
+    devices = experiment_of(wildcards).settings.training.devices
+    return 1 if devices == "auto" else devices
+
+
+@planned
+def threads_of_training(wildcards):
+    """Each device has a process, each process its threads."""
+    threads = experiment_of(wildcards).settings.training.cpu_threads
+    return threads * devices_of_training(wildcards)
+
+
 def stage_options(stage):
     """Paths, names and settings that change nothing about the result, as options of `train_stage`."""
 

@@ -23,9 +23,9 @@ for stage in STAGES:
             ),
         log:
             f"{LOGS}/{{experiment}}/train_{stage}_{{variant}}.log",
-        threads: 2
+        threads: threads_of_training
         resources:
-            gpu=1,
+            gpu=devices_of_training,
         params:
             slice=sliced(f"train_{stage}"),
             options=stage_options(stage),
