@@ -19,7 +19,7 @@ from panollava.errors import CheckpointError, DataError, PanollavaError
 from panollava.files import digest_of, read_json, storage_error, write_json
 from panollava.job_logs import INTERRUPTED, first_line, last_line
 from panollava.logs import LOGGER, start_log
-from panollava.processes import die_with_parent, peak_memory_gib, set_cpu_defaults
+from panollava.processes import die_with_parent, peak_memory_gib, quiet_torch, set_cpu_defaults
 from panollava.provenance import made_by, noted
 
 Options = dict[str, Any]
@@ -103,6 +103,7 @@ def cache_views(o: Options) -> None:
 
 
 def train_stage(o: Options) -> None:
+    quiet_torch()  # DDP is told on purpose to expect parameters without gradient
     from panollava.training.job import StageJob
     from panollava.training.run_stage import run_stage
 

@@ -114,7 +114,10 @@ CASES = {
     "training: {stages: vision}": "training.stages must be a list, each one of vision, resampler, finetune",
     "training: {precision: 64}": "training.precision must be one of auto, 32-true, bf16-mixed, 16-mixed, got 64",
     "training: {devices: 0}": "training.devices must be at least 1, got 0",
-    "training: {devices: 2}": "training.devices must be auto or 1, got 2",
+    "training: {devices: 3}": "vision.batch_size must be a multiple of training.devices (3), because it counts the "
+    "rows of all devices, got 32. Write: 33",
+    "training: {devices: 2, stage_configs: {vision: {vicreg_mode: batchwise}}}": "vicreg_mode must be pairwise with "
+    "training.devices: 2, got batchwise",
     "training: {cache_vision_features: 1}": "cache_vision_features must be auto or true or false, got 1",
     "image_processing: {crop_strategy: resize}": "training.stages: [resampler, finetune]",
     "image_processing: {crop_strategy: cubemap, cubemap_poles: false}": "the 4 views of crop_strategy cubemap share no",

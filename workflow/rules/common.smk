@@ -334,6 +334,24 @@ def inputs_of_stage(stage):
     return inputs
 
 
+@planned
+def devices_of_training(wildcards):
+    devices = experiment_of(wildcards).settings.training.devices
+    return 1 if devices == "auto" else devices
+
+
+def gpus_of_training(wildcards):
+    """On a cluster, how many GPUs; here one token for all of them: two trainings never share a GPU."""
+    return devices_of_training(wildcards) if workflow.non_local_exec else 1
+
+
+@planned
+def threads_of_training(wildcards):
+    """Each device has a process, each process its threads."""
+    threads = experiment_of(wildcards).settings.training.cpu_threads
+    return threads * devices_of_training(wildcards)
+
+
 def stage_options(stage):
     """Paths, names and settings that change nothing about the result, as options of `train_stage`."""
 
@@ -398,9 +416,9 @@ def configured_csv(experiment, split, stage):
 
 
 def cores_of_training(wildcards):
-    """Cores of a cluster job: the training's own threads and the processes that load its data."""
-    training = PROJECT.experiment(wildcards.experiment).settings.training
-    return training.cpu_threads + training.num_workers
+    """Cores of a cluster job: the threads of the training's processes, and those that load their data."""
+    workers = experiment_of(wildcards).settings.training.num_workers
+    return threads_of_training(wildcards) + workers * devices_of_training(wildcards)
 
 
 def last_stage(experiment):

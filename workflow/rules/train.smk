@@ -24,9 +24,9 @@ for stage in STAGES:
             ),
         log:
             f"{LOGS}/{{experiment}}/train_{stage}_{{variant}}.log",
-        threads: 2
+        threads: threads_of_training
         resources:
-            gpu=1,
+            gpu=gpus_of_training,
             mem_mb=grows(16000),
             runtime=1440,
             cpus_per_task=cores_of_training,

@@ -18,7 +18,7 @@ DENSECL_KEY = "training.stage_configs.vision.densecl_temperature"
 
 def cross_errors(settings: Settings) -> list[tuple[str, str]]:
     """Combinations that cannot work."""
-    return _stage_errors(settings) + _view_errors(settings) + _other_errors(settings)
+    return _stage_errors(settings) + _view_errors(settings) + _device_errors(settings) + _other_errors(settings)
 
 
 def cross_warnings(settings: Settings, written: Container[str]) -> list[tuple[str, str]]:
@@ -113,6 +113,33 @@ def _view_errors(settings: Settings) -> list[tuple[str, str]]:
     ]
 
 
+def _device_errors(settings: Settings) -> list[tuple[str, str]]:
+    devices = settings.training.devices
+    if devices in ("auto", 1):
+        return []
+    found: list[tuple[str, str]] = []
+    for stage in settings.training.stages:
+        key, of_stage = f"training.stage_configs.{stage}", settings.training.stage_configs.of(stage)
+        if of_stage.batch_size % devices:
+            nearest = -(-of_stage.batch_size // devices) * devices
+            found.append(
+                (
+                    f"{key}.batch_size",
+                    f"must be a multiple of training.devices ({devices}), because it counts the rows of all devices, "
+                    f"got {of_stage.batch_size}. Write: {nearest}",
+                )
+            )
+        if stage == "vision" and of_stage.vicreg_mode == "batchwise":
+            found.append(
+                (
+                    f"{key}.vicreg_mode",
+                    f"must be pairwise with training.devices: {devices}, got batchwise: its statistics need the whole "
+                    "batch on one device",
+                )
+            )
+    return found
+
+
 def _other_errors(settings: Settings) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     columns = [name for name in (settings.data.columns.image_path, settings.data.columns.query,
@@ -136,13 +163,6 @@ def _other_errors(settings: Settings) -> list[tuple[str, str]]:
             (
                 "models.latent_dimension",
                 f"must be a multiple of models.{models.resampler_type}.heads ({heads}), got {models.latent_dimension}",
-            )
-        )
-    if settings.training.devices not in ("auto", 1):
-        found.append(
-            (
-                "training.devices",
-                f"must be auto or 1, got {settings.training.devices}: training on several devices is not available yet",
             )
         )
     vision = settings.models.miniature.vision

@@ -228,7 +228,7 @@ def _epochs(default: int) -> Any:
 
 
 def _batch_size(default: int) -> Any:
-    return key(default, "Rows in a batch.", ge=1, le=65536, typical="[1, 64]")
+    return key(default, "Rows in a batch, over all devices together.", ge=1, le=65536, typical="[1, 64]")
 
 
 def _lr(default: float) -> Any:
@@ -311,15 +311,19 @@ class TrainingSettings(Section):
     )
     seed: int = key(42, "Seed of initial weights, shuffling, dropout and the blind control.", ge=0, le=2**32 - 1)
     devices: Annotated[int, Field(ge=1)] | Literal["auto"] = key(
-        "auto", "Number of GPUs (or CPU processes); auto takes one. More than one is not available yet."
+        "auto",
+        "GPUs of this machine (without any: CPU processes) that train a stage together; auto takes one. Each takes its "
+        "share of every batch, so that the number changes only rounding and dropout. Prediction takes one.",
     )
-    strategy: Literal["auto", "ddp"] = key("auto", "How several devices share the work.")
+    strategy: Literal["auto", "ddp"] = key(
+        "auto", "How devices share the work: ddp, each with a copy of the model; auto is ddp where there are several."
+    )
     precision: Annotated[Literal["auto", "32-true", "bf16-mixed", "16-mixed"], BeforeValidator(_precision)] = key(
         "auto", "Arithmetic of training; auto is bf16-mixed on a GPU that has it, else 32-true."
     )
     cpu_threads: int = key(
         2,
-        "Threads of a training or prediction job on a CPU; pinned, because the count changes the last bits.",
+        "Threads of a process that trains or predicts on a CPU; pinned, because the count changes the last bits.",
         ge=1,
         le=1024,
     )

@@ -27,7 +27,7 @@ from panollava.files import refuse_overwriting, sha256_file
 from panollava.logs import LOGGER
 from panollava.models.processor import PanoramaProcessor
 from panollava.training.checkpointing import LoadedStage, load_stage
-from panollava.training.job import device_settings
+from panollava.training.job import first_device
 
 _RESULTS = ("metrics.json", "predictions.csv", "predictions_blind.csv")
 
@@ -113,7 +113,7 @@ def evaluate_folder(
         samples = samples[: request.max_samples]
 
     pictures = RenderedPictures(loaded.processor, root)
-    device = device_settings(remembered["training"])["torch_device"]
+    device = first_device()
     stand_ins = shuffled_pictures(samples, generation.seed) if evaluation["blind_control"] else None
     for name, shown in (("predictions", None), ("predictions_blind", stand_ins)):
         if name == "predictions_blind" and shown is None:
