@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# What only the tests need from Debian: a Slurm.
-TEST_PACKAGES := slurm-wlm munge slurmd slurmctld slurm-client
+# What only the tests need from Debian: a Slurm, a browser.
+TEST_PACKAGES := slurm-wlm munge slurmd slurmctld slurm-client chromium
 TARGETS := results/EXP1/metrics.json runs/EXP1_stage_state.json
 
 .PHONY: run test lint format docker-build system system-test clean-venv

@@ -5,18 +5,30 @@ from snakemake.utils import min_version
 min_version("9.10")
 
 
+# Only with `--software-deployment-method apptainer`: the Dockerfile's image (`make docker-build`), turned into a file by
+# `apptainer build panollava.sif docker-daemon://panollava:latest`. Otherwise the jobs run in Snakemake's own Python.
+container: "panollava.sif"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/backbones.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/ablation.smk"
 
 
 report: "workflow/report/workflow.rst"
 
 
+# Snakemake keeps the last handler of a kind: one of each, here.
 onstart:
     before_jobs()
+    show_ablations(quiet=True)
+
+
+onerror:
+    show_ablations()
 
 
 wildcard_constraints:
@@ -25,6 +37,11 @@ wildcard_constraints:
     split="train|val|test",
     variant=r"[A-Za-z0-9._-]+",
     key="[0-9a-f]{16}",
+    ablation=r"[A-Za-z0-9][A-Za-z0-9._-]*",
+
+
+onstart:
+    check_writable()
 
 
 rule all:

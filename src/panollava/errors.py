@@ -31,3 +31,7 @@ class TrainingError(PanollavaError):
 
 class EvaluationError(PanollavaError):
     """Predictions cannot be made or scored."""
+
+
+class StorageError(PanollavaError):
+    """A file cannot be written: a full disk, a read-only folder, no permission."""

@@ -2,27 +2,90 @@
 
 from __future__ import annotations
 
+import errno
+import glob
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import platform
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from panollava.errors import ConfigError, PanollavaError, StorageError
+from panollava.processes import is_alive
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_NOT_ALLOWED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it into place when the block ends without an error."""
+    """Yield a temporary path beside `path`; rename it into place when the block ends without an error.
+
+    Raises StorageError where the disk is full or the folder may not be written.
+    """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    partial = target.with_name(f".{target.name}.{platform.node()}.{os.getpid()}.partial")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(target)
         yield partial
         _to_disk(partial)
         os.replace(partial, target)
+    except PanollavaError:
+        raise
+    except Exception as error:
+        if told := storage_error(error, target):
+            raise told from error
+        raise
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def remove_abandoned(target: Path) -> None:
+    """Remove temporary files of `target` that killed processes of this machine left behind."""
+    host = platform.node()
+    for partial in target.parent.glob(f".{glob.escape(target.name)}.{glob.escape(host)}.*.partial"):
+        pid = partial.name.removesuffix(".partial").rpartition(".")[2]
+        if pid.isdigit() and not is_alive(int(pid)):
+            shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
+
+
+def storage_error(error: BaseException, path: str | Path) -> StorageError | None:
+    """What a user is told if `error` comes from a full disk or a folder that may not be written, else None.
+
+    Libraries hide the system's error: it is looked for among the causes, too. `path` is what was being written; the
+    error's own path counts where it has one and it is no temporary file.
+    """
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    for one in chain:
+        if isinstance(one, StorageError):
+            return one
+        number = one.errno if isinstance(one, OSError) else None
+        if number is None and "No space left on device" in str(one):  # safetensors
+            number = errno.ENOSPC
+        if number in _NO_ROOM + _NOT_ALLOWED:
+            own = getattr(one, "filename", None)
+            shown = own if isinstance(own, str) and not own.endswith(".partial") else str(path)
+            remedy = "Make room there" if number in _NO_ROOM else "Allow writing there"
+            return StorageError(f"{shown}: {os.strerror(number)}. {remedy}, then run the same command again.")
+    return None
+
+
+def refuse_overwriting(outputs: Iterable[str | Path], inputs: Iterable[str | Path]) -> None:
+    """Raise ConfigError where a command would write over one of its own inputs."""
+    written = {Path(path).resolve(): path for path in outputs}
+    for path in inputs:
+        if Path(path).resolve() in written:
+            raise ConfigError(f"{path} is an input, and would be written over: choose another output folder")
 
 
 def _to_disk(path: Path) -> None:

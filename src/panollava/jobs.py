@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from panollava.errors import CheckpointError, DataError, PanollavaError
-from panollava.files import digest_of, read_json, write_json
+from panollava.files import digest_of, read_json, storage_error, write_json
+from panollava.job_logs import INTERRUPTED, first_line, last_line
 from panollava.logs import LOGGER, start_log
-from panollava.processes import die_with_parent, peak_memory_gib, set_cpu_defaults
+from panollava.processes import die_with_parent, peak_memory_gib, quiet_torch, set_cpu_defaults
 from panollava.provenance import made_by, noted
 
 Options = dict[str, Any]
@@ -72,6 +73,7 @@ def prepare_csv(o: Options) -> None:
 def cache_views(o: Options) -> None:
     from panollava.data.samples import read_rows
     from panollava.views.cache import build_view_cache
+    from panollava.views.panorama import PanoramaError
     from panollava.views.strategies import plan_views
 
     images = o["slice"]["config"]["image_processing"]
@@ -91,10 +93,17 @@ def cache_views(o: Options) -> None:
         size = describe_vision(source, None, models["trust_remote_code"]).image_size
     height, width = (size, size) if isinstance(size, int) else size
     paths = list(dict.fromkeys(row.image_path for row in read_rows(o["csv"][0])))
-    build_view_cache(paths, views, (height, width), images["antialias"], Path(o["out"]))
+    try:
+        build_view_cache(paths, views, (height, width), images["antialias"], Path(o["out"]))
+    except PanoramaError as error:
+        drawn = next((folder for folder in Path("cache/synthetic").glob("*") if f"{folder}/" in str(error)), None)
+        if drawn is None:
+            raise
+        raise DataError(f"{error}. Remove {drawn} and run the same command again, which draws it again") from error
 
 
 def train_stage(o: Options) -> None:
+    quiet_torch()  # DDP is told on purpose to expect parameters without gradient
     from panollava.training.job import StageJob
     from panollava.training.run_stage import run_stage
 
@@ -164,6 +173,8 @@ def compute_metrics(o: Options) -> None:
         blind=_path(o["blind_predictions"]),
         checkpoint=read_json(o["checkpoint"]),
         output=Path(o["out"]),
+        metrics_page=Path(o["html"]),
+        samples_page=Path(o["samples"]),
     )
 
 
@@ -181,6 +192,20 @@ def compare(o: Options) -> None:
 
     with noted(o["out"], digest_of(o["slice"])):
         write_comparison([Path(p) for p in o["metrics"]], Path(o["out"]))
+
+
+def compare_ablation(o: Options) -> None:
+    """Of an ablation whose cells are all done: the table, for programs and for the eye, and the plot."""
+    from panollava.evaluation import ablation_table
+    from panollava.evaluation.ablation import compare_cells
+
+    rows = compare_cells(o["slice"], [Path(p) for p in o["metrics"]], [Path(p) for p in o["states"]], Path())
+    title = f"Ablation {o['slice']['name']}"
+    ablation_table.write_html(rows, Path(o["html"]), title)
+    ablation_table.plot(rows, Path(o["plot"]), title)
+    with noted(o["out"], digest_of(o["slice"])):
+        ablation_table.write_csv(rows, Path(o["out"]))
+    ablation_table.write_so_far(rows, Path(o["out"]).parent)
 
 
 def _expected_digest(o: Options) -> str:
@@ -205,16 +230,37 @@ JOBS: dict[str, Callable[[Options], None]] = {
     job.__name__: job
     for job in (
         draw_synthetic, pretrain_vision, pretrain_language, prepare_csv, gather_prepared, cache_views, train_stage,
-        select_checkpoint, write_stage_state, predict, compute_metrics, compare,
+        select_checkpoint, write_stage_state, predict, compute_metrics, compare, compare_ablation,
     )
 }  # fmt: skip
 
 JSON_OPTIONS = ("slice", "naming", "untracked")
-LIST_OPTIONS = ("csv", "metrics")
+LIST_OPTIONS = ("csv", "metrics", "states")
 TEXT_OPTIONS = (
     "out", "rejected", "stage", "train-csv", "val-csv", "train-views", "val-views", "views", "state", "cache", "init",
-    "vision", "language", "folder", "checkpoint", "predictions", "blind-predictions", "log",
+    "vision", "language", "folder", "checkpoint", "predictions", "blind-predictions", "html", "plot",
+    "samples", "log",
 )  # fmt: skip
+
+
+TO_LOWER = {
+    "draw_synthetic": "data.synthetic.image_height",
+    "pretrain_vision": "models.miniature.vision.views or batch_size",
+    "pretrain_language": "models.miniature.language.batch_size",
+    "cache_views": "image_processing.image_size",
+    "train_stage": "batch_size, image_processing.image_size or the size of the models",
+    "predict": "training.eval_batch_size",
+}
+
+
+def _out_of_memory(error: Exception, job: str) -> str | None:
+    """What a user is told if memory ran out, else None."""
+    text = str(error)
+    if not isinstance(error, MemoryError) and "out of memory" not in text and "can't allocate memory" not in text:
+        return None
+    lower = f"Lower {TO_LOWER[job]}, or run" if job in TO_LOWER else "Run"
+    first = text.partition("\n")[0]
+    return f"{job}: out of memory{f' ({first})' if first else ''}. {lower} it where more memory is free."
 
 
 def _terminated(*_: object) -> None:
@@ -236,24 +282,28 @@ def main(arguments: list[str] | None = None) -> int:
     set_cpu_defaults()
     signal.signal(signal.SIGTERM, _terminated)
     die_with_parent()
-    start_log(options["log"])
     started = time.monotonic()
+    code = 1
+    start_log(None)
     try:
+        start_log(options["log"])
+        LOGGER.info(first_line(options["job"], digest_of(options["slice"])))
         JOBS[options["job"]](options)
         code = 0
     except PanollavaError as error:
         LOGGER.error("%s", error)
         code = error.exit_code
     except KeyboardInterrupt:
-        LOGGER.error("interrupted")
+        LOGGER.error(INTERRUPTED)
         code = 130
-    except OSError as error:
-        LOGGER.error("%s", error)
-        code = 1
-    except Exception:
-        LOGGER.exception("%s failed", options["job"])
-        code = 1
-    LOGGER.info("%s: %.1f s, peak memory %.2f GiB", options["job"], time.monotonic() - started, peak_memory_gib())
+    except Exception as error:
+        if told := storage_error(error, options["out"]) or _out_of_memory(error, options["job"]):
+            LOGGER.error("%s", told)
+        elif isinstance(error, OSError):
+            LOGGER.error("%s", error)
+        else:
+            LOGGER.exception("%s failed", options["job"])
+    LOGGER.info(last_line(options["job"], time.monotonic() - started, peak_memory_gib()))
     return code
 
 

@@ -5,12 +5,22 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
 LOGGER = logging.getLogger("panollava")
 _FOREIGN = ("transformers", "lightning", "torch", "peft")
 _FORMAT = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
+
+
+class _LogFile(logging.FileHandler):
+    """A log that can no longer be written (full disk) says so once, without a traceback at every line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        for logger in (LOGGER, logging.getLogger("py.warnings")):
+            logger.removeHandler(self)
+        LOGGER.warning("%s: %s; what follows stands on the console only", self.baseFilename, sys.exc_info()[1])
 
 
 def start_log(path: str | Path | None = None, level: int = logging.INFO) -> logging.Logger:
@@ -20,7 +30,7 @@ def start_log(path: str | Path | None = None, level: int = logging.INFO) -> logg
     """
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if path is not None:
-        handlers.append(logging.FileHandler(_fresh(Path(path)), encoding="utf-8"))
+        handlers.append(_LogFile(_fresh(Path(path)), encoding="utf-8"))
     for handler in list(LOGGER.handlers):
         LOGGER.removeHandler(handler)
     for handler in handlers:
@@ -39,8 +49,19 @@ def start_log(path: str | Path | None = None, level: int = logging.INFO) -> logg
 
 
 def _fresh(path: Path) -> Path:
+    """Make way for a new log; the previous one gets its time stamp.
+
+    Snakemake removes a job's log before the job runs again. So each log has a second, hidden name (a hard link), under
+    which the next start finds it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and path.stat().st_size:
-        stamp = datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y%m%d-%H%M%S")
-        path.rename(path.with_name(f"{path.stem}.{stamp}{path.suffix}"))
+    kept = path.with_name(f".{path.name}")
+    for previous in (path, kept):
+        if previous.exists() and (stat := previous.stat()).st_size:
+            stamp = datetime.fromtimestamp(stat.st_mtime).strftime("%Y%m%d-%H%M%S")
+            previous.rename(path.with_name(f"{path.stem}.{stamp}{path.suffix}"))
+        previous.unlink(missing_ok=True)
+    path.touch()
+    with suppress(OSError):  # a file system without hard links
+        kept.hardlink_to(path)
     return path

@@ -39,7 +39,23 @@ def set_cpu_defaults() -> None:
     os.environ.setdefault("MKL_CBWR", "AUTO")
 
 
+def quiet_torch() -> None:
+    """No warnings of torch's C++ parts, which no filter of Python's reaches; errors stay. Before torch is imported."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+
+
 def peak_memory_gib() -> float:
     """The largest resident size of this process or of one of its finished children, in GiB."""
     kilobytes = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return kilobytes / 2**20
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine lives."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -6,13 +6,13 @@ those records while jobs run or after a failure.
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from panollava.files import read_json
+from panollava.processes import is_alive
 
 FIELDS = (
     "stage", "status", "started_at", "completed_at", "updated_at", "elapsed_minutes", "upstream_checkpoint",
@@ -26,8 +26,9 @@ def stage_state(
 ) -> dict[str, Any]:
     """The document of SPEC 8; `records` maps each stage to its record.json.
 
-    `metadata` maps finished stages to their checkpoint_metadata.json: it counts where the record was not copied along
-    with the folder. With `live` a running stage's progress stands there too, and one whose process is gone is `failed`.
+    `metadata` maps finished stages to their checkpoint_metadata.json, which counts where the record was not copied
+    along with the folder. With `live` a running stage's progress stands there too, and one whose process is gone is
+    `failed`.
     """
     return {
         "version": 1,
@@ -39,7 +40,7 @@ def stage_state(
 
 
 def _stage(stage: str, path: Path, metadata: str | None, live: bool) -> dict[str, Any]:
-    record = read_json(path) if path.is_file() else {}
+    record = _read(path)
     if metadata is not None:
         finished = _record_of(Path(metadata))
         if record.get("config_digest") != finished["config_digest"]:
@@ -48,9 +49,18 @@ def _stage(stage: str, path: Path, metadata: str | None, live: bool) -> dict[str
     row |= {key: record[key] for key in FIELDS if key in record}
     if live and row["status"] == "running":
         row["progress"] = record.get("progress")
-        if not _alive(record.get("process")):
+        if not process_lives(record.get("process")):
             row |= {"status": "failed", "error": "its process is gone; the same command goes on from the last state"}
     return row
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A stage's record; nothing where there is none or it was damaged (the stage then counts as not begun)."""
+    try:
+        document: dict[str, Any] = read_json(path)
+        return document
+    except (FileNotFoundError, ValueError):
+        return {}
 
 
 def _record_of(metadata: Path) -> dict[str, Any]:
@@ -68,17 +78,9 @@ def _record_of(metadata: Path) -> dict[str, Any]:
     }
 
 
-def _alive(process: list[Any] | None) -> bool:
+def process_lives(process: list[Any] | None) -> bool:
     """Whether the recorded [host, pid] lives; a process of another host is believed."""
     if not process:
         return False
     host, pid = process
-    if host != platform.node():
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return host != platform.node() or is_alive(pid)

@@ -7,14 +7,19 @@ here, and that any of Snakemake's lock files are left over; who had to wait plan
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shlex
+import shutil
 import sys
 import time
 from pathlib import Path
 from typing import IO
 
+from panollava.files import storage_error
+
+_LEAST_BYTES = 2**20  # with less, snakemake cannot write what it needs to plan and to remember
 _HELD: dict[Path, IO[str]] = {}
 
 
@@ -22,13 +27,19 @@ def take_folder(folder: str | Path, wait: bool = True) -> None:
     """Hold `folder`'s (`.snakemake`) lock until this process ends, then remove what dead snakemakes left.
 
     With `wait` False (who only looks) the lock is tried and given back at once. Does nothing where this process holds
-    it already.
+    it already. Raises StorageError where the folder cannot be written or the disk is full: snakemake can do nothing
+    there.
     """
     lock = Path(folder).resolve() / "panollava.lock"
     if lock in _HELD:
         return
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    stream = lock.open("a+", encoding="utf-8")
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        stream = lock.open("a+", encoding="utf-8")
+        if shutil.disk_usage(lock.parent).free < _LEAST_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        raise storage_error(error, lock) or error from None
     try:
         _acquire(stream, lock, wait)
     except BlockingIOError:

@@ -114,7 +114,10 @@ CASES = {
     "training: {stages: vision}": "training.stages must be a list, each one of vision, resampler, finetune",
     "training: {precision: 64}": "training.precision must be one of auto, 32-true, bf16-mixed, 16-mixed, got 64",
     "training: {devices: 0}": "training.devices must be at least 1, got 0",
-    "training: {devices: 2}": "training.devices must be auto or 1, got 2",
+    "training: {devices: 3}": "vision.batch_size must be a multiple of training.devices (3), because it counts the "
+    "rows of all devices, got 32. Write: 33",
+    "training: {devices: 2, stage_configs: {vision: {vicreg_mode: batchwise}}}": "vicreg_mode must be pairwise with "
+    "training.devices: 2, got batchwise",
     "training: {cache_vision_features: 1}": "cache_vision_features must be auto or true or false, got 1",
     "image_processing: {crop_strategy: resize}": "training.stages: [resampler, finetune]",
     "image_processing: {crop_strategy: cubemap, cubemap_poles: false}": "the 4 views of crop_strategy cubemap share no",
@@ -142,6 +145,12 @@ CASES = {
     "training: {system_msg: hello}": "use system_messages.default",
     "training: {stage_configs: {vision: {debug_vicreg_loss: true}}}": "the loss's terms are always in the training log",
     "environment: {cuda_visible_devices: '1'}": "CUDA_VISIBLE_DEVICES",
+    "models: {resampler_type: qformer, latent_dimension: 100}": "a multiple of models.qformer.heads (8), got 100",
+    "models: {qformer: {num_queries: 0}}": "models.qformer.num_queries must be in [1, 4096], got 0",
+    "models: {bimamba: {state: 16}}": "Nearest valid key: models.bimamba.state_size",
+    "models: {resampler_config: {depth: 2}}": "use models.latent_dimension, and models.qformer, models.perceiver or",
+    "training: {stage_configs: {vision: {loss: dense}}}": "one of vicreg, densecl, got 'dense' (text)",
+    "training: {stage_configs: {vision: {densecl_temperature: 0}}}": "densecl_temperature must be in (0, 10], got 0",
     "models: {miniature: {vision: {hidden_size: 100}}}": "must be a multiple of twice the heads (4), got 100",
 }
 
@@ -233,6 +242,15 @@ def test_a_file_of_the_original_project_names_everything_that_changed(load) -> N
         ),
         ("generation: {temperature: 0.5}", "generation.temperature has no effect while generation.do_sample is false"),
         ("training: {stage_configs: {finetune: {muon_lr: 0.1}}}", "muon_lr has no effect"),
+        ("models: {bimamba: {layers: 3}}", "models.bimamba.layers has no effect while models.resampler_type is mlp"),
+        (
+            "training: {stage_configs: {vision: {loss: densecl, vicreg_covariance_weight: 2}}}",
+            "vicreg_covariance_weight has no effect while training.stage_configs.vision.loss is densecl",
+        ),
+        (
+            "training: {stage_configs: {vision: {densecl_temperature: 0.1}}}",
+            "densecl_temperature has no effect while training.stage_configs.vision.loss is vicreg",
+        ),
         ("lora: {rank: 4}", "experiment.name is not set, so the experiment is called panovlm_exp"),
     ],
 )

@@ -83,6 +83,8 @@ TABLE = {
     "data.synthetic.seed=3": [node for node in NODES if not node.startswith("miniature")],
     "image_processing.antialias=false": ["views_train", "views_val", "views_test", *AFTER_VISION],
     "image_processing.use_vision_processor=false": AFTER_VISION,
+    'models.resampler_type="bimamba"': AFTER_VISION,
+    'training.stage_configs.vision.loss="densecl"': AFTER_VISION,
     'image_processing.stitching_mode="resample"': ["train_resampler", *AFTER_FINETUNE],
     'data.csv_test="test.csv"': ["prepare_test", "views_test", "predict", "predict_blind", "metrics"],
     'training.stage_configs.finetune.data.csv_train="train.csv"': ["prepare_train", "views_train", *AFTER_FINETUNE],
@@ -108,6 +110,13 @@ def test_staleness_table(busy: WorkflowConfig, change: str, expected: list[str])
             {"image_processing.fov_deg": 60, "image_processing.overlap_ratio": 0.3},
         ),
         ({"generation.do_sample": False}, {"generation.temperature": 0.3, "generation.top_p": 0.5}),
+        ({"models.resampler_type": "mlp"}, {"models.qformer.layers": 3, "models.bimamba.state_size": 8}),
+        ({"models.resampler_type": "qformer"}, {"models.perceiver.num_queries": 3, "models.bimamba.expand": 1}),
+        ({}, {"training.stage_configs.vision.densecl_temperature": 0.5}),
+        (
+            {"training.stage_configs.vision.loss": "densecl"},
+            {"training.stage_configs.vision.vicreg_similarity_weight": 1.0},
+        ),
         ({"lora.use_lora": False}, {"lora.rank": 3, "lora.target_modules": ["q_proj"]}),
         ({"training.stage_configs.finetune.optimizer": "adamw"}, {"training.stage_configs.finetune.muon_lr": 0.5}),
         ({"image_processing.image_size": 64}, {"image_processing.image_size": [64, 64]}),
@@ -295,6 +304,25 @@ def test_a_broken_index_is_only_a_lost_memory(pictured: Path) -> None:
 
 
 # ---- the schema mirrors what the builders take ---------------------------------------------------
+def test_a_chosen_resampler_reaches_the_models_configuration(busy: WorkflowConfig) -> None:
+    from panollava.models.config import ModelConfig
+    from panollava.training.job import StageJob, model_config_of
+
+    changed = busy.with_values({
+        "models.resampler_type": "perceiver", "models.perceiver.num_queries": 9, "models.qformer.layers": 5,
+        "training.stage_configs.vision.loss": "densecl", "training.stage_configs.vision.densecl_temperature": 0.3,
+    })  # fmt: skip
+    nowhere = Path("none")
+    configs: dict[str, ModelConfig] = {}
+    for stage in STAGES:
+        slice_document = changed.slice_of(f"train_{stage}")
+        job = StageJob(stage, slice_document, "", *[nowhere] * 7, nowhere)
+        configs[stage] = model_config_of(job, (64, 64))
+        assert configs[stage].resampler_options == {"num_queries": 9, "layers": 2, "heads": 8}
+        assert configs[stage].qformer.layers == 2  # switched off: as if it had not been written
+    assert (configs["vision"].vision_loss, configs["vision"].densecl_temperature) == ("densecl", 0.3)
+
+
 def test_model_settings_have_the_defaults_of_the_models_own_configuration() -> None:
     from panollava.models.config import ModelConfig
 

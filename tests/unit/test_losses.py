@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -12,13 +14,15 @@ from panollava.errors import ConfigError
 from panollava.models.losses import (
     OverlapLoss,
     answer_loss,
-    off_diagonal_covariance,
+    info_nce,
+    second_moments,
+    shared_directions,
     supervised_positions,
     vicreg_pairwise,
     vicreg_rows,
 )
-from panollava.views.geometry import view_rays
-from panollava.views.strategies import plan_views
+from panollava.views.geometry import project, view_rays
+from panollava.views.strategies import neighbour_pairs, plan_views
 
 
 def plain_terms(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -32,15 +36,18 @@ def plain_terms(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize(("rows", "width"), [(7, 20), (20, 7)])
-def test_gram_form_equals_the_covariance_matrix(rows: int, width: int) -> None:
+def test_either_product_gives_the_covariance_matrix(rows: int, width: int) -> None:
+    """Fewer rows than columns go by the Gram matrix; values and gradients are those of the full matrix."""
+    torch.manual_seed(0)
     x = torch.randn(3, rows, width, dtype=torch.float64)
-    centred = x - x.mean(dim=1, keepdim=True)
+    diagonal, off_diagonal = second_moments(x - x.mean(dim=1, keepdim=True))
     wanted = []
     for one in x:
         covariance = torch.cov(one.T)
         wanted.append(covariance.square().sum() - covariance.diagonal().square().sum())
-    count = torch.full((3,), rows, dtype=torch.float64)
-    assert torch.allclose(off_diagonal_covariance(centred, count), torch.stack(wanted))
+    assert torch.allclose(off_diagonal / (rows - 1) ** 2, torch.stack(wanted))
+    assert torch.allclose(diagonal / (rows - 1), x.var(dim=1))
+    assert torch.autograd.gradcheck(second_moments, x.requires_grad_())
 
 
 @pytest.mark.parametrize("width", [5, 40])
@@ -105,6 +112,114 @@ def test_the_loss_is_the_weighted_sum_of_its_terms(mode: str) -> None:
         plain = tuple(torch.stack(term).mean() for term in zip(*each, strict=True))  # type: ignore[assignment]
     for part, wanted in zip(parts, plain, strict=True):
         assert torch.allclose(part, wanted, rtol=1e-4)
+
+
+def plain_info_nce(first: Tensor, second: Tensor, temperature: float) -> Tensor:
+    """Rows [L, D] of one pair, one row after the other: the matched direction among all of the other side."""
+    losses = []
+    for x, y in ((first, second), (second, first)):
+        for row, own in enumerate(x):
+            likeness = torch.stack([F.cosine_similarity(own, other, dim=0) for other in y]) / temperature
+            losses.append(-torch.log_softmax(likeness, dim=0)[row])
+    return torch.stack(losses).mean()
+
+
+@pytest.mark.parametrize("mode", ["pairwise", "batchwise"])
+def test_densecl_contrasts_matched_directions_with_all_others(mode: str) -> None:
+    torch.manual_seed(0)
+    maps = torch.randn(2, 8, 16, 6, requires_grad=True)
+    loss = OverlapLoss(plan_views("sliding_window"), (4, 4), loss="densecl", mode=mode, temperature=0.3)
+    raw, parts = loss(maps)
+    first, second = loss.matched(maps)
+    wanted = []
+    for pair, kept in enumerate(loss.mask):
+        rows = [(first[b, pair][kept], second[b, pair][kept]) for b in range(2)]
+        if mode == "batchwise":
+            rows = [(torch.cat([rows[0][0], rows[1][0]]), torch.cat([rows[0][1], rows[1][1]]))]
+        wanted += [plain_info_nce(x, y, 0.3) for x, y in rows]
+    assert parts is None and torch.allclose(raw, torch.stack(wanted).mean())
+    (grad,) = torch.autograd.grad(raw, maps, retain_graph=True)
+    assert torch.allclose(grad, torch.autograd.grad(torch.stack(wanted).mean(), maps)[0], atol=1e-6)
+
+
+def test_densecl_passes_over_masked_rows() -> None:
+    first, second = torch.randn(2, 3, 9, 5, dtype=torch.float64)
+    counts = (9, 4, 2)
+    mask = torch.arange(9) < torch.tensor(counts)[:, None]
+    wanted = [plain_info_nce(first[i, :n], second[i, :n], 0.2) for i, n in enumerate(counts)]
+    assert torch.allclose(info_nce(first, second, mask, 0.2), torch.stack(wanted).mean())
+
+
+def test_densecl_is_low_where_views_agree_about_directions() -> None:
+    """Features that tell directions apart and are the same in every view: nearly nothing is left to learn."""
+    views, grid = plan_views("anyres_e2p"), (8, 8)
+    rays = np.stack([view_rays(view, *grid).reshape(-1, 3) for view in views])
+    centres = np.random.default_rng(0).normal(size=(3, 512))
+    told = torch.from_numpy(np.exp(-8 * (1 - rays @ (centres / np.linalg.norm(centres, axis=0))))).float()[None]
+    loss = OverlapLoss(views, grid, loss="densecl", temperature=0.02)
+    right, wrong = loss(told)[0], loss(told.roll(1, dims=1))[0]
+    assert right < 0.5 < 2 < wrong
+
+
+@pytest.mark.parametrize("loss", ["vicreg", "densecl"])
+@pytest.mark.parametrize("mode", ["pairwise", "batchwise"])
+@pytest.mark.parametrize(
+    ("strategy", "settings"),
+    [
+        ("e2p", {}), ("anyres_e2p", {}), ("anyres_e2p", {"fov_deg": 110, "overlap_ratio": 0.2}), ("sliding_window", {}),
+        ("anyres", {}), ("anyres_max", {"anyres_max_patches": 25}), ("anyres_max", {"fov_deg": 110}),
+    ],
+)  # fmt: skip
+def test_every_overlapping_strategy_learns_to_agree(strategy: str, settings: Any, mode: str, loss: str) -> None:
+    """Gradient descent on the maps themselves makes neighbouring views agree; views that nobody compares stay."""
+    views = plan_views(strategy, **settings)
+    overlap = OverlapLoss(views, (6, 6), loss=loss, mode=mode)
+    torch.manual_seed(0)
+    maps = torch.randn(2, len(views), 36, 8, requires_grad=True)
+    optimizer = torch.optim.SGD([maps], lr=8.0 if loss == "densecl" else 0.5)
+    before = maps.detach().clone()
+    losses = []
+    for _ in range(12):
+        optimizer.zero_grad()
+        losses.append(overlap(maps)[0])
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[-1] < 0.95 * losses[0]
+    compared = set(overlap.source.tolist()) | set(overlap.target.tolist())
+    for index, view in enumerate(views):
+        moved = not torch.equal(maps[:, index], before[:, index])
+        assert moved == (index in compared) == (view.kind != "global")
+
+
+PLANS = [
+    (strategy, {"fov_deg": fov, "overlap_ratio": overlap, "anyres_max_patches": cap, "cubemap_poles": poles})
+    for strategy, caps, bools in (
+        ("resize", [9], [True]), ("sliding_window", [9], [True]), ("e2p", [9], [True]), ("cubemap", [9], [True, False]),
+        ("anyres", [1, 2, 3, 5, 9, 13], [True]), ("anyres_max", [1, 2, 3, 9, 13, 25], [True]),
+        ("anyres_e2p", [9], [True]),
+    )
+    for cap in caps for poles in bools for fov in (60, 90, 120) for overlap in (0.1, 0.5, 0.7)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("strategy", "settings"), PLANS)
+def test_pairs_are_neighbours_that_see_the_same_directions(strategy: str, settings: Any) -> None:
+    """Against the sphere itself: every pair shares directions, and nothing is refused although views overlap."""
+    views = plan_views(strategy, **settings)
+    pairs, _, seen = shared_directions(views, (40, 40))
+    assert pairs == neighbour_pairs(views), "a pair that shares no directions"
+    local = [index for index, view in enumerate(views) if view.kind != "global"]
+    shared = {
+        (i, j): int(project(views[i], view_rays(views[j], 40, 40))[1].sum()) for i in local for j in local if i != j
+    }
+    assert bool(pairs) == any(count >= 2 for count in shared.values())
+    assert all(len(tokens) == shared[pair] for pair, tokens in zip(pairs, seen, strict=True))
+    paired = {frozenset(pair) for pair in pairs}
+    for i in local:  # whom a view shares most with, that is its neighbour
+        best = max((shared[i, j] for j in local if j != i), default=0)
+        if best >= 2:
+            assert any(shared[i, j] == best and frozenset((i, j)) in paired for j in local if j != i)
+    assert len(paired) == len(pairs)
 
 
 @pytest.mark.parametrize("strategy", ["resize", "cubemap"])

@@ -13,9 +13,10 @@ from transformers import AutoImageProcessor, AutoModel, AutoModelForCausalLM, Au
 from panollava.config.embedded import MiniatureLanguageSettings, MiniatureVisionSettings
 from panollava.data.synthetic.captions import questions
 from panollava.data.synthetic.scenes import COLOURS, SHAPES, Scene, Solid, sample_scene
+from panollava.errors import TrainingError
 from panollava.files import sha256_folder
 from panollava.models.miniature.language import Writer, batch_loss, build_language, new_language_model
-from panollava.models.miniature.pretraining import whole_folder
+from panollava.models.miniature.pretraining import Schedule, train, whole_folder
 from panollava.models.miniature.tokenizer import build_tokenizer, note_words
 from panollava.models.miniature.vision import build_vision, draw_views
 from panollava.models.prompt import ChatPrompt
@@ -168,6 +169,13 @@ def test_notes_hold_every_fact(tokenizer) -> None:
         "behindredbox",
         *(f"{p}nothing" for p in ("front", "right", "left", "above")),
     }
+
+
+def test_a_loss_that_is_no_number_ends_pre_training() -> None:
+    schedule = Schedule(max_steps=3, decay=1, warmup=0, check_every=1, lr=7.0, muon_lr=0.5)
+    layer = torch.nn.Linear(2, 2)
+    with pytest.raises(TrainingError, match=r"toy: the loss is nan at step 0\. Lower its lr \(now 7\.0\) or muon_lr"):
+        train(layer, schedule, lambda step: layer(torch.ones(1, 2)).sum() * float("nan"), lambda: False, "toy")
 
 
 def test_a_failed_build_leaves_the_old_folder(tmp_path: Path) -> None:

@@ -324,8 +324,3 @@ def test_wrong_inputs_say_what_was_expected(model: PanoramaVLM) -> None:
             model.generate(pixels, QUERIES, **options)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="config must be a ModelConfig"):
         PanoramaVLM({"vision_name": "x"})  # type: ignore[arg-type]
-
-
-def test_resamplers_to_come_are_no_substitutes(build: Callable[..., PanoramaVLM]) -> None:
-    with pytest.raises(ConfigError, match="'qformer' is not available yet; available: mlp"):
-        build(resampler_type="qformer")

@@ -113,3 +113,11 @@ def test_a_runaway_answer_is_read_back(tmp_path: Path) -> None:
     assert len(read_predictions(path)[0]["prediction"]) == 400_000
     with path.open(newline="", encoding="utf-8") as stream:
         assert len(next(csv.DictReader(stream))["prediction"]) == 400_000
+
+
+@pytest.mark.parametrize("text", ["a\rb", "a\r\nb", "\r", "a\nb", "a\u2028b", 'say "a\rb", then c'])
+def test_every_line_break_survives(text: str, tmp_path: Path) -> None:
+    write_predictions(tmp_path / "p.csv", [Prediction(0, "a.png", text, text, (text, "none"))])
+    rows = read_predictions(tmp_path / "p.csv")
+    assert [row["reference"] for row in rows] == [text, "none"]
+    assert {row["prediction"] for row in rows} == {row["original_query"] for row in rows} == {text}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -12,12 +13,12 @@ import pytest
 import torch
 
 from panollava.data.gather import gather_prepared
-from panollava.errors import CheckpointError
+from panollava.errors import CheckpointError, StorageError
 from panollava.evaluation.run_eval import disagreements
 from panollava.files import atomic_path
 from panollava.models.processor import PanoramaProcessor
 from panollava.stage_state import stage_state
-from panollava.training.features import cached_features
+from panollava.training.features import FeatureStore, cached_features
 from panollava.training.stage_folder import choose_checkpoint, find_stage_folder, read_metadata, write_links
 from panollava.training.state_folder import StateFolder
 from panollava.views.strategies import plan_views
@@ -77,17 +78,32 @@ def test_an_experiments_folder_means_its_last_stage_and_never_an_earlier_one(tmp
         find_stage_folder(experiment, "resampler")
 
 
-def test_features_under_another_normalisation_are_other_features(tmp_path: Path) -> None:
-    views = plan_views("resize")
-    pixels = torch.randint(0, 255, (1, 4, 4, 3), dtype=torch.uint8).numpy()
+def store(folder: Path, mean: float = 0.5) -> FeatureStore:
+    """Features of one picture under a stand-in for an encoder."""
     model: Any = SimpleNamespace(vision=torch.nn.Linear(1, 1), encode_vision=lambda p: p.flatten(2).unsqueeze(2))
-    cache: Any = {"a.png": pixels}
-    stores = []
-    for mean in (0.5, 0.1):
-        processor = PanoramaProcessor(views, (4, 4), (mean,) * 3, (0.5,) * 3)
-        stores.append(cached_features(model, processor, cache, "key", tmp_path, device=torch.device("cpu")))
+    cache: Any = {"a.png": torch.arange(48, dtype=torch.uint8).view(1, 4, 4, 3).numpy()}
+    processor = PanoramaProcessor(plan_views("resize"), (4, 4), (mean,) * 3, (0.5,) * 3)
+    torch.nn.init.zeros_(model.vision.weight)
+    torch.nn.init.zeros_(model.vision.bias)
+    return cached_features(model, processor, cache, "key", folder, device=torch.device("cpu"))
+
+
+def test_features_under_another_normalisation_are_other_features(tmp_path: Path) -> None:
+    stores = [store(tmp_path, mean) for mean in (0.5, 0.1)]
     assert len(list((tmp_path / "features").iterdir())) == 2
     assert abs(stores[0]["a.png"] - stores[1]["a.png"]).max() > 0.5
+
+
+def test_features_reserve_their_room_before_they_are_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk below a memory map would be a bus error, which nobody can catch."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(StorageError, match=r"features\.npy: No space left on device"):
+        store(tmp_path)
+    assert not list(tmp_path.rglob("features.npy")) and not list(tmp_path.rglob("*.partial"))
 
 
 def test_a_damaged_record_counts_as_none(tmp_path: Path) -> None:
@@ -129,6 +145,11 @@ def test_disagreements_between_configuration_and_folder() -> None:
     folder = {"fov_deg": 90.0, "image_size": [64, 64], "vision_name": "a", "system_message": ""}
     same = {"models": {"vision_name": "a"}, "image_processing": {"fov_deg": 90.0, "image_size": 64}}
     assert disagreements(same, folder) == []
+    chosen = {"resampler_type": "qformer", "qformer": {"layers": 2}, "bimamba": {"layers": 2}}
+    assert disagreements({"models": {**chosen, "bimamba": {"layers": 9}}}, chosen) == []
+    assert disagreements({"models": {**chosen, "qformer": {"layers": 9}}}, chosen) == [
+        "qformer: configuration {'layers': 9}, folder {'layers': 2}"
+    ]
     other = {"image_processing": {"fov_deg": 70.0}, "system_messages": {"default": "x"}}
     assert disagreements(other, folder) == [
         "fov_deg: configuration 70.0, folder 90.0",

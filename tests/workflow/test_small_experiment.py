@@ -12,6 +12,9 @@ import pytest
 import torch
 from conftest import Project
 
+from panollava.errors import CheckpointError
+from panollava.training.checkpointing import load_stage
+
 pytestmark = pytest.mark.workflow
 
 TRAINING = {stage: f"train_{stage}" for stage in ("vision", "resampler", "finetune")}
@@ -101,3 +104,25 @@ def test_the_folder_alone_gives_the_same_answers_elsewhere(finished: Project, tm
         json.loads(p.read_text()) for p in (tmp_path / "out/metrics.json", finished.root / "results/SMALL/metrics.json")
     ]
     assert scores[0]["metrics"] == scores[1]["metrics"] and scores[0]["controls"] == scores[1]["controls"]
+
+
+def test_a_folder_with_other_weights_is_refused(finished: Project, tmp_path: Path) -> None:
+    """Weights of another stage, half a checkpoint, damaged metadata: an error, never random weights."""
+    folder = tmp_path / "finetune"
+    shutil.copytree(stage_folder(finished, "finetune"), folder, symlinks=True)
+    best = folder / "best.ckpt"
+    document = torch.load(best, weights_only=True)
+    shutil.copy(stage_folder(finished, "vision") / "best.ckpt", best.resolve())
+    with pytest.raises(CheckpointError, match="holds weights of stage vision"):
+        load_stage(folder, root=finished.root)
+    state = {key: tensor for key, tensor in document["state_dict"].items() if not key.startswith("projection.")}
+    torch.save({**document, "state_dict": state}, best.resolve())
+    with pytest.raises(CheckpointError, match="projection"):
+        load_stage(folder, root=finished.root)
+    best.resolve().write_text("hi\n")
+    with pytest.raises(CheckpointError, match="cannot be read as a checkpoint"):
+        load_stage(folder, root=finished.root)
+    for text in ("", "{}", "[]", "\x00\xff"):
+        (folder / "checkpoint_metadata.json").write_text(text, encoding="latin-1")
+        with pytest.raises(CheckpointError, match="checkpoint_metadata"):
+            load_stage(folder, root=finished.root)

@@ -17,7 +17,8 @@ rule pretrain_vision:
         slice=keyed("miniature_vision"),
         out=folder_of("weights"),
     shell:
-        "{JOB} pretrain_vision --slice {params.slice:q} --out {params.out:q} --log {log:q}"
+        f"{JOB} pretrain_vision"
+        " --slice {params.slice:q} --out {params.out:q} --log {log:q}"
 
 
 rule pretrain_language:
@@ -36,4 +37,5 @@ rule pretrain_language:
         slice=keyed("miniature_language"),
         out=folder_of("weights"),
     shell:
-        "{JOB} pretrain_language --slice {params.slice:q} --out {params.out:q} --log {log:q}"
+        f"{JOB} pretrain_language"
+        " --slice {params.slice:q} --out {params.out:q} --log {log:q}"

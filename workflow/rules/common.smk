@@ -1,37 +1,52 @@
 # Functions that the rules share; no rules. Nothing here imports torch, numpy or pandas.
 import json
+import logging
 import os
 import shlex
 import sys
 from datetime import datetime
+from pathlib import Path
 
 from panollava.cluster import cancel_orphans, leave_snapshot, project_of_job
 from panollava.config import ConfigError, Project
 from panollava.config.slices import canonical
 from panollava.config.slices import untracked as untracked_settings
+from panollava.errors import PanollavaError
+from panollava.evaluation.ablation import rows_so_far, summary_slice
+from panollava.evaluation.ablation_table import standing_text, write_so_far
 from panollava.files import digest_of_text
 from panollava.provenance import made_by
 from panollava.workflow_lock import take_folder
 from snakemake.io import IOFile
+from snakemake.settings.types import DeploymentMethod
+
+# On a full disk Snakemake cannot write its own log: one message is enough, without a traceback for each line.
+logging.raiseExceptions = False
 
 try:
     PROJECT = project_of_job() if workflow.remote_exec else Project(".")
     PATHS = PROJECT.paths
-except ConfigError as error:
+    if (
+        workflow.is_main_process
+    ):  # is there room, and may we write? Locks of a killed snakemake go.
+        take_folder(".snakemake", wait=False)
+except PanollavaError as error:
     print(f"error: {error}", file=sys.stderr)
     raise SystemExit(error.exit_code) from None
 RUNS, RESULTS, LOGS, CACHE = PATHS.runs_dir, PATHS.results_dir, PATHS.logs_dir, "cache"
 STAGES = ("vision", "resampler", "finetune")
 SPLITS = ("train", "val", "test")
-WARNED, CURRENT = set(), {}
-JOB = f"exec {shlex.quote(sys.executable)} -m panollava.jobs"
+WARNED, ABLATIONS_ASKED_FOR, CURRENT = set(), set(), {}
+CONTAINED = DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method
+PYTHON = "python" if CONTAINED else shlex.quote(sys.executable)
+JOB = f"exec {PYTHON} -m panollava.jobs"
 
 
 def take_turn():
     """Before the DAG is planned: who builds waits for another snakemake that does, and goes on with its results."""
     builds = workflow.executor_plugin is not None and not workflow.dryrun
-    if workflow.is_main_process and (not builds or workflow.execution_settings.lock):
-        take_folder(".snakemake", wait=builds)
+    if builds and workflow.is_main_process and workflow.execution_settings.lock:
+        take_folder(".snakemake")
 
 
 def before_jobs():
@@ -78,9 +93,9 @@ def untracked(function):
 def experiment_of(wildcards):
     """The experiment that the wildcards name; refuses a variant that its configuration does not name."""
     experiment = PROJECT.experiment(wildcards.experiment)
-    if wildcards.experiment not in WARNED:
-        WARNED.add(wildcards.experiment)
-        for message in experiment.warnings:
+    for message in experiment.warnings:
+        if message not in WARNED:
+            WARNED.add(message)
             print(f"warning: {message}", file=sys.stderr)
     variant = getattr(wildcards, "variant", None)
     if variant not in (None, experiment.names.variant):
@@ -98,6 +113,18 @@ def sliced(node):
 def keyed(kind):
     """The same for a job of the shared cache, which knows only its key."""
     return planned(lambda w: PROJECT.slice_json_by_key(kind, w.key))
+
+
+def check_writable():
+    """Before any job runs: a folder that may not be written ends the command with one message."""
+    for folder in (RUNS, RESULTS, LOGS, CACHE):
+        if os.path.isdir(folder) and not os.access(folder, os.W_OK):
+            print(
+                f"error: {folder} may not be written: it is read-only or not yours. Allow writing there, then run "
+                "the same command again.",
+                file=sys.stderr,
+            )
+            raise SystemExit(1)
 
 
 # ---- what is there already -----------------------------------------------------------------------
@@ -307,6 +334,24 @@ def inputs_of_stage(stage):
     return inputs
 
 
+@planned
+def devices_of_training(wildcards):
+    devices = experiment_of(wildcards).settings.training.devices
+    return 1 if devices == "auto" else devices
+
+
+def gpus_of_training(wildcards):
+    """On a cluster, how many GPUs; here one token for all of them: two trainings never share a GPU."""
+    return devices_of_training(wildcards) if workflow.non_local_exec else 1
+
+
+@planned
+def threads_of_training(wildcards):
+    """Each device has a process, each process its threads."""
+    threads = experiment_of(wildcards).settings.training.cpu_threads
+    return threads * devices_of_training(wildcards)
+
+
 def stage_options(stage):
     """Paths, names and settings that change nothing about the result, as options of `train_stage`."""
 
@@ -371,9 +416,9 @@ def configured_csv(experiment, split, stage):
 
 
 def cores_of_training(wildcards):
-    """Cores of a cluster job: the training's own threads and the processes that load its data."""
-    training = PROJECT.experiment(wildcards.experiment).settings.training
-    return training.cpu_threads + training.num_workers
+    """Cores of a cluster job: the threads of the training's processes, and those that load their data."""
+    workers = experiment_of(wildcards).settings.training.num_workers
+    return threads_of_training(wildcards) + workers * devices_of_training(wildcards)
 
 
 def last_stage(experiment):
@@ -498,6 +543,40 @@ def blind_option(wildcards, input):
         if "blind" in input.keys()
         else ""
     )
+
+
+# ---- ablations -----------------------------------------------------------------------------------
+def cells_of(ablation_name):
+    ablation = PROJECT.ablation(ablation_name)
+    return ablation, PROJECT.cells(ablation)
+
+
+@planned
+def inputs_of_ablation(wildcards):
+    _, cells = cells_of(wildcards.ablation)
+    ABLATIONS_ASKED_FOR.add(wildcards.ablation)
+    summary = f"{RESULTS}/ablations/{wildcards.ablation}/summary.csv"
+    is_current(summary, slice_of_ablation(wildcards))
+    return {
+        "metrics": [cell.names.metrics for cell in cells],
+        "states": [cell.names.stage_state for cell in cells],
+    }
+
+
+def slice_of_ablation(wildcards):
+    return canonical(summary_slice(*cells_of(wildcards.ablation)))
+
+
+def show_ablations(quiet=False):
+    """How the cells of the grids stand that this command is to compare: summary_so_far.csv, until all are done."""
+    for name in sorted(ABLATIONS_ASKED_FOR):
+        try:
+            rows = rows_so_far(*cells_of(name))
+            path = write_so_far(rows, Path(f"{RESULTS}/ablations/{name}"))
+            if path and not quiet:
+                print(standing_text(name, rows, path), file=sys.stderr)
+        except (PanollavaError, OSError) as error:
+            print(f"warning: ablation {name}: {error}", file=sys.stderr)
 
 
 @planned

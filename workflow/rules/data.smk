@@ -9,6 +9,7 @@ rule draw_synthetic:
         sheet=report(
             f"{CACHE}/synthetic/{{key}}/contact_sheet.png",
             category="Data",
+            labels={"data": "synthetic {key}"},
             caption="../report/contact_sheet.rst",
         ),
     log:
@@ -20,7 +21,8 @@ rule draw_synthetic:
         slice=keyed("synthetic"),
         out=folder_of("sheet"),
     shell:
-        "{JOB} draw_synthetic --slice {params.slice:q} --out {params.out:q} --log {log:q}"
+        f"{JOB} draw_synthetic"
+        " --slice {params.slice:q} --out {params.out:q} --log {log:q}"
 
 
 rule prepare_csv:
@@ -40,7 +42,8 @@ rule prepare_csv:
         # Snakemake deletes the outputs of a failed job; this copy says what was rejected and why.
         survivor=lambda w, output: f"{LOGS}/shared/rejected_{w.key}.csv",
     shell:
-        "{JOB} prepare_csv --csv {input:q} --slice {params.slice:q}"
+        f"{JOB} prepare_csv"
+        " --csv {input:q} --slice {params.slice:q}"
         " --cache {params.images:q} --state {params.survivor:q}"
         " --out {output.prepared:q} --rejected {output.rejected:q} --log {log:q}"
 
@@ -60,7 +63,8 @@ rule prepare_experiment:
         slice=planned(slice_json_of_prepared),
         out=folder_of("rejected"),
     shell:
-        "{JOB} gather_prepared --slice {params.slice:q} --out {params.out:q} --log {log:q}"
+        f"{JOB} gather_prepared"
+        " --slice {params.slice:q} --out {params.out:q} --log {log:q}"
 
 
 rule cache_views:
@@ -78,4 +82,5 @@ rule cache_views:
         slice=keyed("views"),
         out=folder_of("index"),
     shell:
-        "{JOB} cache_views --csv {input.csv:q} --slice {params.slice:q} --out {params.out:q} --log {log:q}"
+        f"{JOB} cache_views"
+        " --csv {input.csv:q} --slice {params.slice:q} --out {params.out:q} --log {log:q}"

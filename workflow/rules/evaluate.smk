@@ -17,7 +17,8 @@ rule predict:
         slice=sliced("predict"),
         options=prediction_options("predict"),
     shell:
-        "{JOB} predict {params.options} --checkpoint {input.checkpoint:q} --csv {input.csv:q}"
+        f"{JOB} predict"
+        " {params.options} --checkpoint {input.checkpoint:q} --csv {input.csv:q}"
         " --slice {params.slice:q} --out {output:q} --log {log:q}"
 
 
@@ -37,11 +38,20 @@ rule compute_metrics:
     input:
         unpack(inputs_of_metrics),
     output:
-        report(
-            f"{RESULTS}/{{experiment}}/metrics.json",
+        metrics=f"{RESULTS}/{{experiment}}/metrics.json",
+        table=report(
+            f"{RESULTS}/{{experiment}}/report_metrics.html",
             category="Metrics",
             subcategory="{experiment}",
+            labels={"page": "scores, blind control"},
             caption="../report/metrics.rst",
+        ),
+        samples=report(
+            f"{RESULTS}/{{experiment}}/report_samples.html",
+            category="Predictions",
+            subcategory="{experiment}",
+            labels={"page": "panoramas, answers"},
+            caption="../report/samples.rst",
         ),
     log:
         f"{LOGS}/{{experiment}}/compute_metrics.log",
@@ -52,8 +62,10 @@ rule compute_metrics:
         slice=sliced("metrics"),
         blind=lambda w, input, output: blind_option(w, input),
     shell:
-        "{JOB} compute_metrics --predictions {input.predictions:q} {params.blind}"
-        " --checkpoint {input.checkpoint:q} --slice {params.slice:q} --out {output:q} --log {log:q}"
+        f"{JOB} compute_metrics"
+        " --predictions {input.predictions:q} {params.blind}"
+        " --checkpoint {input.checkpoint:q} --slice {params.slice:q} --out {output.metrics:q}"
+        " --html {output.table:q} --samples {output.samples:q} --log {log:q}"
 
 
 rule compare:
@@ -67,4 +79,5 @@ rule compare:
     params:
         slice=planned(slice_json_of_comparison),
     shell:
-        "{JOB} compare --metrics {input:q} --slice {params.slice:q} --out {output:q} --log {log:q}"
+        f"{JOB} compare"
+        " --metrics {input:q} --slice {params.slice:q} --out {output:q} --log {log:q}"

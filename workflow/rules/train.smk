@@ -15,6 +15,7 @@ for stage in STAGES:
                 f"{RUNS}/{{experiment}}/{stage}/{{variant}}/loss_curves.png",
                 category="Training",
                 subcategory="{experiment}",
+                labels={"stage": f"{STAGES.index(stage) + 1} {stage}"},
                 caption="../report/loss_curves.rst",
             ),
             metadata=ensure(
@@ -23,9 +24,9 @@ for stage in STAGES:
             ),
         log:
             f"{LOGS}/{{experiment}}/train_{stage}_{{variant}}.log",
-        threads: 2
+        threads: threads_of_training
         resources:
-            gpu=1,
+            gpu=gpus_of_training,
             mem_mb=grows(16000),
             runtime=1440,
             cpus_per_task=cores_of_training,
@@ -35,7 +36,8 @@ for stage in STAGES:
             train_views=folder_of_input("train_views"),
             val_views=folder_of_input("val_views"),
         shell:
-            "{JOB} train_stage {params.options}"
+            f"{JOB} train_stage"
+            " {params.options}"
             " --train-csv {input.train_csv:q} --val-csv {input.val_csv:q}"
             " --train-views {params.train_views:q} --val-views {params.val_views:q}"
             " --slice {params.slice:q} --log {log:q}"
@@ -53,7 +55,8 @@ rule write_stage_state:
         slice=planned(slice_json_of_stage_state),
         records=untracked(records_of_stages),
     shell:
-        "{JOB} write_stage_state --naming {params.records:q} --slice {params.slice:q} --out {output:q} --log {log:q}"
+        f"{JOB} write_stage_state"
+        " --naming {params.records:q} --slice {params.slice:q} --out {output:q} --log {log:q}"
 
 
 rule select_checkpoint:
@@ -68,5 +71,6 @@ rule select_checkpoint:
         slice=sliced("select_checkpoint"),
         folder=folder_of_input("metadata"),
     shell:
-        "{JOB} select_checkpoint --folder {params.folder:q} --slice {params.slice:q}"
+        f"{JOB} select_checkpoint"
+        " --folder {params.folder:q} --slice {params.slice:q}"
         " --out {output:q} --log {log:q}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from panollava.config import WorkflowConfig
+    from panollava.config import Project, WorkflowConfig
 
 
 def load_experiment(name_or_path: str) -> WorkflowConfig:
@@ -18,6 +18,14 @@ def load_experiment(name_or_path: str) -> WorkflowConfig:
     for message in experiment.warnings:
         print(f"warning: {message}", file=sys.stderr)
     return experiment
+
+
+def ablation_named(project: Project, word: str) -> str | None:
+    """The ablation that a word means, by its name or its file; an experiment of that name comes first."""
+    path = Path(word)
+    if path.suffix in (".yaml", ".yml"):
+        return path.stem if path.parent.name == "ablations" else None
+    return word if word in project.ablations() and word not in project.experiments() else None
 
 
 def image_cache_of(root: Path) -> Path:

@@ -9,6 +9,7 @@ import typer
 
 from panollava.cli.common import image_cache_of
 from panollava.errors import DataError
+from panollava.files import refuse_overwriting
 
 
 def add_to(app: typer.Typer) -> None:
@@ -19,7 +20,9 @@ def add_to(app: typer.Typer) -> None:
 def prepare(
     csv: Annotated[list[Path], typer.Argument(metavar="CSV…", help="One or more CSVs; they are concatenated.")],
     output_dir: Annotated[Path, typer.Option(help="Receives prepared.csv and rejected.csv.")],
-    max_rejected_fraction: Annotated[float, typer.Option(help="More than this share rejected: exit 1.")] = 0.05,
+    max_rejected_fraction: Annotated[
+        float, typer.Option(min=0, max=1, help="More than this share rejected: exit 1.")
+    ] = 0.05,
 ) -> None:
     """Check rows and images of CSVs as the DAG does. Example: panollava prepare train.csv --output-dir prepared"""
     from panollava.data.download import ImageCache
@@ -27,10 +30,12 @@ def prepare(
     from panollava.logs import start_log
 
     start_log()
+    prepared, rejected = output_dir / "prepared.csv", output_dir / "rejected.csv"
+    refuse_overwriting([prepared, rejected], csv)
     prepare_csv(
         csv,
-        output_dir / "prepared.csv",
-        output_dir / "rejected.csv",
+        prepared,
+        rejected,
         max_rejected_fraction=max_rejected_fraction,
         root=Path.cwd(),
         fetch=ImageCache(image_cache_of(Path.cwd())),
@@ -43,7 +48,7 @@ def views(
     strategy: Annotated[str, typer.Option(help="A crop strategy, for instance anyres_e2p.")] = "anyres_e2p",
     fov_deg: Annotated[float, typer.Option(help="Horizontal field of view in degrees.")] = 90.0,
     overlap_ratio: Annotated[float, typer.Option(help="Share of a view that its neighbour sees too.")] = 0.5,
-    image_size: Annotated[int, typer.Option(help="Side of a view in pixels.")] = 256,
+    image_size: Annotated[int, typer.Option(min=8, max=4096, help="Side of a view in pixels.")] = 256,
     antialias: Annotated[bool, typer.Option("--antialias/--no-antialias", help="Or point-sampled.")] = True,
     max_patches: Annotated[int, typer.Option(help="image_processing.anyres_max_patches.")] = 9,
 ) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from panollava.cli.common import image_cache_of, load_experiment
 from panollava.errors import ConfigError
+
+Protocol = Literal["grouped", "per-annotation", "original"]
+Stage = Literal["resampler", "finetune"]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -21,12 +24,12 @@ def evaluate(
         str | None, typer.Option(help="An experiment's name or YAML: finds the folder, sets the rest.")
     ] = None,
     csv_input: Annotated[Path | None, typer.Option(help="Questions; alone: predictions to score.")] = None,
-    stage: Annotated[str | None, typer.Option(help="Stage to evaluate, where the folder is an experiment's.")] = None,
+    stage: Annotated[Stage | None, typer.Option(help="Stage to evaluate, where the folder is an experiment's.")] = None,
     max_samples: Annotated[int | None, typer.Option(min=1, help="The first N (image, query) only.")] = None,
     epoch: Annotated[int | None, typer.Option(min=0, help="The checkpoint of this epoch (from 0).")] = None,
     step: Annotated[int | None, typer.Option(min=1, help="The checkpoint of this optimiser step.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Samples in a batch.")] = None,
-    protocol: Annotated[str | None, typer.Option(help="grouped, per-annotation or original.")] = None,
+    protocol: Annotated[Protocol | None, typer.Option(help="What is scored; default: as configured.")] = None,
     output_dir: Annotated[Path | None, typer.Option(help="Receives metrics.json and predictions.csv.")] = None,
     log_samples: Annotated[bool, typer.Option(help="Show predictions beside references.")] = False,
     log_interval: Annotated[int, typer.Option(min=1, help="Batches between progress lines.")] = 25,
@@ -41,10 +44,17 @@ def evaluate(
 
     if epoch is not None and step is not None:
         raise ConfigError("--epoch and --step exclude each other")
-    start_log()
     if checkpoint_dir is None and config is None:
         if csv_input is None:
             raise ConfigError("pass --checkpoint-dir, or --config, or --csv-input with predictions to score")
+        given = {"--stage": stage, "--max-samples": max_samples, "--epoch": epoch, "--step": step,
+                 "--batch-size": batch_size}  # fmt: skip
+        useless = [name for name, value in given.items() if value is not None]
+        if useless:
+            raise ConfigError(f"{', '.join(useless)}: nothing is predicted without --checkpoint-dir or --config")
+    start_log()
+    if checkpoint_dir is None and config is None:
+        assert csv_input is not None
         from panollava.evaluation.run_eval import score_csv
 
         path, document = score_csv(csv_input, protocol, output_dir)
@@ -60,6 +70,8 @@ def evaluate(
             last = experiment.settings.training.stages[-1]
             weights = {key: merged[key] for key in ("models", "image_processing", "system_messages")}
             checkpoint_dir = checkpoint_dir or Path(experiment.names.stage_dir(stage or last))
+            if not checkpoint_dir.is_dir():
+                raise ConfigError(f"{checkpoint_dir} is not there: train first, panollava run {config}")
         assert checkpoint_dir is not None
         path, document = evaluate_folder(
             EvalRequest(

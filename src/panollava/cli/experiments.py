@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Annotated
 
 import typer
@@ -38,6 +39,8 @@ def names(experiment: Experiment, as_json: Json = False) -> None:
 def show(experiment: Experiment, as_json: Json = False) -> None:
     """The merged configuration: defaults, the experiment's YAML on top. Example: panollava config show EXP1"""
     found = load_experiment(experiment)
+    for missing in found.missing_csvs():
+        print(f"warning: {missing} does not exist", file=sys.stderr)
     if as_json:
         print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
         return

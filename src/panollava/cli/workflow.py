@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from panollava.cli.common import load_experiment
+from panollava.cli.common import ablation_named, load_experiment
+from panollava.config.schema import NAME_PATTERN
+from panollava.errors import ConfigError
 from panollava.processes import die_with_parent
+
+if TYPE_CHECKING:
+    from panollava.config import Project
+
+# Options of snakemake that take no value: what follows them is a target.
+_FLAGS = ("--", "-n", "--dry-run", "--dryrun", "-k", "--keep-going", "-p", "--printshellcmds", "-F", "--forceall", "-f",
+          "--force", "--nolock", "--verbose", "-t", "--touch")  # fmt: skip
 
 
 def add_to(app: typer.Typer) -> None:
@@ -23,15 +33,23 @@ def add_to(app: typer.Typer) -> None:
 
 def run(
     context: typer.Context,
-    targets: Annotated[list[str] | None, typer.Argument(metavar="TARGET…", help="Files or experiments' names.")] = None,
+    targets: Annotated[
+        list[str] | None, typer.Argument(metavar="TARGET…", help="Files, or names of experiments or ablations.")
+    ] = None,
 ) -> None:
     """Run the DAG: `snakemake --cores all` with the default profile, or with yours; all options passed on.
 
-    A TARGET is a file (results/EXP1/metrics.json) or an experiment's name, which stands for its metrics and its stage
-    state. Without one, every experiment of workflow.experiments is built. Example: panollava run EXP1 -n
+    A TARGET is a file (results/EXP1/metrics.json), an experiment's name, which stands for its metrics and its stage
+    state, or an ablation's, which stands for its table (a failed cell does not stop the others). Without one, every
+    experiment of workflow.experiments is built. Example: panollava run EXP1 -n
     """
     words = [*(targets or []), *context.args]
-    arguments = [file for word in words for file in _files_of(word)]
+    if not Path("Snakefile").is_file():
+        raise ConfigError(f"{Path.cwd()} holds no Snakefile: run this in the project's root")
+    named = [_files_of(word, before) for before, word in zip([None, *words], words, strict=False)]
+    arguments = [argument for files, _ in named for argument in files]
+    if any(is_ablation for _, is_ablation in named):
+        arguments = ["--keep-going", *arguments]
     elsewhere = any(word.startswith(("--workflow-profile", "--profile", "--executor")) for word in words)
     if not elsewhere and not any(word.startswith(("--cores", "--jobs", "-c", "-j")) for word in words):
         arguments = ["--cores", "all", *arguments]
@@ -56,16 +74,32 @@ def run(
     raise typer.Exit(code if code >= 0 else 128 - code)
 
 
-def _files_of(word: str) -> list[str]:
-    """An experiment's name, or its YAML's path, stands for its metrics and its stage state."""
-    if word.startswith("-") or not Path("config/experiments").is_dir():
-        return [word]
+def _files_of(word: str, before: str | None) -> tuple[list[str], bool]:
+    """What an argument means to snakemake, and whether it names an ablation.
+
+    An experiment's name, or its YAML's path, stands for its metrics and its stage state, an ablation for its table,
+    any other word for itself. `before` is the word before it: a word that is no file, no rule and not the value of an
+    option is taken for a name, so that a wrong one is answered with the names that there are.
+    """
     from panollava.config import Project
 
-    if word.endswith((".yaml", ".yml")) or word in Project(".").experiments():
+    if word.startswith("-"):
+        return [word], False
+    project = Project(".")
+    if ablation := ablation_named(project, word):
+        return [f"{project.paths.results_dir}/ablations/{project.ablation(ablation).name}/summary.csv"], True
+    value = before is not None and before.startswith("-") and before not in _FLAGS
+    a_name = not value and NAME_PATTERN.fullmatch(word) and not Path(word).exists() and not _is_rule(word)
+    if word in project.experiments() or a_name or (not value and word.endswith((".yaml", ".yml"))):
         names = load_experiment(word).names
-        return [names.metrics, names.stage_state]
-    return [word]
+        return [names.metrics, names.stage_state], False
+    return [word], False
+
+
+def _is_rule(word: str) -> bool:
+    sources = [Path("Snakefile"), *Path("workflow/rules").glob("*.smk")]
+    named = re.compile(rf"\b(rule|as) {re.escape(word)}\b")
+    return word.startswith("train_") or any(named.search(source.read_text(encoding="utf-8")) for source in sources)
 
 
 def _children_of(pid: int) -> list[int]:
@@ -82,12 +116,17 @@ def _children_of(pid: int) -> list[int]:
 
 
 def status(
-    experiment: Annotated[str, typer.Argument(help="An experiment's name or its YAML's path.")],
+    experiment: Annotated[str, typer.Argument(help="Name or YAML of an experiment or of an ablation.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """What the stages of an experiment did or are doing, from their own records."""
+    """What the stages of an experiment did or are doing, from their own records; how the cells of an ablation stand."""
+    from panollava.config import Project
     from panollava.stage_state import stage_state
 
+    project = Project(".")
+    if ablation := ablation_named(project, experiment):
+        _ablation_status(project, ablation, as_json)
+        return
     found = load_experiment(experiment)
     records: dict[str, str] = {s: f"{found.names.state_dir(s)}/record.json" for s in found.settings.training.stages}
     document = stage_state(found.names.experiment, records, live=True)
@@ -106,3 +145,15 @@ def status(
         if row["error"]:
             parts.append(row["error"])
         print("  ".join(parts))
+
+
+def _ablation_status(project: Project, name: str, as_json: bool) -> None:
+    from panollava.evaluation.ablation import rows_so_far
+    from panollava.evaluation.ablation_table import records, standing_text
+
+    ablation = project.ablation(name)
+    rows = rows_so_far(ablation, project.cells(ablation))
+    if as_json:
+        print(json.dumps(records(rows), indent=2))
+    else:
+        print(standing_text(name, rows))

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from panollava.config.schema import STAGES, Settings
+from panollava.config.schema import RESAMPLER_OPTIONS, STAGES, Settings, leaf_keys
 
 VICREG_KEYS = tuple(
     f"training.stage_configs.vision.vicreg_{name}"
     for name in ("loss_weight", "mode", "similarity_weight", "variance_weight", "covariance_weight")
 )
+DENSECL_KEY = "training.stage_configs.vision.densecl_temperature"
 
 
 def cross_errors(settings: Settings) -> list[tuple[str, str]]:
     """Combinations that cannot work."""
-    return _stage_errors(settings) + _view_errors(settings) + _other_errors(settings)
+    return _stage_errors(settings) + _view_errors(settings) + _device_errors(settings) + _other_errors(settings)
 
 
 def cross_warnings(settings: Settings, written: Container[str]) -> list[tuple[str, str]]:
@@ -27,7 +28,10 @@ def cross_warnings(settings: Settings, written: Container[str]) -> list[tuple[st
     if "vision" in settings.training.stages:
         if vision.vicreg_loss_weight == 0:
             found.append((VICREG_KEYS[0], "is 0 in the vision stage: the stage would learn nothing"))
-        elif vision.vicreg_similarity_weight == vision.vicreg_variance_weight == vision.vicreg_covariance_weight == 0:
+        elif (
+            vision.loss == "vicreg"
+            and vision.vicreg_similarity_weight == vision.vicreg_variance_weight == vision.vicreg_covariance_weight == 0
+        ):
             found.append(
                 (VICREG_KEYS[2], "and the other two terms' weights are 0: the vision stage would learn nothing")
             )
@@ -42,6 +46,15 @@ def cross_warnings(settings: Settings, written: Container[str]) -> list[tuple[st
             for key in ("generation.temperature", "generation.top_p")
             if key in written
         ]
+    chosen = settings.models.resampler_type
+    found += [
+        (key, f"has no effect while models.resampler_type is {chosen}")
+        for key in leaf_keys()
+        if key in written and key.startswith(RESAMPLER_OPTIONS) and not key.startswith(f"models.{chosen}.")
+    ]
+    unread = VICREG_KEYS[2:] if vision.loss == "densecl" else (DENSECL_KEY,)
+    found += [(key, f"has no effect while training.stage_configs.vision.loss is {vision.loss}") for key in unread
+              if key in written]  # fmt: skip
     for stage in STAGES:
         key = f"training.stage_configs.{stage}.muon_lr"
         if key in written and settings.training.stage_configs.of(stage).optimizer != "muon":
@@ -100,6 +113,33 @@ def _view_errors(settings: Settings) -> list[tuple[str, str]]:
     ]
 
 
+def _device_errors(settings: Settings) -> list[tuple[str, str]]:
+    devices = settings.training.devices
+    if devices in ("auto", 1):
+        return []
+    found: list[tuple[str, str]] = []
+    for stage in settings.training.stages:
+        key, of_stage = f"training.stage_configs.{stage}", settings.training.stage_configs.of(stage)
+        if of_stage.batch_size % devices:
+            nearest = -(-of_stage.batch_size // devices) * devices
+            found.append(
+                (
+                    f"{key}.batch_size",
+                    f"must be a multiple of training.devices ({devices}), because it counts the rows of all devices, "
+                    f"got {of_stage.batch_size}. Write: {nearest}",
+                )
+            )
+        if stage == "vision" and of_stage.vicreg_mode == "batchwise":
+            found.append(
+                (
+                    f"{key}.vicreg_mode",
+                    f"must be pairwise with training.devices: {devices}, got batchwise: its statistics need the whole "
+                    "batch on one device",
+                )
+            )
+    return found
+
+
 def _other_errors(settings: Settings) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     columns = [name for name in (settings.data.columns.image_path, settings.data.columns.query,
@@ -116,11 +156,13 @@ def _other_errors(settings: Settings) -> list[tuple[str, str]]:
                     f"must be a multiple of twice the heads ({miniature.heads}), got {miniature.hidden_size}",
                 )
             )
-    if settings.training.devices not in ("auto", 1):
+    models = settings.models
+    heads = 1 if models.resampler_type == "mlp" else getattr(models, models.resampler_type).heads
+    if models.latent_dimension % heads:
         found.append(
             (
-                "training.devices",
-                f"must be auto or 1, got {settings.training.devices}: training on several devices is not available yet",
+                "models.latent_dimension",
+                f"must be a multiple of models.{models.resampler_type}.heads ({heads}), got {models.latent_dimension}",
             )
         )
     vision = settings.models.miniature.vision

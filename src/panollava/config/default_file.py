@@ -37,6 +37,9 @@ _SECTIONS = {
     "workflow": "What the whole project builds. Only read in this file.",
     "data.columns": "Columns of the CSVs by name, where their usual names do not find them.",
     "data.synthetic": "The data set that `synthetic` draws.",
+    "models.qformer": "Read when resampler_type is qformer.",
+    "models.perceiver": "Read when resampler_type is perceiver.",
+    "models.bimamba": "Read when resampler_type is bimamba.",
     "models.miniature": "Backbones that the project builds and pre-trains itself.",
     "training.stage_configs": "Settings of each stage.",
 }

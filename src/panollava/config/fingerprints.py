@@ -12,11 +12,12 @@ import os
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
 
-from panollava.errors import ConfigError, DataError
+from panollava.errors import ConfigError, DataError, StorageError
 from panollava.files import canonical_json, sha256_file, write_text
 
 INDEX_FOLDER = Path("cache/fingerprints")
@@ -80,7 +81,9 @@ class _Index:
 
     def save(self) -> None:
         if self.changed:
-            write_text(self.path, json.dumps(self.document | {"version": _VERSION}, ensure_ascii=False) + "\n")
+            text = json.dumps(self.document | {"version": _VERSION}, ensure_ascii=False) + "\n"
+            with suppress(StorageError):  # it is only a memory
+                write_text(self.path, text)
 
 
 def csv_fingerprint(

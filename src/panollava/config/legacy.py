@@ -45,7 +45,7 @@ REPLACED = {
     "models.lm_name": "use models.language_model_name",
     "models.pe_*": "models.use_projection_positional_encoding decides alone",
     "models.resampler": "use models.resampler_type",
-    "models.resampler_config": "each resampler has one set of dimensions; use models.latent_dimension",
+    "models.resampler_config": "use models.latent_dimension, and models.qformer, models.perceiver or models.bimamba",
     "models.use_text_projection": "nothing replaces it: the projection is always there",
     "models.use_vicreg_norm": "nothing replaces it: the VICReg projector normalises",
     "models.use_vicreg_projector": "nothing replaces it: the VICReg projector is always there",

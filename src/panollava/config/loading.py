@@ -6,12 +6,12 @@ replaced), validate, check settings against each other. All errors of a file are
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -21,6 +21,9 @@ from panollava.config.messages import describe_errors, shown
 from panollava.config.schema import Section, Settings, section_of
 from panollava.config.yaml_file import YamlFile, read_yaml
 from panollava.errors import ConfigError
+
+if TYPE_CHECKING:
+    from panollava.config.ablations import Cell
 
 DEFAULT_FILE = Path("config/default.yaml")
 EXPERIMENTS_FOLDER = Path("config/experiments")
@@ -46,7 +49,7 @@ class RawFile:
 
 def read_raw(path: Path, root: Path) -> RawFile:
     """Read one file and move its legacy keys. Raises ConfigError for YAML that cannot be read."""
-    file = read_yaml(path, _shown_path(path, root))
+    file = read_yaml(path, shown_path(path, root))
     prefix, warnings = move_legacy_keys(file)
     return RawFile(file, prefix, tuple(warnings))
 
@@ -78,11 +81,32 @@ def load_settings(path: Path | None, root: Path) -> Loaded:
         if experiment.get("name") is None and experiment.get("auto_name") is not True:
             experiment["name"] = prefix
             own.file.lines.setdefault("experiment.name", own.file.lines.get("training.prefix", 1))
-    files = (own.file, default.file)
     errors = _misplaced(own.file, default.file)
+    return _loaded(merged, (own, default), errors)
+
+
+def load_cell(cell: Cell, base: Path | None, root: Path) -> Loaded:
+    """Merge and validate a cell of an ablation: its settings over those of the experiment in `base` (None: of none).
+
+    Raises ConfigError.
+    """
+    default = read_default(root, cell.path)
+    between = [read_raw(base, root)] if base else []
+    merged = default.file.values
+    for file in (*(raw.file for raw in between), cell.file):
+        merged = merge(merged, file.values)
+    own = cell.file.values.get("experiment", {})
+    about = f"A cell of {cell.file.path}"
+    merged["experiment"] = {"name": cell.name, "description": own.get("description") or about}
+    return _loaded(merged, (RawFile(cell.file, None, ()), *between, default))
+
+
+def _loaded(merged: Mapping[str, Any], layers: Sequence[RawFile], errors: list[str] | None = None) -> Loaded:
+    """Validate; `layers` are the files that were merged, the experiment's own first."""
+    files = tuple(layer.file for layer in layers)
     settings = validate(merged, files, errors)
-    written = frozenset(own.file.lines)
-    warnings = [*default.warnings, *own.warnings]
+    written = frozenset(files[0].lines)
+    warnings = [text for layer in reversed(layers) for text in layer.warnings]
     warnings += [f"{_where(key, files)}: {key} {text}" for key, text in cross_warnings(settings, written)]
     return Loaded(settings, tuple(warnings), written)
 
@@ -156,7 +180,7 @@ def _where(key: str, files: tuple[YamlFile, ...]) -> str:
     return files[0].path
 
 
-def _shown_path(path: Path, root: Path) -> str:
+def shown_path(path: Path, root: Path) -> str:
     try:
         return path.resolve().relative_to(root.resolve()).as_posix()
     except ValueError:

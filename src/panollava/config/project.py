@@ -1,7 +1,8 @@
 """All experiments below one root: found by their resolved names, loaded when they are asked for.
 
-Enters: the project's root. Leaves: names, `WorkflowConfig`s, and the slice behind a key of the shared caches. A
-broken file hinders nobody but those who ask for it. The Snakefile imports this: nothing heavy.
+Enters: the project's root. Leaves: names, `WorkflowConfig`s, and the slice behind a key of the shared caches. An
+experiment stands in a file of its own or is a cell of an ablation. A broken file hinders nobody but those who ask for
+it. The Snakefile imports this: nothing heavy.
 """
 
 from __future__ import annotations
@@ -11,7 +12,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from panollava.config.loading import EXPERIMENTS_FOLDER, load_settings, merge, read_default, read_raw, validate
+from panollava.config.ablations import ABLATIONS_FOLDER, Ablation, Cell, read_ablation
+from panollava.config.loading import (
+    EXPERIMENTS_FOLDER,
+    Loaded,
+    load_cell,
+    load_settings,
+    merge,
+    read_default,
+    read_raw,
+    validate,
+)
 from panollava.config.names import resolve_name
 from panollava.config.schema import PathSettings, Settings
 from panollava.config.slices import canonical
@@ -29,8 +40,15 @@ KINDS = {
 """Folders of the shared cache and the nodes whose keys name them."""
 
 
+Source = Path | Cell
+"""Where an experiment's settings stand: its own file, or a cell of an ablation."""
+
+
 class Project:
-    """The experiments of `root/config/experiments/`, each loaded once; or those of a `snapshot`, no file read."""
+    """The experiments of `root/config/experiments/` and the cells of `root/config/ablations/`, each loaded once.
+
+    With a `snapshot`, its experiments, and no file is read.
+    """
 
     def __init__(self, root: str | Path = ".", snapshot: dict[str, Any] | None = None) -> None:
         self.root = Path(root)
@@ -81,9 +99,9 @@ class Project:
         return self._loaded[name]
 
     def _from_file(self, name: str) -> WorkflowConfig:
-        path = self._path_of(name)
-        loaded = load_settings(path, self.root)
-        return WorkflowConfig(loaded.settings, self.root, path, loaded.warnings, self._fingerprints)
+        source = self._source_of(name)
+        loaded = load_settings(source, self.root) if isinstance(source, Path) else self._load_cell(source)
+        return WorkflowConfig(loaded.settings, self.root, _file_of(source), loaded.warnings, self._fingerprints)
 
     def _from_snapshot(self, name: str, snapshot: dict[str, Any]) -> WorkflowConfig:
         if name not in snapshot["experiments"]:
@@ -121,19 +139,69 @@ class Project:
         more = "".join(f"\n{problem}" for problem in dict.fromkeys(problems))
         raise ConfigError(f"no experiment has a {kind} cache with the key {key}{more}")
 
-    def _path_of(self, name: str) -> Path:
+    def ablations(self) -> list[str]:
+        """Names of all ablations whose file can be read, sorted."""
+        return sorted(self._ablations[0])
+
+    def ablation(self, name: str) -> Ablation:
+        """The ablation in config/ablations/NAME.yaml. Raises ConfigError: unknown (lists the choices), or broken."""
+        found, broken = self._ablations
+        if name in found:
+            return found[name]
+        for path, problem in broken.items():
+            if path.stem == name:
+                raise ConfigError(problem)
+        near = get_close_matches(name, found, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise ConfigError(
+            f"there is no ablation {name} in {self._shown(self.root / ABLATIONS_FOLDER)}.{hint} Ablations: "
+            f"{', '.join(self.ablations()) or 'none'}"
+        )
+
+    def cells(self, ablation: Ablation) -> list[WorkflowConfig]:
+        """The ablation's experiments. Raises one ConfigError with the errors of all of them, each once."""
+        configs: list[WorkflowConfig] = []
+        problems: dict[str, None] = {}
+        for cell in ablation.cells:
+            try:
+                configs.append(self.experiment(cell.name))
+            except ConfigError as error:
+                problems |= dict.fromkeys(str(error).splitlines())
+        if problems:
+            raise ConfigError("\n".join(problems))
+        return configs
+
+    def _load_cell(self, cell: Cell) -> Loaded:
+        base = None
+        if cell.base is not None:
+            try:
+                source = self._source_of(cell.base)
+            except ConfigError as error:
+                raise ConfigError(f"{cell.file.where('base')}: base: {error}") from None
+            if isinstance(source, Cell):
+                raise ConfigError(
+                    f"{cell.file.where('base')}: base must be an experiment with a file of its own, got {cell.base}, a "
+                    f"cell of {source.file.path}"
+                )
+            base = source
+        return load_cell(cell, base, self.root)
+
+    def _source_of(self, name: str) -> Source:
         names, broken = self._index
-        paths = names.get(name, [])
-        if len(paths) == 1:
-            return paths[0]
-        if len(paths) > 1:
-            listed = " and ".join(self._shown(path) for path in paths)
-            raise ConfigError(
-                f"{listed} both name the experiment {name}. Give one of them another name: experiment.name: {name}_2"
-            )
+        sources = names.get(name, [])
+        if len(sources) == 1:
+            return sources[0]
+        if len(sources) > 1:
+            listed = " and ".join(self._shown(_file_of(source)) for source in sources)
+            cells = any(isinstance(source, Cell) for source in sources)
+            advice = f"experiment.name: {name}_2" + (", or another experiment_name of the ablation" if cells else "")
+            raise ConfigError(f"{listed} both name the experiment {name}. Give one of them another name: {advice}")
         near = get_close_matches(name, names, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
-        choices = ", ".join(self.experiments()) or "none"
+        own = sorted(name for name, sources in names.items() if any(isinstance(source, Path) for source in sources))
+        grids = [f"{name} ({len(grid.cells)} cells)" for name, grid in sorted(self._ablations[0].items())]
+        choices = ", ".join(own) or "none"
+        choices += f". Ablations: {', '.join(grids)}" if grids else ""
         unreadable = "".join(f"\n{problem}" for problem in broken.values())
         raise ConfigError(
             f"there is no experiment {name} in {self._shown(self.root / EXPERIMENTS_FOLDER)}.{hint} Experiments: "
@@ -141,15 +209,31 @@ class Project:
         )
 
     @cached_property
-    def _index(self) -> tuple[dict[str, list[Path]], dict[Path, str]]:
-        """Name -> files, and file -> error. Reads the YAML only: 300 experiments must not cost 300 validations."""
-        names: dict[str, list[Path]] = {}
+    def _ablations(self) -> tuple[dict[str, Ablation], dict[Path, str]]:
+        """Name -> ablation, and file -> error. Two files of one name hinder each other only."""
+        found: dict[str, Ablation] = {}
         broken: dict[Path, str] = {}
-        folder = self.root / EXPERIMENTS_FOLDER
+        for path in _yaml_files(self.root / ABLATIONS_FOLDER):
+            try:
+                ablation = read_ablation(path, self.root)
+                if path.stem in found:
+                    raise ConfigError(
+                        f"{self._shown(found.pop(path.stem).path)} and {self._shown(path)} are one ablation by name"
+                    )
+                found[path.stem] = ablation
+            except ConfigError as error:
+                broken[path] = str(error)
+        return found, broken
+
+    @cached_property
+    def _index(self) -> tuple[dict[str, list[Source]], dict[Path, str]]:
+        """Name -> sources, and file -> error. Reads the YAML only: 300 experiments must not cost 300 validations."""
+        names: dict[str, list[Source]] = {}
+        broken: dict[Path, str] = {}
         schema = Settings().model_dump(include=_NAMING, exclude={"models": {"miniature"}})
         default = read_default(self.root)
         base = merge(schema, {key: value for key, value in default.file.values.items() if key in _NAMING})
-        for path in sorted([*folder.glob("[!.]*.yaml"), *folder.glob("[!.]*.yml")]):
+        for path in _yaml_files(self.root / EXPERIMENTS_FOLDER):
             try:
                 raw = read_raw(path, self.root)
                 document = merge(base, {key: value for key, value in raw.file.values.items() if key in _NAMING})
@@ -158,10 +242,15 @@ class Project:
                     document["experiment"]["name"] = prefix
                 names.setdefault(resolve_name(document)[0], []).append(path)
             except ConfigError as error:
-                broken[path] = str(error)
+                shown = self._shown(path)
+                broken[path] = str(error) if shown in str(error) else f"{shown}: {error}"
             except (TypeError, AttributeError, KeyError):  # a section of the wrong type: validation says which
                 broken[path] = _error_of(path, self.root)
-        return names, broken
+        ablations, broken_ablations = self._ablations
+        for ablation in ablations.values():
+            for cell in ablation.cells:
+                names.setdefault(cell.name, []).append(cell)
+        return names, broken | broken_ablations
 
     def _check_paths(self, config: WorkflowConfig) -> None:
         """The DAG's files lie where default.yaml says; an experiment cannot move its own."""
@@ -179,6 +268,14 @@ class Project:
 
 
 _NAMING = {"experiment", "models", "image_processing"}
+
+
+def _file_of(source: Source) -> Path:
+    return source if isinstance(source, Path) else source.path
+
+
+def _yaml_files(folder: Path) -> list[Path]:
+    return sorted([*folder.glob("[!.]*.yaml"), *folder.glob("[!.]*.yml")])
 
 
 def _error_of(path: Path, root: Path) -> str:

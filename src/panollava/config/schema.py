@@ -23,6 +23,8 @@ ResamplerType = Literal["mlp", "qformer", "perceiver", "bimamba"]
 MetricName = Literal["bleu4", "meteor", "rouge_l", "spice", "cider"]
 
 SYNTHETIC = "synthetic"
+RESAMPLER_OPTIONS = ("models.qformer.", "models.perceiver.", "models.bimamba.")
+"""Settings that count only while their resampler is chosen, by prefix."""
 MINIATURE_VISION = "miniature/siglip"
 MINIATURE_LANGUAGE = "miniature/qwen3"
 
@@ -152,6 +154,27 @@ class DataSettings(Section):
     synthetic: SyntheticSettings = SyntheticSettings()
 
 
+class QuerySettings(Section):
+    """Mirrors `panollava.models.config.QueryOptions`, key by key."""
+
+    num_queries: int | None = key(
+        None,
+        "Visual tokens of a view, best a product of two similar numbers (a grid); null takes a quarter of its patches.",
+        ge=1, le=4096, typical="[4, 144]",
+    )  # fmt: skip
+    layers: int = key(2, "Number of layers.", ge=1, le=48, typical="[1, 6]")
+    heads: int = key(8, "Attention heads; latent_dimension is a multiple of it.", ge=1, le=256)
+
+
+class BimambaSettings(Section):
+    """Mirrors `panollava.models.config.BimambaOptions`, key by key."""
+
+    layers: int = key(2, "Number of layers.", ge=1, le=48, typical="[1, 6]")
+    heads: int = key(8, "Heads, each with its own decay; latent_dimension is a multiple of it.", ge=1, le=256)
+    state_size: int = key(64, "Numbers that each channel remembers.", ge=1, le=1024, typical="[16, 128]")
+    expand: int = key(2, "Width inside a layer, in multiples of latent_dimension.", ge=1, le=8)
+
+
 class ModelSettings(Section):
     vision_name: Annotated[Text, BeforeValidator(_miniature(MINIATURE_VISION))] = key(
         "google/siglip-base-patch16-224",
@@ -161,6 +184,9 @@ class ModelSettings(Section):
         "Qwen/Qwen2.5-0.5B", f"Language model: hub id, local folder, or `{MINIATURE_LANGUAGE}` (built by the DAG)."
     )
     resampler_type: ResamplerType = key("mlp", "What turns patch features into visual tokens.")
+    qformer: QuerySettings = QuerySettings()
+    perceiver: QuerySettings = QuerySettings()
+    bimamba: BimambaSettings = BimambaSettings()
     latent_dimension: int = key(768, "Width of the resampler's output.", ge=1, typical="[128, 1536]")
     vicreg_projector_dim: int | None = key(
         None, "Width of the VICReg projector's output; null takes latent_dimension.", ge=1, typical="[128, 2048]"
@@ -202,7 +228,7 @@ def _epochs(default: int) -> Any:
 
 
 def _batch_size(default: int) -> Any:
-    return key(default, "Rows in a batch.", ge=1, le=65536, typical="[1, 64]")
+    return key(default, "Rows in a batch, over all devices together.", ge=1, le=65536, typical="[1, 64]")
 
 
 def _lr(default: float) -> Any:
@@ -234,9 +260,9 @@ class StageSettings(Section):
     max_grad_norm: float = key(1.0, "Gradients are clipped to this norm; 0 does not clip.", ge=0)
     max_text_length: int = _max_text_length(128)
     vision_trainable_blocks: int = _vision_trainable_blocks(0)
-    vicreg_loss_weight: float = key(1.0, "Weight of the VICReg loss (read in the vision stage).", ge=0)
+    vicreg_loss_weight: float = key(1.0, "Weight of the overlap loss (read in the vision stage).", ge=0)
     vicreg_mode: Literal["pairwise", "batchwise"] = key(
-        "pairwise", "Statistics of the VICReg loss: per pair of views, or over the batch."
+        "pairwise", "What the overlap loss compares: each pair of views within itself, or over the batch."
     )
     vicreg_similarity_weight: float = key(25.0, "VICReg: weight of the invariance term.", ge=0)
     vicreg_variance_weight: float = key(25.0, "VICReg: weight of the variance term.", ge=0)
@@ -245,7 +271,12 @@ class StageSettings(Section):
 
 
 class VisionStageSettings(StageSettings):
-    loss: Literal["vicreg"] = key("vicreg", "Loss of the vision stage.")
+    loss: Literal["vicreg", "densecl"] = key(
+        "vicreg", "Loss on neighbouring views: VICReg, or DenseCL's contrast of matched with other directions."
+    )
+    densecl_temperature: float = key(
+        0.2, "DenseCL: similarities are divided by it (read when loss is densecl).", gt=0, le=10, typical="[0.05, 0.5]"
+    )
     epochs: int = _epochs(3)
     batch_size: int = _batch_size(32)
     lr: float = _lr(5e-6)
@@ -280,15 +311,19 @@ class TrainingSettings(Section):
     )
     seed: int = key(42, "Seed of initial weights, shuffling, dropout and the blind control.", ge=0, le=2**32 - 1)
     devices: Annotated[int, Field(ge=1)] | Literal["auto"] = key(
-        "auto", "Number of GPUs (or CPU processes); auto takes one. More than one is not available yet."
+        "auto",
+        "GPUs of this machine (without any: CPU processes) that train a stage together; auto takes one. Each takes its "
+        "share of every batch, so that the number changes only rounding and dropout. Prediction takes one.",
     )
-    strategy: Literal["auto", "ddp"] = key("auto", "How several devices share the work.")
+    strategy: Literal["auto", "ddp"] = key(
+        "auto", "How devices share the work: ddp, each with a copy of the model; auto is ddp where there are several."
+    )
     precision: Annotated[Literal["auto", "32-true", "bf16-mixed", "16-mixed"], BeforeValidator(_precision)] = key(
         "auto", "Arithmetic of training; auto is bf16-mixed on a GPU that has it, else 32-true."
     )
     cpu_threads: int = key(
         2,
-        "Threads of a training or prediction job on a CPU; pinned, because the count changes the last bits.",
+        "Threads of a process that trains or predicts on a CPU; pinned, because the count changes the last bits.",
         ge=1,
         le=1024,
     )

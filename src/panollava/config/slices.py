@@ -15,13 +15,23 @@ shared caches (synthetic, miniature_*, prepare, views) know no experiment and no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from panollava.config.fingerprints import folder_fingerprint
-from panollava.config.schema import MINIATURE_LANGUAGE, MINIATURE_VISION, STAGES, SYNTHETIC, Settings, leaf_keys
+from panollava.config.schema import (
+    MINIATURE_LANGUAGE,
+    MINIATURE_VISION,
+    RESAMPLER_OPTIONS,
+    STAGES,
+    SYNTHETIC,
+    Settings,
+    leaf_keys,
+)
 from panollava.errors import ConfigError
 from panollava.files import canonical_json, digest_of, sha256_file
 
@@ -75,6 +85,7 @@ _TRAINING = (*_MACHINE, "training.seed", "training.cache_vision_features")
 _VISION = (
     *_VIEWS, "image_processing.use_vision_processor", "models.vision_name", "models.trust_remote_code",
     "models.resampler_type", "models.latent_dimension",
+    *(key for key in leaf_keys() if key.startswith(RESAMPLER_OPTIONS)),
 )  # fmt: skip
 _LANGUAGE = (
     *_VISION, "image_processing.stitching_mode", "models.language_model_name",
@@ -82,8 +93,8 @@ _LANGUAGE = (
 )  # fmt: skip
 _OPTIMISATION = ("epochs", "batch_size", "accumulate_grad_batches", "optimizer", "lr", "muon_lr", "weight_decay",
                  "warmup_ratio", "max_grad_norm", "vision_trainable_blocks")  # fmt: skip
-_VICREG = ("vicreg_loss_weight", "vicreg_mode", "vicreg_similarity_weight", "vicreg_variance_weight",
-           "vicreg_covariance_weight")  # fmt: skip
+_VICREG_TERMS = ("vicreg_similarity_weight", "vicreg_variance_weight", "vicreg_covariance_weight")
+_VICREG = ("vicreg_loss_weight", "vicreg_mode", *_VICREG_TERMS)
 
 
 def _stage_keys(stage: str, *names: str) -> tuple[str, ...]:
@@ -99,7 +110,7 @@ READS: dict[str, tuple[str, ...]] = {
     ),
     "views": _VIEWS,
     "train_vision": (*_VISION, "models.vicreg_projector_dim", *_TRAINING,
-                     *_stage_keys("vision", "max_text_length", "loss", *_VICREG)),
+                     *_stage_keys("vision", "max_text_length", "loss", "densecl_temperature", *_VICREG)),
     "train_resampler": (*_LANGUAGE, *_TRAINING, *_stage_keys("resampler", "max_text_length")),
     "train_finetune": (*_LANGUAGE, *_TRAINING, *_stage_keys("finetune", "max_text_length"), "lora.use_lora",
                        "lora.rank", "lora.alpha", "lora.dropout", "lora.target_modules"),
@@ -123,7 +134,7 @@ THROUGH_INPUTS = {
 
 _ONLY_NAMES = "names files and folders only: a new name gives new paths and leaves the old ones alone"
 _NO_TEXT = "the vision stage reads no text; kept for files of the original project"
-_NO_VICREG = "VICReg is the vision stage's loss; kept for files of the original project"
+_NO_VICREG = "the overlap loss is the vision stage's; kept for files of the original project"
 UNTRACKED: dict[str, str] = {
     "experiment.name": _ONLY_NAMES,
     "experiment.auto_name": _ONLY_NAMES,
@@ -293,6 +304,9 @@ _PARENTS: dict[str, Callable[[WorkflowConfig, str, str | None], Parents]] = {
 }
 
 
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+
 def backbone_folder(cfg: WorkflowConfig, part: str) -> str | None:
     """The local folder of a backbone: one that the DAG builds, one that the user gave; None for a hub id."""
     name = getattr(cfg.settings.models, "vision_name" if part == "vision" else "language_model_name")
@@ -309,14 +323,26 @@ def _add_backbone(
         upstream.append((f"miniature_{part}", None))
     elif (cfg.root / name).is_dir():
         inputs[f"{part}_folder"] = folder_fingerprint(name, cfg.root)
+    elif not _HUB_ID.fullmatch(name):
+        key = "vision_name" if part == "vision" else "language_model_name"
+        raise ConfigError(f"models.{key}: {name} is neither a folder nor a hub id (owner/name)")
 
 
 def _own_code(metric: str, root: Path) -> str | None:
-    """Digest of a user's metric that lies below the root; None for one of an installed package."""
+    """Digest of a user's metric that lies below the root; None for one of an installed package.
+
+    Raises ConfigError where there is neither: better now than after the training.
+    """
     module = metric.partition(":")[0].replace(".", "/")
     for file in (root / f"{module}.py", root / module / "__init__.py"):
         if file.is_file():
             return sha256_file(file)
+    package = metric.partition(":")[0].partition(".")[0]
+    if find_spec(package) is None:
+        raise ConfigError(
+            f"evaluation.custom_metrics: {metric}: there is no {module}.py in the project's root, and no installed "
+            f"package {package}"
+        )
     return None
 
 
@@ -340,6 +366,11 @@ def _switched_off(document: dict[str, Any]) -> Iterator[str]:
         yield "image_processing.anyres_max_patches"
     if strategy != "cubemap":
         yield "image_processing.cubemap_poles"
+    chosen = f"models.{document['models']['resampler_type']}."
+    yield from (key for key in leaf_keys() if key.startswith(RESAMPLER_OPTIONS) and not key.startswith(chosen))
+    loss = document["training"]["stage_configs"]["vision"]["loss"]
+    unread = ("densecl_temperature",) if loss == "vicreg" else _VICREG_TERMS
+    yield from (f"training.stage_configs.vision.{name}" for name in unread)
     if not document["generation"]["do_sample"]:
         yield from ("generation.temperature", "generation.top_p")
     if not document["lora"]["use_lora"]:

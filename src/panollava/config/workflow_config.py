@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from panollava.config import slices
+from panollava.config.ablations import ABLATIONS_FOLDER, read_ablation
 from panollava.config.fingerprints import csv_fingerprint
 from panollava.config.loading import load_settings, validate, with_values
 from panollava.config.names import (
@@ -68,6 +69,10 @@ class WorkflowConfig:
             from panollava.config.project import Project
 
             config = Project(root).experiment(str(path_or_name))
+        elif path.parent.name == ABLATIONS_FOLDER.name:
+            cells = [cell.name for cell in read_ablation(path, Path(root)).cells]
+            listed = ", ".join(cells[:12]) + (", …" if len(cells) > 12 else "")
+            raise ConfigError(f"{path} is an ablation of {len(cells)} experiments. Name one of them: {listed}")
         else:
             loaded = load_settings(path, Path(root))
             config = cls(loaded.settings, root, path, loaded.warnings)

@@ -39,7 +39,7 @@ class CaptionDataset(Dataset[tuple[np.ndarray, Row]]):
 
 
 class Collator:
-    """Stacks pictures and, where the stage's loss reads text, builds prompts and labels.
+    """Stacks pictures and, where the stage's loss reads text, builds prompts and labels. No items, no keys.
 
     Args:
         processor: normalises views; unused for features.
@@ -55,6 +55,8 @@ class Collator:
         self.max_text_length, self.features = max_text_length, features
 
     def __call__(self, items: list[tuple[np.ndarray, Row]]) -> dict[str, Any]:
+        if not items:
+            return {}
         batch: dict[str, Any] = picture_batch(
             [picture for picture, _ in items], None if self.features else self.processor
         )

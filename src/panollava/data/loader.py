@@ -27,10 +27,10 @@ def _outlive_a_stop(worker: int) -> None:
 
 
 class SeededBatches(Sampler[list[int]]):
-    """Batches of indices: a permutation that depends on (seed, epoch), cut into equal shares per rank.
+    """Batches of indices: a permutation that depends on (seed, epoch), and of each batch this rank's share.
 
-    Every rank sees the same number of batches; the permutation is padded from its own start where the
-    number of samples is not divisible by the number of ranks.
+    `batch_size` counts the rows of all ranks together: whatever their number, the batches are the same. Of the last,
+    shorter batch a rank may get no row at all; it takes part with an empty share.
     """
 
     def __init__(
@@ -57,8 +57,7 @@ class SeededBatches(Sampler[list[int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        per_rank = -(-self.num_samples // self.world_size)
-        return -(-per_rank // self.batch_size)
+        return -(-self.num_samples // self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
         if self.shuffle:
@@ -66,11 +65,10 @@ class SeededBatches(Sampler[list[int]]):
             order = torch.randperm(self.num_samples, generator=generator).tolist()
         else:
             order = list(range(self.num_samples))
-        padded = order + order[: -self.num_samples % self.world_size]
-        mine = padded[self.rank :: self.world_size]
         start, self.start_batch = self.start_batch, 0
         for batch in range(start, len(self)):
-            yield mine[batch * self.batch_size : (batch + 1) * self.batch_size]
+            rows = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            yield rows[self.rank :: self.world_size]
 
 
 class ResumableLoader(DataLoader[Any]):

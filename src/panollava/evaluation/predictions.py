@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from panollava.data.tables import write_table
 from panollava.errors import EvaluationError
-from panollava.files import write_text
 
 COLUMNS = (
     "sample_id",
@@ -46,25 +46,18 @@ def write_predictions(path: str | Path, predictions: Iterable[Prediction]) -> No
 
     `prediction_length` and `reference_length` count words (text between white space).
     """
-    stream = io.StringIO(newline="")
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for item in predictions:
-        words = len(item.text.split())
-        for reference in item.references or ("",):
-            writer.writerow(
-                [
-                    item.sample_id,
-                    item.image_path,
-                    item.query,
-                    item.text,
-                    reference,
-                    words,
-                    len(reference.split()),
-                    item.error,
-                ]
+    write_table(
+        path,
+        COLUMNS,
+        (
+            (
+                str(item.sample_id), item.image_path, item.query, item.text, reference, str(len(item.text.split())),
+                str(len(reference.split())), item.error,
             )
-    write_text(path, stream.getvalue())
+            for item in predictions
+            for reference in item.references or ("",)
+        ),
+    )  # fmt: skip
 
 
 def read_predictions(path: str | Path) -> list[dict[str, str]]:

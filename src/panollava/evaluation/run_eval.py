@@ -7,6 +7,7 @@ from the command line, else from a configuration, else from what the folder reme
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,18 @@ import torch
 from panollava.data.download import ImageCache
 from panollava.data.prepare import prepare_csv
 from panollava.data.samples import read_samples
-from panollava.errors import EvaluationError
+from panollava.errors import ConfigError, EvaluationError
 from panollava.evaluation.predict import FinishedAnswers, predict, shuffled_pictures
-from panollava.evaluation.predictions import Prediction, write_predictions
+from panollava.evaluation.predictions import Prediction, read_predictions, write_predictions
 from panollava.evaluation.run_metrics import score_files
 from panollava.evaluation.run_predict import generation_settings
-from panollava.files import sha256_file
+from panollava.files import refuse_overwriting, sha256_file
 from panollava.logs import LOGGER
 from panollava.models.processor import PanoramaProcessor
 from panollava.training.checkpointing import LoadedStage, load_stage
-from panollava.training.job import device_settings
+from panollava.training.job import first_device
+
+_RESULTS = ("metrics.json", "predictions.csv", "predictions_blind.csv")
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,7 @@ def evaluate_folder(
     csv_path, why = _csv_of(request, loaded)
     LOGGER.info("questions: %s (%s)", csv_path, why)
     output = request.output_dir or Path("results") / loaded.metadata["experiment_name"] / "eval" / csv_path.stem
-    for name in ("metrics.json", "predictions.csv", "predictions_blind.csv"):
-        (output / name).unlink(missing_ok=True)  # what fails must not leave an older result beside a newer one
+    _check_output(output, csv_path, ("prepared.csv", "rejected.csv", *_RESULTS))
     # A CSV of the project names its pictures from the project's root, wherever the command runs.
     inside = csv_path.resolve().is_relative_to(loaded.project_root.resolve())
     root = loaded.project_root if inside else Path.cwd()
@@ -105,11 +107,13 @@ def evaluate_folder(
         fetch=ImageCache(request.image_cache),
     )
     samples = read_samples(output / "prepared.csv")
+    for name in _RESULTS:
+        (output / name).unlink(missing_ok=True)  # what fails from here on must not leave an older result
     if request.max_samples is not None:
         samples = samples[: request.max_samples]
 
     pictures = RenderedPictures(loaded.processor, root)
-    device = device_settings(remembered["training"])["torch_device"]
+    device = first_device()
     stand_ins = shuffled_pictures(samples, generation.seed) if evaluation["blind_control"] else None
     for name, shown in (("predictions", None), ("predictions_blind", stand_ins)):
         if name == "predictions_blind" and shown is None:
@@ -147,15 +151,28 @@ def score_csv(
 ) -> tuple[Path, dict[str, Any]]:
     """Score a CSV that has `prediction` and `reference` columns as it is."""
     output = output_dir or predictions.parent / f"{predictions.stem}_eval"
+    _check_output(output, predictions, ("metrics.json",))
+    read_predictions(predictions)  # what cannot be read leaves an older result as it is
     (output / "metrics.json").unlink(missing_ok=True)
     evaluation = {"protocol": protocol, "metrics": "auto", "custom_metrics": []}
     document = score_files(predictions, None, evaluation, output / "metrics.json", {"csv": {"path": str(predictions)}})
     return output / "metrics.json", document
 
 
+def _check_output(output: Path, source: Path, names: Sequence[str]) -> None:
+    """Refuse to write over the input, or over what the DAG keeps. Raises ConfigError."""
+    if (output / "checkpoint.json").is_file():
+        raise ConfigError(
+            f"{output} holds the results of an experiment, which only the DAG writes: choose another --output-dir"
+        )
+    refuse_overwriting([output / name for name in names], [source])
+
+
 def disagreements(weights: dict[str, Any], model_config: dict[str, Any]) -> list[str]:
     """`key: configuration X, folder Y` for each key that the weights depend on and that differs."""
     flat = {**weights.get("models", {}), **weights.get("image_processing", {})}
+    for resampler in {"qformer", "perceiver", "bimamba"} - {model_config.get("resampler_type")}:
+        flat.pop(resampler, None)  # options of a resampler that the weights do not have
     flat["system_message"] = weights.get("system_messages", {}).get("default")
     size = flat.get("image_size")
     flat["image_size"] = [size, size] if isinstance(size, int) else size
@@ -169,7 +186,6 @@ def disagreements(weights: dict[str, Any], model_config: dict[str, Any]) -> list
 def describe(loaded: LoadedStage) -> list[str]:
     """What was found, before anything is computed."""
     model, metadata = loaded.model.config, loaded.metadata
-    adapter = loaded.checkpoint.folder / "lora_weights"
     return [
         f"folder:         {loaded.checkpoint.folder}",
         f"checkpoint:     {loaded.checkpoint.path.name} ({loaded.checkpoint.chosen_as})",
@@ -179,8 +195,15 @@ def describe(loaded: LoadedStage) -> list[str]:
         f"language model: {model.language_model_name}",
         f"resampler:      {model.resampler_type}",
         f"crop:           {model.crop_strategy}",
-        f"LoRA:           {adapter if adapter.is_dir() else 'none'}",
+        f"LoRA:           {_adapter_text(loaded)}",
     ]
+
+
+def _adapter_text(loaded: LoadedStage) -> str:
+    if not loaded.model.config.use_lora:
+        return "none"
+    adapter = loaded.checkpoint.folder / "lora_weights"
+    return str(adapter) if adapter.is_dir() else f"in {loaded.checkpoint.path.name} ({adapter.name} is not there)"
 
 
 def _csv_of(request: EvalRequest, loaded: LoadedStage) -> tuple[Path, str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from panollava.evaluation.console import metric_lines, summary_line
 from panollava.evaluation.predictions import COLUMNS, read_predictions
+from panollava.evaluation.report import write_metrics_page, write_samples_page
 from panollava.evaluation.score import score_predictions, write_metrics_json
 from panollava.files import digest_of, sha256_file
 from panollava.logs import LOGGER
@@ -18,8 +19,13 @@ def metrics_of_run(
     blind: Path | None,
     checkpoint: dict[str, Any],
     output: Path,
+    metrics_page: Path,
+    samples_page: Path,
 ) -> None:
-    """Score the DAG's predictions and their blind control and write metrics.json; the table goes to the log."""
+    """Score the DAG's predictions and their blind control: metrics.json, and the same for the report's readers.
+
+    The table goes to the log too.
+    """
     document = score_files(
         predictions,
         blind,
@@ -33,6 +39,15 @@ def metrics_of_run(
     )
     for line in [*metric_lines(document), summary_line(document)]:
         LOGGER.info(line)
+    experiment = checkpoint["experiment_name"]
+    write_metrics_page(document, metrics_page, experiment)
+    write_samples_page(
+        read_predictions(predictions),
+        _blind_rows(blind),
+        "exact_match" in document["metrics"],
+        samples_page,
+        experiment,
+    )
 
 
 def score_files(
@@ -44,11 +59,13 @@ def score_files(
         protocol=evaluation["protocol"],
         metrics=evaluation["metrics"],
         custom_metrics=evaluation["custom_metrics"],
-        blind_rows=None if blind is None or _is_empty(blind) else read_predictions(blind),
+        blind_rows=_blind_rows(blind),
     )
     return write_metrics_json(output, report, {**provenance, "predictions": sha256_file(predictions)})
 
 
-def _is_empty(path: Path) -> bool:
-    """Whether the blind control holds a header only: with one picture there is nothing to shuffle."""
-    return path.read_text(encoding="utf-8").strip() == ",".join(COLUMNS)
+def _blind_rows(path: Path | None) -> list[dict[str, str]] | None:
+    """None without a blind control, and for one of a header only: with one picture there is nothing to shuffle."""
+    if path is None or path.read_text(encoding="utf-8").strip() == ",".join(COLUMNS):
+        return None
+    return read_predictions(path)

@@ -13,7 +13,7 @@ from panollava.evaluation.predictions import write_predictions
 from panollava.files import digest_of, sha256_file
 from panollava.logs import LOGGER
 from panollava.training.checkpointing import load_stage
-from panollava.training.job import device_settings
+from panollava.training.job import first_device
 from panollava.training.state_folder import FolderLock
 from panollava.views.cache import ViewCache
 
@@ -66,7 +66,7 @@ def predict_csv(
             samples,
             ViewCache.open(views),
             generation_settings(config),
-            device=device_settings(config["training"])["torch_device"],
+            device=first_device(),
             stand_ins=stand_ins,
             finished=FinishedAnswers(kept),
         )

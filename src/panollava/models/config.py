@@ -7,12 +7,13 @@ neither torch nor transformers, so that a wrong value is found before anything h
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 ResamplerName = Literal["mlp", "qformer", "perceiver", "bimamba"]
 CropStrategy = Literal["resize", "sliding_window", "e2p", "cubemap", "anyres", "anyres_max", "anyres_e2p"]
 StitchingMode = Literal["concat", "drop_overlap", "stride_views", "resample"]
+VisionLoss = Literal["vicreg", "densecl"]
 VicregMode = Literal["pairwise", "batchwise"]
 Stage = Literal["vision", "resampler", "finetune"]
 
@@ -45,6 +46,35 @@ class LoraSettings:
 
 
 @dataclass(frozen=True)
+class QueryOptions:
+    """Options of `qformer` and of `perceiver`. `num_queries` a view; None: a quarter of its patches."""
+
+    num_queries: int | None = None
+    layers: int = 2
+    heads: int = 8
+
+    def __post_init__(self) -> None:
+        if self.num_queries is not None:
+            _integer("num_queries", self.num_queries, 1)
+        for name in ("layers", "heads"):
+            _integer(name, getattr(self, name), 1)
+
+
+@dataclass(frozen=True)
+class BimambaOptions:
+    """Options of `bimamba`: `state_size` numbers a channel remembers, `expand` times wider inside."""
+
+    layers: int = 2
+    heads: int = 8
+    state_size: int = 64
+    expand: int = 2
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            _integer(entry.name, getattr(self, entry.name), 1)
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """The settings that a model's weights, inputs and prompt depend on.
 
@@ -61,6 +91,9 @@ class ModelConfig:
     trust_remote_code: bool = False
 
     resampler_type: ResamplerName = "mlp"
+    qformer: QueryOptions = field(default_factory=QueryOptions)
+    perceiver: QueryOptions = field(default_factory=QueryOptions)
+    bimamba: BimambaOptions = field(default_factory=BimambaOptions)
     latent_dimension: int = 768
     vicreg_projector_dim: int | None = None
     use_projection_positional_encoding: bool = True
@@ -81,6 +114,8 @@ class ModelConfig:
     use_lora: bool = True
     lora: LoraSettings = field(default_factory=LoraSettings)
 
+    vision_loss: VisionLoss = "vicreg"
+    densecl_temperature: float = 0.2
     vicreg_mode: VicregMode = "pairwise"
     vicreg_loss_weight: float = 1.0
     vicreg_similarity_weight: float = 25.0
@@ -99,6 +134,7 @@ class ModelConfig:
         _choice("resampler_type", self.resampler_type, get_args(ResamplerName))
         _choice("crop_strategy", self.crop_strategy, get_args(CropStrategy))
         _choice("stitching_mode", self.stitching_mode, get_args(StitchingMode))
+        _choice("vision_loss", self.vision_loss, get_args(VisionLoss))
         _choice("vicreg_mode", self.vicreg_mode, get_args(VicregMode))
         for name in ("trust_remote_code", "use_projection_positional_encoding", "cubemap_poles", "antialias",
                      "use_vision_processor", "use_lora"):  # fmt: skip
@@ -119,12 +155,30 @@ class ModelConfig:
             _number(key, getattr(self, key))
             if getattr(self, key) < 0:
                 raise ValueError(f"{key} must be >= 0, got {getattr(self, key)}")
+        _number("densecl_temperature", self.densecl_temperature)
+        if self.densecl_temperature <= 0:
+            raise ValueError(f"densecl_temperature must be > 0, got {self.densecl_temperature}. Typical: 0.2")
         if self.image_size is not None:
             object.__setattr__(self, "image_size", _image_size(self.image_size))
-        if isinstance(self.lora, dict):
-            object.__setattr__(self, "lora", LoraSettings(**self.lora))
-        elif not isinstance(self.lora, LoraSettings):
-            raise TypeError(f"lora must be LoraSettings or a mapping of its keys, got {self.lora!r}")
+        for name, kind in (
+            ("lora", LoraSettings), ("qformer", QueryOptions), ("perceiver", QueryOptions), ("bimamba", BimambaOptions),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if isinstance(value, dict):
+                object.__setattr__(self, name, kind(**value))
+            elif not isinstance(value, kind):
+                raise TypeError(f"{name} must be {kind.__name__} or a mapping of its keys, got {value!r}")
+        heads = self.resampler_options.get("heads", 1)
+        if self.latent_dimension % heads:
+            raise ValueError(
+                f"latent_dimension must be a multiple of {self.resampler_type}.heads ({heads}), "
+                f"got {self.latent_dimension}"
+            )
+
+    @property
+    def resampler_options(self) -> dict[str, Any]:
+        """The options of the resampler that is chosen, by name."""
+        return {} if self.resampler_type == "mlp" else asdict(getattr(self, self.resampler_type))
 
     @property
     def vicreg_dim(self) -> int:
@@ -143,12 +197,10 @@ class ModelConfig:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values that JSON keeps exactly; `from_json` returns an equal object."""
-        document = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        document = asdict(self)
         document["image_size"] = list(self.image_size) if self.image_size else None
-        lora = {entry.name: getattr(self.lora, entry.name) for entry in fields(self.lora)}
-        targets = lora["target_modules"]
-        lora["target_modules"] = list(targets) if isinstance(targets, tuple) else targets
-        document["lora"] = lora
+        targets = self.lora.target_modules
+        document["lora"]["target_modules"] = list(targets) if isinstance(targets, tuple) else targets
         return document
 
     @classmethod

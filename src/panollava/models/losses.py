@@ -1,7 +1,8 @@
-"""The losses: VICReg between views that see the same directions, and cross entropy of answers.
+"""The losses: two overlap losses between views that see the same directions, and cross entropy of answers.
 
 VICReg (Bardes, Ponce, LeCun 2022, section 3; weights and halvings of the authors' code) pulls together what
-two neighbouring views say about one direction and keeps the features from collapsing. In: one feature map per
+two neighbouring views say about one direction and keeps the features from collapsing; DenseCL (Wang et al. 2021,
+section 3.3) contrasts it with what they say about other directions. In: one feature map per
 view and the views' description. Which token of one view answers which place of its neighbour is computed on the
 sphere: rays of the second view's token centres are projected into the first view, whose map is sampled there
 (bilinear), and tokens that the first view does not see are left out. Grids and masks are computed once.
@@ -11,12 +12,13 @@ Traded away: pairs of views that are not neighbours; the global view, whose toke
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from panollava.errors import ConfigError
 from panollava.views.geometry import project, view_rays
@@ -34,10 +36,12 @@ class VicregParts(NamedTuple):
 
 
 class OverlapLoss(nn.Module):
-    """VICReg between neighbouring views on maps [B, V, S, D] of `grid` = (rows, columns) tokens a view.
+    """`vicreg` or `densecl` between neighbouring views on maps [B, V, S, D] of `grid` = (rows, columns) tokens a view.
 
-    `pairwise`: variance and covariance over the matched tokens of each pair of each panorama, then the mean over
-    pairs. `batchwise`: over all matched tokens of the batch. Raises ConfigError when no two views share directions.
+    `pairwise`: a pair of views of one panorama is compared within itself (VICReg's variance and covariance, DenseCL's
+    negatives), then the mean over pairs. `batchwise`: VICReg's statistics go over all matched tokens of the batch,
+    DenseCL's negatives over the same pair of views in all panoramas of the batch (memory: pairs x (B·L)²).
+    Raises ConfigError when no two views share directions.
     """
 
     source: Tensor
@@ -51,15 +55,19 @@ class OverlapLoss(nn.Module):
         views: Sequence[View],
         grid: tuple[int, int],
         *,
+        loss: str = "vicreg",
         mode: str = "pairwise",
         similarity_weight: float = 25.0,
         variance_weight: float = 25.0,
         covariance_weight: float = 1.0,
+        temperature: float = 0.2,
     ) -> None:
         super().__init__()
+        if loss not in ("vicreg", "densecl"):
+            raise ValueError(f"the vision stage's loss must be vicreg or densecl, got {loss!r}")
         if mode not in ("pairwise", "batchwise"):
             raise ValueError(f"vicreg_mode must be pairwise or batchwise, got {mode!r}")
-        self.grid, self.mode = grid, mode
+        self.grid, self.loss, self.mode, self.temperature = grid, loss, mode, temperature
         self.weights = (similarity_weight, variance_weight, covariance_weight)
         pairs, warps, seen = shared_directions(views, grid)
         if not pairs:
@@ -81,14 +89,32 @@ class OverlapLoss(nn.Module):
             "mask": torch.from_numpy(mask),  # [P, L] False where a pair has fewer than L tokens
         }.items():
             self.register_buffer(name, value, persistent=False)
+        self.counts = mask.sum(axis=1).tolist()  # matched tokens of each pair
 
-    def forward(self, maps: Tensor) -> tuple[Tensor, VicregParts]:
-        """The weighted sum of the three terms, and the terms. Computed in float32 whatever autocast says."""
+    def describe(self) -> str:
+        """One line for the log."""
+        few, many = min(self.counts), max(self.counts)
+        tokens = str(few) if few == many else f"{few} to {many}"
+        return f"{self.loss}, {self.mode}: {len(self.counts)} pairs of views, {tokens} matched tokens each"
+
+    def forward(self, maps: Tensor) -> tuple[Tensor, VicregParts | None]:
+        """The loss, a scalar, and VICReg's terms of which it is the weighted sum (None for DenseCL).
+
+        Computed in float32 whatever autocast says.
+        """
         with torch.autocast(maps.device.type, enabled=False):
             first, second = self.matched(maps.float())  # [B, P, L, D] each
+            mask = self.mask.expand(len(maps), -1, -1)  # [B, P, L]
+            if self.loss == "densecl":
+                if self.mode == "batchwise":  # one long pair for each place in the ring: [P, B·L, ...]
+                    first, second, mask = (x.transpose(0, 1).flatten(1, 2)[None] for x in (first, second, mask))
+                first, second, mask = (x.flatten(0, 1) for x in (first, second, mask))
+                return info_nce(first, second, mask, self.temperature), None
             if self.mode == "pairwise":
-                mask = self.mask.expand(len(maps), -1, -1).flatten(0, 1)  # [B·P, L]
-                parts = vicreg_pairwise(first.flatten(0, 1), second.flatten(0, 1), mask)
+                whole = min(self.counts) == max(self.counts)
+                parts = vicreg_pairwise(
+                    first.flatten(0, 1), second.flatten(0, 1), None if whole else mask.flatten(0, 1)
+                )
             else:
                 parts = vicreg_rows(first[:, self.mask], second[:, self.mask])
             raw = torch.stack([w * p for w, p in zip(self.weights, parts, strict=True)]).sum()
@@ -123,40 +149,74 @@ def shared_directions(
     return pairs, warps, seen
 
 
-def vicreg_pairwise(first: Tensor, second: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Terms of N pairs [N, L, D], statistics over each pair's masked rows; means over pairs."""
-    kept = mask[..., None].to(first.dtype)  # [N, L, 1]
-    count = kept.sum(dim=(1, 2))  # [N]
-    width = first.shape[-1]
-    distance = ((first - second).square() * kept).sum(dim=(1, 2)) / (count * width)
+def vicreg_pairwise(first: Tensor, second: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Terms of N pairs [N, L, D], statistics over each pair's rows (those of `mask` [N, L]); means over pairs."""
+    pairs, rows, width = first.shape
+    if mask is None:
+        kept, count = None, first.new_full((pairs,), rows)
+        share = first.new_full((pairs, 1, rows), 1 / rows)
+    else:
+        kept = mask[..., None].to(first.dtype)  # [N, L, 1]
+        count = kept.sum(dim=(1, 2))  # [N]
+        share = (kept / count[:, None, None]).transpose(1, 2)  # [N, 1, L]
+    difference = first - second if kept is None else (first - second) * kept
+    distance = difference.square().sum(dim=(1, 2)) / (count * width)
     variance, covariance = [], []
     for x in (first, second):
-        mean = (x * kept).sum(dim=1, keepdim=True) / count[:, None, None]
-        centred = (x - mean) * kept
-        variance.append(_hinge(centred.square().sum(dim=1) / (count - 1)[:, None]).mean())
-        covariance.append((off_diagonal_covariance(centred, count) / width).mean())
+        centred = x - share @ x
+        if kept is not None:
+            centred = centred * kept
+        squares, off_diagonal = second_moments(centred)
+        variance.append(_hinge(squares / (count - 1)[:, None]).mean())
+        covariance.append((off_diagonal / (count - 1).square() / width).mean())
     return distance.mean(), (variance[0] + variance[1]) / 2, covariance[0] + covariance[1]
 
 
 def vicreg_rows(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Terms over all rows of [..., D]: the batchwise form."""
-    first, second = first.flatten(0, -2), second.flatten(0, -2)
-    mask = torch.ones(1, len(first), dtype=torch.bool, device=first.device)
-    return vicreg_pairwise(first[None], second[None], mask)
+    return vicreg_pairwise(first.flatten(0, -2)[None], second.flatten(0, -2)[None])
 
 
-def off_diagonal_covariance(centred: Tensor, count: Tensor) -> Tensor:
-    """Sum [N] of the squared off-diagonal entries of the covariance matrices of centred rows [N, L, D].
+def second_moments(centred: Tensor) -> tuple[Tensor, Tensor]:
+    """For centred rows X [N, L, D]: the diagonal [N, D] of X'X, and the sum [N] of its squared other entries."""
+    diagonal, norm = _SecondMoments.apply(centred)
+    return diagonal, norm - diagonal.square().sum(dim=1)
 
-    With L < D it goes by the L x L Gram matrix: ||X'X||² = ||XX'||² (Frobenius), less the diagonal's squares.
+
+class _SecondMoments(torch.autograd.Function):
+    """The diagonal [N, D] and the squared Frobenius norm [N] of X'X for rows X [N, L, D].
+
+    With L < D the norm goes by the L x L Gram matrix, ||X'X|| = ||XX'||. The gradient, 4 XX'X for the norm and 2 X
+    for the diagonal, is written out: it needs the smaller product once more and nothing of the size of X.
     """
-    rows, width = centred.shape[1:]
-    if rows < width:
-        square = (centred @ centred.transpose(1, 2)).square().sum(dim=(1, 2))
-    else:
-        square = (centred.transpose(1, 2) @ centred).square().sum(dim=(1, 2))
-    diagonal = centred.square().sum(dim=1).square().sum(dim=1)
-    return (square - diagonal) / (count - 1).square()
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> tuple[Tensor, Tensor]:
+        other = rows.transpose(1, 2)
+        product = rows @ other if rows.shape[1] < rows.shape[2] else other @ rows
+        ctx.save_for_backward(rows, product)
+        return torch.linalg.vector_norm(rows, dim=1).square(), product.square().sum(dim=(1, 2))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, diagonal_grad: Tensor, norm_grad: Tensor) -> Tensor:
+        rows, product = ctx.saved_tensors
+        product = product * (4 * norm_grad)[:, None, None]
+        grad: Tensor = product @ rows if rows.shape[1] < rows.shape[2] else rows @ product
+        return grad.addcmul_(rows, 2 * diagonal_grad[:, None])
+
+
+def info_nce(first: Tensor, second: Tensor, mask: Tensor, temperature: float) -> Tensor:
+    """DenseCL's loss of N pairs [N, L, D]: row l of one side shall find row l of the other among all of `mask` [N, L].
+
+    Cross entropy of cosine similarities over `temperature`, both ways; the mean over each pair's rows, then over pairs.
+    """
+    logits = F.normalize(first, dim=-1) @ F.normalize(second, dim=-1).transpose(1, 2) / temperature  # [N, L, L]
+    own = logits.diagonal(dim1=1, dim2=2)  # [N, L]
+    there = logits.masked_fill(~mask[:, None, :], -torch.inf).logsumexp(dim=2) - own
+    back = logits.masked_fill(~mask[:, :, None], -torch.inf).logsumexp(dim=1) - own
+    kept = mask.to(first.dtype)
+    return (((there + back) / 2 * kept).sum(dim=1) / kept.sum(dim=1)).mean()
 
 
 def _hinge(variance: Tensor) -> Tensor:

@@ -8,7 +8,10 @@ from torch import Tensor
 
 
 class VisionStageOutput(TypedDict):
-    """`loss = vicreg_loss = vicreg_weight * vicreg_raw`, scalars; `vicreg_dim` is the projector's width."""
+    """`loss = vicreg_loss = vicreg_weight * vicreg_raw`, scalars; `vicreg_dim` is the projector's width.
+
+    With `vision_loss: densecl` the same keys hold that loss.
+    """
 
     loss: Tensor
     vicreg_loss: Tensor

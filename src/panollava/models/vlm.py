@@ -23,7 +23,7 @@ from panollava.errors import ConfigError
 from panollava.models import checks, parts
 from panollava.models.config import ModelConfig, Stage
 from panollava.models.language import LanguageModel
-from panollava.models.losses import OverlapLoss, answer_loss, supervised_positions
+from panollava.models.losses import OverlapLoss, answer_loss, shared_directions, supervised_positions
 from panollava.models.outputs import GenerationOutput, TrainingStageOutput, VisionStageOutput
 from panollava.models.positional import DirectionalEncoding
 from panollava.models.projection import Projection, VicregProjector
@@ -31,7 +31,7 @@ from panollava.models.prompt import ChatPrompt
 from panollava.models.resamplers import build_resampler
 from panollava.models.stitching import Stitching
 from panollava.models.vision import VisionEncoder, describe_vision
-from panollava.views.strategies import View, neighbour_pairs, plan_views
+from panollava.views.strategies import View, plan_views
 
 
 class PanoramaVLM(nn.Module):
@@ -57,7 +57,9 @@ class PanoramaVLM(nn.Module):
         self.views = plan_model_views(config)
         self.vision = VisionEncoder(config.vision_source, config.image_size, config.trust_remote_code)
         width, grid = self.vision.hidden_size, self.vision.spec.grid
-        self.resampler = build_resampler(config.resampler_type, width, config.latent_dimension, grid)
+        self.resampler = build_resampler(
+            config.resampler_type, width, config.latent_dimension, grid, config.resampler_options
+        )
         self.vicreg_projector = VicregProjector(config.latent_dimension, config.vicreg_dim)
         self.overlap_loss = self._overlap_loss()
         self.stitching = Stitching(config.stitching_mode, self.views, self.resampler.num_tokens, self.resampler.grid)
@@ -215,14 +217,21 @@ class PanoramaVLM(nn.Module):
         """Write the LoRA adapters in peft's own format, naming the base model as the configuration does."""
         self._language_side()[0].save_adapter(folder, self.config.language_model_name)
 
-    def _vision_step(self, features: Tensor) -> VisionStageOutput:
+    def vision_loss(self) -> OverlapLoss:
+        """The vision stage's loss. Raises ConfigError where the views have nothing to compare."""
         if self.overlap_loss is None:
+            (rows, columns), name = self.resampler.grid, self.config.resampler_type
+            remedy = f"raise models.{name}.num_queries or " if "num_queries" in self.config.resampler_options else ""
             raise ConfigError(
-                f"crop_strategy {self.config.crop_strategy!r} gives no views that share directions, so the vision "
-                "stage has nothing to learn from; leave it out: training.stages: [resampler, finetune]"
+                f"crop_strategy {self.config.crop_strategy!r} gives no views that share directions at "
+                f"{rows}x{columns} tokens a view, so the vision stage has nothing to learn from; {remedy}leave it out: "
+                "training.stages: [resampler, finetune]"
             )
-        latents = self.vicreg_projector(self.resampler(features))  # [B, V, S, D_vicreg]
-        raw, _ = self.overlap_loss(latents)
+        return self.overlap_loss
+
+    def _vision_step(self, features: Tensor) -> VisionStageOutput:
+        latents = self.vicreg_projector(self.resampler(features))  # [B, V, S', D_vicreg]
+        raw, _ = self.vision_loss()(latents)
         loss = self.config.vicreg_loss_weight * raw
         return {
             "loss": loss,
@@ -256,15 +265,17 @@ class PanoramaVLM(nn.Module):
 
     def _overlap_loss(self) -> OverlapLoss | None:
         config, grid = self.config, self.resampler.grid
-        if grid is None or not neighbour_pairs(self.views):
+        if not shared_directions(self.views, grid)[0]:
             return None
         return OverlapLoss(
             self.views,
             grid,
+            loss=config.vision_loss,
             mode=config.vicreg_mode,
             similarity_weight=config.vicreg_similarity_weight,
             variance_weight=config.vicreg_variance_weight,
             covariance_weight=config.vicreg_covariance_weight,
+            temperature=config.densecl_temperature,
         )
 
 
@@ -283,5 +294,7 @@ def count_image_tokens(config: ModelConfig) -> int:
     """T of a model with this configuration, from config.json alone: no weights are loaded."""
     spec = describe_vision(config.vision_source, config.image_size, config.trust_remote_code)
     with torch.device("meta"):
-        resampler = build_resampler(config.resampler_type, spec.hidden_size, config.latent_dimension, spec.grid)
+        resampler = build_resampler(
+            config.resampler_type, spec.hidden_size, config.latent_dimension, spec.grid, config.resampler_options
+        )
     return Stitching(config.stitching_mode, plan_model_views(config), resampler.num_tokens, resampler.grid).num_tokens

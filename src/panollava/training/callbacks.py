@@ -70,9 +70,10 @@ class History(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._losses.append(outputs["loss"].detach())
+        self._losses.append(outputs["whole_loss"])
         last = batch_idx + 1 == trainer.num_training_batches
-        if trainer.global_step % self.every_n_steps and not last:
+        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if not last and (not stepped or trainer.global_step % self.every_n_steps):
             return
         loss = float(torch.stack(self._losses).mean())
         self._losses.clear()
@@ -111,7 +112,8 @@ class Checkpoints(L.Callback):
     """Weights after every epoch, resume state every `every_n_steps` steps, after every epoch and when asked to stop.
 
     `write_weights(path, epoch, step, val_loss)` writes the weights file; `name_of(epoch, val_loss)` names it. The
-    list of this run's own checkpoints travels inside the resume state, so that both always agree.
+    list of this run's own checkpoints travels inside the resume state, so that both always agree. With several ranks,
+    rank 0 writes and is asked to stop; all stop after the same step.
     """
 
     def __init__(
@@ -127,7 +129,7 @@ class Checkpoints(L.Callback):
         self.name_of, self.write_weights = name_of, write_weights
         self.checkpoints: list[dict[str, Any]] = []
         self._saved_step = -1
-        self._stop_signal: int | None = None
+        self._stop_signal: str | None = None
         self._handlers: dict[int, Any] = {}
 
     def state_dict(self) -> dict[str, Any]:
@@ -137,9 +139,15 @@ class Checkpoints(L.Callback):
         self.checkpoints = state_dict["checkpoints"]
 
     # Stop requests: finish the step at hand, save, leave.
+    def on_fit_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        # Lightning's own SIGTERM handler would leave without saving, and it calls a collective operation wherever the
+        # signal finds it: with several ranks that never returns.
+        trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        # Here and not in on_fit_start: Lightning's own SIGTERM handler, which would leave without saving, is in place.
         self._saved_step = trainer.global_step
+        if not trainer.is_global_zero:
+            return
         for number in (signal.SIGTERM, signal.SIGINT):
             self._handlers[number] = signal.signal(number, self._request_stop)
 
@@ -149,28 +157,34 @@ class Checkpoints(L.Callback):
         self._handlers.clear()
 
     def _request_stop(self, number: int, _: object) -> None:
-        self._stop_signal = number
+        self._stop_signal = signal.Signals(number).name
 
-    def _raise_if_stopped(self) -> None:
-        if self._stop_signal is not None:
-            raise Interrupted(
-                f"stopped by {signal.Signals(self._stop_signal).name}; state saved at step {self._saved_step}. "
-                "The same command goes on from there."
-            )
+    def _must_stop(self, trainer: L.Trainer) -> bool:
+        """Whether a stop was requested: the same answer on all ranks, which ask at the same moments."""
+        return trainer.strategy.reduce_boolean_decision(self._stop_signal is not None, all=False)
+
+    def _stop(self) -> None:
+        raise Interrupted(
+            f"stopped by {self._stop_signal}; state saved at step {self._saved_step}. "
+            "The same command goes on from there."
+        )
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         # After an epoch's last batch the validation comes first: a state from between the two would skip it.
         last = batch_idx + 1 == trainer.num_training_batches
-        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        due = trainer.global_step - self._saved_step >= self.every_n_steps or self._stop_signal is not None
-        if stepped and due and not last:
+        if last or (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        stop = self._must_stop(trainer)
+        if stop or trainer.global_step - self._saved_step >= self.every_n_steps:
             self._save(trainer)
-            self._raise_if_stopped()
+        if stop:
+            self._stop()
 
     def on_validation_batch_end(self, trainer: L.Trainer, *_: Any, **__: Any) -> None:
-        self._raise_if_stopped()
+        if self._must_stop(trainer):
+            self._stop()
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         val_loss = float(trainer.callback_metrics["val_loss"])
@@ -193,10 +207,14 @@ class Checkpoints(L.Callback):
         if trainer.is_global_zero:
             LOGGER.info("checkpoint %s", name)
             self.state.update_record(checkpoints=self.checkpoints)
-        self._raise_if_stopped()
+        if self._must_stop(trainer):
+            self._stop()
 
     def _save(self, trainer: L.Trainer) -> None:
-        """Every rank takes part in collecting the state; the file appears whole."""
-        with atomic_path(self.state.resume_checkpoint) as partial:
-            trainer.save_checkpoint(partial)
+        """Every rank takes part in collecting the state; rank 0 writes it, whole or not at all."""
+        if trainer.is_global_zero:
+            with atomic_path(self.state.resume_checkpoint) as partial:
+                trainer.save_checkpoint(partial)
+        else:
+            trainer.save_checkpoint(self.state.resume_checkpoint)
         self._saved_step = trainer.global_step

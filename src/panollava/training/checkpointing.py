@@ -20,13 +20,22 @@ from panollava.models.config import ModelConfig
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.vlm import PanoramaVLM
 from panollava.training.job import language_dtype
-from panollava.training.stage_folder import ChosenCheckpoint, choose_checkpoint, find_stage_folder, read_metadata
+from panollava.training.stage_folder import (
+    METADATA,
+    ChosenCheckpoint,
+    choose_checkpoint,
+    find_stage_folder,
+    read_metadata,
+)
+from panollava.training.stages import STAGE_TABLE
+
+_NEEDED = ("model_config", "training_config", "dataset", "checkpoint_info", "backbones", "processor", "remembered")
 
 
 def save_weights(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
     """Write a weights file, whole or not at all. Equal tensors and header give equal bytes."""
     document = {"panollava": header, "state_dict": {k: v.detach().cpu() for k, v in tensors.items()}}
-    # Given a path, torch.save would write the temporary file's name into the archive.
+    # Given a path, torch.save would write the temporary file's name into the archive, and hide a full disk.
     with atomic_path(path) as partial, partial.open("wb") as stream:
         torch.save(document, stream)
 
@@ -35,8 +44,9 @@ def load_weights(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """(header, tensors) of a weights file, on the CPU. Raises CheckpointError where it is not one."""
     try:
         document = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path}: cannot be read as a checkpoint: {error}") from error
+    except (OSError, RuntimeError, EOFError, LookupError, ValueError, pickle.UnpicklingError) as error:
+        what = str(error).partition("\n")[0] or type(error).__name__
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint: {what}") from error
     if not isinstance(document, dict) or "state_dict" not in document:
         raise CheckpointError(f"{path}: not a panollava checkpoint (no 'state_dict' in it)")
     return document.get("panollava", {}), document["state_dict"]
@@ -66,15 +76,26 @@ def load_stage(
     metadata = read_metadata(folder)
     if stage and metadata["stage"] != stage:
         raise CheckpointError(f"{folder} holds stage {metadata['stage']}, not {stage}")
+    lacking = [key for key in _NEEDED if key not in metadata]
+    if lacking:
+        raise CheckpointError(f"{folder / METADATA} lacks {', '.join(lacking)}: restore it or train the stage again")
     checkpoint = choose_checkpoint(folder, epoch, step)
     recorded = Path(metadata["checkpoint_info"]["project_root"])
     roots = [root] if root else [recorded, Path.cwd()]
-    config = resolve_backbones(metadata, roots)
+    holds_folder = (place for place in roots if folder.resolve().is_relative_to(place.resolve()))
+    home = next(holds_folder, next((place for place in roots if place.is_dir()), roots[0]))
+    config = resolve_backbones(metadata, [home, *roots])
     dtype = language_dtype(metadata["training_config"]["precision"])
     model = PanoramaVLM(config, with_language=metadata["stage"] != "vision", dtype=dtype)
-    model.load_trained(load_weights(checkpoint.path)[1])
+    header, state = load_weights(checkpoint.path)
+    if header.get("stage", metadata["stage"]) != metadata["stage"]:
+        raise CheckpointError(
+            f"{checkpoint.path} holds weights of stage {header['stage']}, but {folder} is of stage {metadata['stage']}"
+        )
+    parts = model.named_part_parameters()
+    model.load_trained(state, required=[part for part in STAGE_TABLE[metadata["stage"]].trains if parts.get(part)])
     model.eval()
-    return LoadedStage(model, PanoramaProcessor.from_json(metadata["processor"]), metadata, checkpoint, roots[0])
+    return LoadedStage(model, PanoramaProcessor.from_json(metadata["processor"]), metadata, checkpoint, home)
 
 
 def resolve_backbones(metadata: dict[str, Any], roots: list[Path]) -> ModelConfig:
@@ -91,6 +112,10 @@ def resolve_backbones(metadata: dict[str, Any], roots: list[Path]) -> ModelConfi
                 f"is not there: looked for {' and '.join(str(root / document[key]) for root in roots)}"
             )
         if sha256_folder(found) != digest:
-            raise CheckpointError(f"the {part} backbone in {found} differs from the one this stage was trained with")
+            raise CheckpointError(
+                f"the {part} backbone in {found} differs from the one this stage was trained with. Bring that one "
+                "back, or train again: "
+                f"panollava run {metadata['experiment_name']} --forcerun train_{metadata['stage']}"
+            )
         document[key] = str(found)
     return ModelConfig.from_json(document)

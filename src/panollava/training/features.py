@@ -7,6 +7,7 @@ in the encoder's own dtype, so that losses with and without the cache are equal.
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -104,9 +105,10 @@ def _write_features(
         pixels = picture_batch(pictures, processor)["pixel_values"].to(device)
         features = model.encode_vision(pixels).float().cpu().numpy()  # [B, V, S, D_vision]
         if output is None:
-            output = np.lib.format.open_memmap(
-                target, mode="w+", dtype=np.float32, shape=(len(paths), *features.shape[1:])
-            )
+            shape = (len(paths), *features.shape[1:])
+            output = np.lib.format.open_memmap(target, mode="w+", dtype=np.float32, shape=shape)
+            with open(target, "r+b") as stream:  # a full disk is an error here, and a bus error in the memory map
+                os.posix_fallocate(stream.fileno(), 0, os.path.getsize(target))
         output[start : start + len(features)] = features
     if output is not None:
         output.flush()

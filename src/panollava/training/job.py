@@ -62,14 +62,14 @@ def model_config_of(job: StageJob, image_size: tuple[int, int]) -> ModelConfig:
         "vision_name": models["vision_name"],
         "vision_path": job.vision_folder.as_posix() if job.vision_folder else None,
         "trust_remote_code": models["trust_remote_code"],
-        "resampler_type": models["resampler_type"],
-        "latent_dimension": models["latent_dimension"],
+        **{key: models[key] for key in ("resampler_type", "qformer", "perceiver", "bimamba", "latent_dimension")},
         "image_size": list(image_size),
     }
     for key in ("crop_strategy", "fov_deg", "overlap_ratio", "anyres_max_patches", "cubemap_poles", "antialias",
                 "use_vision_processor"):  # fmt: skip
         document[key] = images[key]
     if job.stage == "vision":
+        document["vision_loss"], document["densecl_temperature"] = settings["loss"], settings["densecl_temperature"]
         document["vicreg_projector_dim"] = models["vicreg_projector_dim"]
         for key in ("mode", "loss_weight", "similarity_weight", "variance_weight", "covariance_weight"):
             document[f"vicreg_{key}"] = settings[f"vicreg_{key}"]
@@ -100,18 +100,36 @@ def language_dtype(precision: str) -> torch.dtype:
     return torch.bfloat16 if resolve_precision(precision) == "bf16-mixed" else torch.float32
 
 
-def device_settings(training: dict[str, Any]) -> dict[str, Any]:
-    """Lightning's accelerator, devices, strategy and precision, and the device of the first process."""
-    cuda = torch.cuda.is_available()
+def first_device() -> torch.device:
+    """Where a single process computes, and rank 0 of several."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@dataclass(frozen=True)
+class Devices:
+    """How many processes train, each on a device of its own (`accelerator` gpu or cpu), in which precision."""
+
+    accelerator: str
+    processes: int
+    ddp: bool
+    precision: str
+
+
+def devices_of(training: dict[str, Any]) -> Devices:
+    """`training.devices`, `strategy` and `precision` on this machine. Raises ConfigError where it has too few GPUs."""
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     count = 1 if training["devices"] == "auto" else int(training["devices"])
-    return {
-        "accelerator": "gpu" if cuda else "cpu",
-        "devices": count,
-        "strategy": training["strategy"],
-        "precision": resolve_precision(training["precision"]),
-        "processes": count,
-        "torch_device": torch.device("cuda" if cuda else "cpu"),
-    }
+    if gpus and count > gpus:
+        raise ConfigError(
+            f"training.devices is {count}, but this job sees {gpus} GPU{'s' * (gpus > 1)}. Set it to at most {gpus}: "
+            "batch_size counts the rows of all devices and may stay"
+        )
+    return Devices(
+        accelerator="gpu" if gpus else "cpu",
+        processes=count,
+        ddp=count > 1 or training["strategy"] == "ddp",
+        precision=resolve_precision(training["precision"]),
+    )
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -28,6 +28,7 @@ def build_metadata(
         "stage": job.stage,
         "model_config": model_config,
         "backbones": backbones,
+        "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "processor": processor.to_json(),
         "training_config": {
             **{key: model_config[key] for key in ("crop_strategy", "fov_deg", "overlap_ratio", "use_vision_processor")},

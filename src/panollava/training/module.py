@@ -14,6 +14,8 @@ from torch import Tensor
 from transformers import get_cosine_schedule_with_warmup
 
 from panollava.errors import TrainingError
+from panollava.models.losses import IGNORED
+from panollava.training.distributed import Share, share_of_batch
 from panollava.training.optimizers import build_optimizer
 from panollava.training.stages import StageName
 
@@ -50,20 +52,28 @@ class StageModule(L.LightningModule):
             "optimizer": optimizer, "lr": lr, "muon_lr": muon_lr, "weight_decay": weight_decay,
         }  # fmt: skip
 
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        loss: Tensor = self.model(**batch, stage=self.stage)["loss"]
-        if not torch.isfinite(loss):
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
+        share = self._share(batch)
+        if not torch.isfinite(share.whole_loss):
             raise TrainingError(
-                f"the {self.stage} stage's loss is {loss.item()} at epoch {self.current_epoch}, batch {batch_idx}. "
-                f"Lower training.stage_configs.{self.stage}.lr (now {self.optimizer_settings['lr']}), or set "
-                "training.precision to 32-true. The last saved state is kept."
+                f"the {self.stage} stage's loss is {share.whole_loss.item()} at epoch {self.current_epoch}, "
+                f"batch {batch_idx}. Lower training.stage_configs.{self.stage}.lr (now "
+                f"{self.optimizer_settings['lr']}), or set training.precision to 32-true. The last saved state is kept."
             )
-        self.log("train_loss", loss)
-        return loss
+        self.log("train_loss", share.whole_loss)
+        return {"loss": share.loss, "whole_loss": share.whole_loss}
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        loss = self.model(**batch, stage=self.stage)["loss"]
-        self.log("val_loss", loss, on_epoch=True, batch_size=_batch_size(batch), sync_dist=True)
+        share = self._share(batch)
+        self.log("val_loss", share.whole_loss, on_epoch=True, batch_size=share.rows, sync_dist=True)
+
+    def _share(self, batch: dict[str, Any]) -> Share:
+        """This process' part of a batch; an empty part still takes part in the gradient, with zeros."""
+        if batch:
+            loss = self.model(**batch, stage=self.stage)["loss"]
+        else:
+            loss = torch.stack([p.sum() for p in self.model.parameters() if p.requires_grad]).sum() * 0.0
+        return share_of_batch(loss, _terms(batch), _rows(batch))
 
     def configure_optimizers(self) -> Any:
         trainable = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
@@ -87,5 +97,12 @@ class StageModule(L.LightningModule):
             )
 
 
-def _batch_size(batch: dict[str, Any]) -> int:
-    return len(next(iter(batch.values())))
+def _rows(batch: dict[str, Any]) -> int:
+    return len(next(iter(batch.values()))) if batch else 0
+
+
+def _terms(batch: dict[str, Any]) -> int:
+    """How many terms the mean in the batch's loss has: supervised tokens, or panoramas where the loss reads no text."""
+    if "labels" not in batch:
+        return _rows(batch)
+    return int((batch["labels"][:, 1:] != IGNORED).sum())

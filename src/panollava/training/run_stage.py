@@ -13,17 +13,19 @@ import platform
 import shutil
 import time
 import warnings
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.strategies import DDPStrategy
 
 from panollava.data.datamodule import StageDataModule
 from panollava.data.dataset import CaptionDataset, Collator
 from panollava.data.samples import read_rows
-from panollava.errors import TrainingError
+from panollava.errors import StorageError, TrainingError
 from panollava.files import atomic_path, sha256_file, write_json
 from panollava.logs import LOGGER
 from panollava.models.processor import PanoramaProcessor
@@ -31,11 +33,14 @@ from panollava.models.vlm import PanoramaVLM
 from panollava.training.callbacks import Checkpoints, History, Interrupted, StepNoise
 from panollava.training.checkpointing import load_weights, save_weights
 from panollava.training.curves import plot_loss_curves
+from panollava.training.distributed import DDP_OPTIONS, OneMachine, other_ranks
 from panollava.training.features import cached_features, wants_features
 from panollava.training.job import (
+    Devices,
     StageJob,
     check_loggers,
-    device_settings,
+    devices_of,
+    first_device,
     is_out_of_memory,
     language_dtype,
     model_config_of,
@@ -56,6 +61,9 @@ def run_stage(job: StageJob) -> Path:
     """
     started, started_at = time.monotonic(), now()
     with FolderLock(job.state_folder):
+        for folder in (job.state_folder, job.stage_folder):
+            for partial in folder.glob(".*.partial"):
+                partial.unlink()  # of a killed start; nobody else is at work here
         state = StateFolder(job.state_folder)
         try:
             fingerprint = {"slice": job.digest, "init": _check_upstream(job)}
@@ -81,7 +89,8 @@ def run_stage(job: StageJob) -> Path:
         except (Exception, KeyboardInterrupt) as error:
             status = "pending" if isinstance(error, (Interrupted, KeyboardInterrupt)) else "failed"
             minutes = state.record.get("elapsed_minutes", 0.0) + (time.monotonic() - started) / 60
-            state.update_record(status=status, error=str(error), elapsed_minutes=round(minutes, 4), process=None)
+            with suppress(StorageError):  # on a full disk the first error is the one to tell
+                state.update_record(status=status, error=str(error), elapsed_minutes=round(minutes, 4), process=None)
             raise
     return job.stage_folder / METADATA
 
@@ -112,8 +121,46 @@ def _checkpoints_are_there(state: StateFolder, folder: Path) -> bool:
     return not missing
 
 
+@dataclass(frozen=True)
+class _Parts:
+    """What a stage trains with, the same in each of its processes."""
+
+    devices: Devices
+    model: PanoramaVLM
+    processor: PanoramaProcessor
+    data: StageDataModule
+    module: StageModule
+    total_steps: int
+
+
 def _train(job: StageJob, state: StateFolder) -> dict[str, Any]:
+    """Rank 0: prepare what the other ranks will find, train with them, complete the folder."""
     check_loggers(job)
+    parts = _build(job)
+    train_rows, val_rows = len(parts.data.train), len(parts.data.val)  # type: ignore[arg-type]
+    epochs = job.settings["epochs"]
+    LOGGER.info(
+        "%d training rows, %d validation rows, %d steps an epoch, %d epochs, %d process%s",
+        train_rows, val_rows, parts.total_steps // epochs, epochs,
+        parts.devices.processes, "es" * (parts.devices.processes > 1),
+    )  # fmt: skip
+    resumed_from = _resumed_step(state.resume_checkpoint)
+    state.update_record(resumed_from_step=resumed_from)
+    if resumed_from is not None:
+        LOGGER.info("resuming at step %d of %d", resumed_from, parts.total_steps)
+    with other_ranks(parts.devices.processes, _train_along, job) as environment:
+        checkpoints, global_step = _fit(job, state, parts, environment)
+    if len(checkpoints) != epochs:
+        raise TrainingError(f"stage {job.stage} ended after {len(checkpoints)} of {epochs} epochs")
+    return _finish(job, state, parts.model, parts.processor, checkpoints, global_step, train_rows, val_rows)
+
+
+def _train_along(environment: OneMachine, job: StageJob) -> None:
+    """Any other rank: reads what rank 0 has prepared, and writes nothing."""
+    _fit(job, StateFolder(job.state_folder), _build(job), environment)
+
+
+def _build(job: StageJob) -> _Parts:
     config, settings = job.config, job.settings
     seed = config["training"]["seed"]
     torch.set_num_threads(config["training"]["cpu_threads"])
@@ -122,7 +169,7 @@ def _train(job: StageJob, state: StateFolder) -> dict[str, Any]:
     train_rows, val_rows = read_rows(job.train_csv), read_rows(job.val_csv)
 
     model_config = model_config_of(job, train_views.image_size)
-    trainer_devices = device_settings(config["training"])
+    devices = devices_of(config["training"])
     model = PanoramaVLM(
         model_config, with_language=job.stage != "vision", dtype=language_dtype(config["training"]["precision"])
     )
@@ -133,7 +180,8 @@ def _train(job: StageJob, state: StateFolder) -> dict[str, Any]:
     counts = freeze_for_stage(model, job.stage, blocks)
     for line in stage_table_text(job.stage, counts).splitlines():
         LOGGER.info(line)
-    kept = set(model.trained_state_dict())
+    if job.stage == "vision":
+        LOGGER.info("overlap loss: %s", model.vision_loss().describe())
 
     processor = PanoramaProcessor.for_model(model_config, model.vision)
     pictures: list[Any] = [train_views, val_views]
@@ -142,7 +190,7 @@ def _train(job: StageJob, state: StateFolder) -> dict[str, Any]:
     )
     if features:
         pictures = [
-            cached_features(model, processor, views, folder.name, job.cache, device=trainer_devices["torch_device"])
+            cached_features(model, processor, views, folder.name, job.cache, device=first_device())
             for views, folder in zip(pictures, (job.train_views, job.val_views), strict=True)
         ]
     collate = Collator(
@@ -156,18 +204,18 @@ def _train(job: StageJob, state: StateFolder) -> dict[str, Any]:
         num_workers=job.untracked.get("num_workers", 0),
         seed=seed,
     )
-    steps_per_epoch = -(-len(train_rows) // (settings["batch_size"] * trainer_devices["processes"]))
-    accumulate = settings["accumulate_grad_batches"]
-    total_steps = settings["epochs"] * -(-steps_per_epoch // accumulate)
-    LOGGER.info(
-        "%d training rows, %d validation rows, %d steps an epoch, %d epochs",
-        len(train_rows), len(val_rows), steps_per_epoch, settings["epochs"],
-    )  # fmt: skip
-
+    batches_per_epoch = -(-len(train_rows) // settings["batch_size"])
+    total_steps = settings["epochs"] * -(-batches_per_epoch // settings["accumulate_grad_batches"])
     module = StageModule(
-        model, job.stage, kept=kept, total_steps=total_steps,
+        model, job.stage, kept=set(model.trained_state_dict()), total_steps=total_steps,
         **{key: settings[key] for key in ("optimizer", "lr", "muon_lr", "weight_decay", "warmup_ratio")},
     )  # fmt: skip
+    return _Parts(devices, model, processor, data, module, total_steps)
+
+
+def _fit(job: StageJob, state: StateFolder, parts: _Parts, environment: OneMachine) -> tuple[list[dict[str, Any]], int]:
+    """Train from the saved state, if there is one, to the end: the checkpoints' entries and the last step."""
+    settings, devices, model = job.settings, parts.devices, parts.model
     prefix = job.naming["checkpoint_prefix"]
 
     def write_weights(path: Path, epoch: int, step: int, val_loss: float) -> None:
@@ -180,37 +228,34 @@ def _train(job: StageJob, state: StateFolder) -> dict[str, Any]:
         name_of=lambda epoch, loss: f"{prefix}_epoch{epoch:02d}_loss{loss:.4f}.ckpt",
         write_weights=write_weights,
     )  # fmt: skip
-    history = History(state, job.untracked.get("log_every_n_steps", 20), total_steps)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its advice to developers
-    trainer = L.Trainer(
-        accelerator=trainer_devices["accelerator"],
-        devices=trainer_devices["devices"],
-        strategy=trainer_devices["strategy"],
-        precision=trainer_devices["precision"],
-        max_epochs=settings["epochs"],
-        accumulate_grad_batches=accumulate,
-        gradient_clip_val=settings["max_grad_norm"],
-        callbacks=[StepNoise(seed), history, checkpoints],
-        logger=training_loggers(job),
-        plugins=[LightningEnvironment()],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        log_every_n_steps=job.untracked.get("log_every_n_steps", 20),
-        default_root_dir=str(job.state_folder),
-    )
-    resumed_from = _resumed_step(state.resume_checkpoint)
-    resume = None if resumed_from is None else state.resume_checkpoint
-    state.update_record(resumed_from_step=resumed_from)
-    if resumed_from is not None:
-        LOGGER.info("resuming at step %d of %d", resumed_from, total_steps)
+    history = History(state, job.untracked.get("log_every_n_steps", 20), parts.total_steps)
+    for part in ("pytorch", "fabric"):
+        logging.getLogger(f"lightning.{part}").setLevel(logging.WARNING)  # its advice to developers
+    resume = str(state.resume_checkpoint) if state.resume_checkpoint.is_file() else None
     try:
         with warnings.catch_warnings():
-            # Frozen parts run in eval mode on purpose.
-            warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
-            trainer.fit(module, datamodule=data, ckpt_path=str(resume) if resume else None, weights_only=True)
+            # Frozen parts run in eval mode on purpose; Slurm's srun starts nothing here (see OneMachine).
+            warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode|The `srun` command")
+            trainer = L.Trainer(
+                accelerator=devices.accelerator,
+                devices=devices.processes,
+                strategy=DDPStrategy(**DDP_OPTIONS) if devices.ddp else "auto",
+                precision=devices.precision,  # type: ignore[arg-type]
+                max_epochs=settings["epochs"],
+                accumulate_grad_batches=settings["accumulate_grad_batches"],
+                gradient_clip_val=settings["max_grad_norm"],
+                callbacks=[StepNoise(job.config["training"]["seed"]), history, checkpoints],
+                logger=training_loggers(job) if environment.local_rank() == 0 else False,
+                plugins=[environment],
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                num_sanity_val_steps=0,
+                use_distributed_sampler=False,
+                log_every_n_steps=job.untracked.get("log_every_n_steps", 20),
+                default_root_dir=str(job.state_folder),
+            )
+            trainer.fit(parts.module, datamodule=parts.data, ckpt_path=resume, weights_only=True)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -220,13 +265,7 @@ def _train(job: StageJob, state: StateFolder) -> dict[str, Any]:
             "accumulate_grad_batches by the same factor to keep the effective batch), the number of views "
             "(image_processing.fov_deg, overlap_ratio, anyres_max_patches) or image_size."
         ) from error
-    if len(checkpoints.checkpoints) != settings["epochs"]:
-        raise TrainingError(
-            f"stage {job.stage} ended after {len(checkpoints.checkpoints)} of {settings['epochs']} epochs"
-        )
-    return _finish(
-        job, state, model, processor, checkpoints.checkpoints, trainer.global_step, len(train_rows), len(val_rows)
-    )
+    return checkpoints.checkpoints, trainer.global_step
 
 
 def _feature_bytes(model: PanoramaVLM) -> int:

@@ -17,6 +17,7 @@ from panollava.logs import LOGGER
 
 METADATA = "checkpoint_metadata.json"
 STAGES = ("vision", "resampler", "finetune")
+_REMEDY = "Restore the file, or remove it and train the stage again."
 _NAME = re.compile(r"_epoch(?P<epoch>\d+)_loss(?P<loss>-?\d+\.\d+)\.ckpt$")
 
 
@@ -50,7 +51,13 @@ def read_metadata(folder: str | Path) -> dict[str, Any]:
             "Pass a stage folder such as runs/EXP1/finetune/anyres-e2p_mlp, an experiment's folder such as runs/EXP1, "
             "or --config with the experiment's YAML."
         )
-    return read_json(path)
+    try:
+        document: dict[str, Any] = read_json(path)
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged ({error}). {_REMEDY}") from error
+    if not isinstance(document, dict) or "stage" not in document:
+        raise CheckpointError(f"{path} does not say which stage this is. {_REMEDY}")
+    return document
 
 
 def find_stage_folder(path: str | Path, stage: str | None = None) -> Path:
@@ -153,7 +160,10 @@ def checkpoint_of_run(folder: Path, config_digest: str) -> dict[str, Any]:
     entry = next(c for c in info["checkpoints"] if c["epoch"] == info["best_epoch"])
     path = folder / entry["file"]
     if not path.is_file():
-        raise CheckpointError(f"{path} is named in {METADATA} but is not there. Train the stage again.")
+        raise CheckpointError(
+            f"{path} is named in {METADATA} but is not there. Restore it; or remove {folder / METADATA} and run the "
+            "same command again, which trains the stage again."
+        )
     return {
         "experiment_name": metadata["experiment_name"],
         "stage": metadata["stage"],

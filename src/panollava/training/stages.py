@@ -24,12 +24,12 @@ class StageRow:
     (0 frozen, N the last N blocks, -1 all).
     """
 
-    loss: Literal["vicreg", "ar"]
+    loss: Literal["overlap", "ar"]
     trains: tuple[str, ...]
 
 
 STAGE_TABLE: dict[StageName, StageRow] = {
-    "vision": StageRow("vicreg", ("resampler", "vicreg_projector")),
+    "vision": StageRow("overlap", ("resampler", "vicreg_projector")),
     "resampler": StageRow("ar", ("resampler", "positional", "projection")),
     "finetune": StageRow("ar", ("resampler", "positional", "projection", "lora")),
 }

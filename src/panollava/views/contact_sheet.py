@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import colorsys
 import math
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from panollava.files import atomic_path, write_json
+from panollava.files import atomic_path, refuse_overwriting, write_json
 from panollava.views.geometry import rays_to_erp, unproject
 from panollava.views.panorama import Pixels, load_panorama
 from panollava.views.render import open_views
@@ -39,9 +40,11 @@ def write_views(
     rendered = open_views(image_path, views, image_size, antialias)
     panorama = load_panorama(image_path, min_width=_SHEET_WIDTH)
     folder = Path(output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
     names = [f"view_{index:02d}.png" for index in range(len(views))]
-    for old in folder.glob("view_*.png"):
+    earlier = [path for path in folder.glob("view_*.png") if re.fullmatch(r"view_\d{2,}\.png", path.name)]
+    refuse_overwriting([*(folder / name for name in (*names, "contact_sheet.png")), *earlier], [image_path])
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in earlier:
         if old.name not in names:
             old.unlink()
     for name, pixels in zip(names, rendered, strict=True):

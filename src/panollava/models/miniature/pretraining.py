@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from panollava.errors import TrainingError
+from panollava.files import remove_abandoned
 from panollava.logs import LOGGER
 from panollava.training.optimizers import build_optimizer
 
@@ -62,6 +66,11 @@ def train(
         torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimizer.step()
         losses.append(loss.item())
+        if not math.isfinite(losses[-1]):
+            raise TrainingError(
+                f"{name}: the loss is {losses[-1]} at step {step}. Lower its lr (now {schedule.lr}) or muon_lr (now "
+                f"{schedule.muon_lr}) below models.miniature."
+            )
         step += 1
         if step % schedule.check_every == 0 or step == last:
             mean, seconds = sum(losses) / len(losses), time.monotonic() - started
@@ -78,7 +87,8 @@ def train(
 def whole_folder(folder: str | Path) -> Iterator[Path]:
     """Yield an empty folder beside `folder` that takes its place when the block ends without an error."""
     folder = Path(folder)
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    partial = folder.with_name(f".{folder.name}.{platform.node()}.{os.getpid()}.partial")
+    remove_abandoned(folder)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:

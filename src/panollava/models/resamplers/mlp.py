@@ -14,7 +14,7 @@ class MLPResampler(nn.Module):
 
     def __init__(self, vision_dim: int, latent_dim: int, grid: tuple[int, int]) -> None:
         super().__init__()
-        self.grid: tuple[int, int] | None = grid
+        self.grid = grid
         self.num_tokens = grid[0] * grid[1]
         hidden = 2 * max(vision_dim, latent_dim)
         self.norm = nn.LayerNorm(vision_dim)

@@ -1,0 +1,180 @@
+"""The rows of an ablation for programs and for the eye: CSV, HTML, a plot, lines on the console. No torch."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from panollava.evaluation.ablation import Row
+from panollava.files import atomic_path, write_text
+
+FILES = ("summary.csv", "summary.html", "summary.png")
+SO_FAR = "summary_so_far.csv"
+
+
+def write_so_far(rows: Sequence[Row], folder: Path) -> Path | None:
+    """summary_so_far.csv in `folder`, and an older, complete summary is removed; None where all cells are done."""
+    so_far = folder / SO_FAR
+    if all(row.status == "completed" for row in rows):
+        so_far.unlink(missing_ok=True)
+        return None
+    write_csv(rows, so_far)
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
+    return so_far
+
+
+def standing_text(name: str, rows: Sequence[Row], path: Path | None = None) -> str:
+    """The rows as lines for the console: each cell's status, and why one failed."""
+    done = sum(row.status == "completed" for row in rows)
+    lines = [f"ablation {name}: {done} of {len(rows)} cells completed" + (f", table: {path}" if path else "")]
+    width = max(len(row.experiment) for row in rows)
+    for row in rows:
+        scores = [
+            f"{key} {value:.4f}" + (f" (blind {row.blind[key]:.4f})" if row.blind.get(key) is not None else "")
+            for key, value in row.scores.items()
+            if value is not None
+        ]
+        facts = "  ".join([*scores, *([row.error] if row.error else [])])
+        lines.append(f"  {row.experiment:<{width}}  {row.status:<9}  {facts}".rstrip())
+    return "\n".join(lines)
+
+
+def records(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The table: each cell's values by column, None where there is nothing to say. All have the same columns."""
+    settings = _union(row.settings for row in rows)
+    metrics = _union(row.scores for row in rows)
+    found = []
+    for row in rows:
+        record = {"experiment": row.experiment, **{key: row.settings.get(key) for key in settings}}
+        record["status"] = row.status
+        for key in ("protocol", "num_samples"):
+            record[key] = None if row.metrics is None else row.metrics[key]
+        for name in metrics:
+            record |= {name: row.scores.get(name), f"blind_{name}": row.blind.get(name)}
+        for key in ("best_val_loss", "trainable_parameters", "minutes", "error"):
+            record[key] = getattr(row, key)
+        found.append(record)
+    return found
+
+
+def write_csv(rows: Sequence[Row], path: Path) -> None:
+    table = records(rows)
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(table[0])
+    writer.writerows([_text(value) for value in record.values()] for record in table)
+    write_text(path, stream.getvalue())
+
+
+def write_html(rows: Sequence[Row], path: Path, title: str) -> None:
+    """The same table for the eye: a metric and its blind control in one column, the best score of each bold."""
+    from panollava.evaluation import html
+    from panollava.evaluation.metrics import LABELS
+    from panollava.evaluation.metrics.result import LOWER_IS_BETTER
+
+    settings = _union(row.settings for row in rows)
+    metrics = _union(row.scores for row in rows)
+    comparable = len({row.metrics["protocol"] for row in rows if row.metrics}) == 1
+    best: dict[str, float] = {}
+    for name in metrics if comparable else ():
+        values = [value for row in rows if (value := row.scores.get(name)) is not None]
+        lower = any(LOWER_IS_BETTER in str(row.metrics["metrics"][name]["scale"]) for row in rows if row.metrics)
+        if values:
+            best[name] = min(values) if lower else max(values)
+    body = []
+    for row in rows:
+        cells = [html.cell(row.experiment), *(html.cell(_text(row.settings.get(key)), "number") for key in settings)]
+        for name in metrics:
+            value, blind = row.scores.get(name), row.blind.get(name)
+            kind = "number best" if value is not None and value == best.get(name) else "number"
+            cells.append(html.cell(_score(value), kind, "" if value is None else f"blind {_score(blind)}"))
+        loss, count, minutes = row.best_val_loss, row.trainable_parameters, row.minutes
+        cells.append(html.cell(_score(loss), "number"))
+        cells.append(html.cell("–" if count is None else f"{count:,}", "number"))
+        cells.append(html.cell("–" if minutes is None else f"{minutes:.1f}", "number"))
+        body.append(cells)
+    header = ["experiment", *settings, *(LABELS.get(name, name) for name in metrics)]
+    header += ["validation loss", "trainable", "minutes"]
+    note = (
+        "Scores of the test set, the best of each metric bold, and below each its blind control: the same model with "
+        "the pictures shuffled between samples. A score is worth its distance from it. Then the lowest validation "
+        "loss, the trainable parameters of the last stage, and the minutes that all stages trained."
+    )
+    write_text(path, html.page(title, html.paragraph(note, "quiet"), html.table(header, body, range(1, len(header)))))
+
+
+def plot(rows: Sequence[Row], path: Path, title: str) -> None:
+    """A panel per metric: each cell's score as a bar, its blind control as a mark."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from panollava.evaluation.metrics import LABELS
+
+    metrics = [
+        name for name in _union(row.scores for row in rows) if any(row.scores.get(name) is not None for row in rows)
+    ]
+    panels = [*metrics, "best_val_loss"]
+    columns = min(3, len(panels))
+    lines = -(-len(panels) // columns)
+    height = lines * max(1.6, 0.9 + 0.28 * len(rows))
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(4.2 * columns, height), dpi=110, layout="constrained", squeeze=False
+    )
+    labels = [_short_name(row, rows) for row in rows]
+    places = list(range(len(rows)))
+    for panel, ax in zip(panels, axes.flat, strict=False):
+        of_loss = panel == "best_val_loss"
+        values = [row.best_val_loss if of_loss else row.scores.get(panel) for row in rows]
+        ax.barh(places, [value or 0.0 for value in values], color="#b9c4d0" if of_loss else "#4878a8", height=0.62)
+        blind = [] if of_loss else [(b, y) for y, row in enumerate(rows) if (b := row.blind.get(panel)) is not None]
+        if blind:
+            ax.plot(*zip(*blind, strict=True), "D", color="#d1495b", markersize=5, label="blind control")
+        ax.set_title("best validation loss" if of_loss else LABELS.get(panel, panel), fontsize=10)
+        if not any(values):
+            ax.set_xlim(0, 1)
+        ax.set_yticks(places, labels if ax in axes[:, 0] else [""] * len(rows), fontsize=8)
+        ax.tick_params(axis="x", labelsize=8)
+        ax.invert_yaxis()
+        ax.grid(axis="x", alpha=0.3)
+        ax.set_axisbelow(True)
+    for ax in list(axes.flat)[len(panels) :]:
+        ax.set_visible(False)
+    handles, names = axes.flat[0].get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, names, loc="outside lower right", fontsize=8, frameon=False)
+    figure.suptitle(title, fontsize=11)
+    with atomic_path(path) as partial:
+        figure.savefig(partial, format="png")
+    plt.close(figure)
+
+
+def _score(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _short_name(row: Row, rows: Sequence[Row]) -> str:
+    """The cell's name without the words that begin all of them."""
+    words = [other.experiment.split("_") for other in rows]
+    common = 0
+    while len(rows) > 1 and all(len(w) > common + 1 and w[: common + 1] == words[0][: common + 1] for w in words):
+        common += 1
+    return "_".join(row.experiment.split("_")[common:])
+
+
+def _union(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(key for mapping in mappings for key in mapping))
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return repr(value).removesuffix(".0")
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,67 @@
+"""Small self-contained HTML pages: text, tables and pictures enter, one file without links leaves."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; color: #1c1c1c; background: #fff; margin: 1.5rem; max-width: 75rem }
+h1 { font-size: 1.3rem; margin: 0 0 .3rem } p { margin: .3rem 0 }
+table { border-collapse: collapse; margin: 1rem 0 } caption { text-align: left; color: #555; padding-bottom: .4rem }
+th, td { padding: .3rem .7rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top }
+th { border-bottom: 2px solid #888; white-space: nowrap } tbody tr:hover { background: #f5f5f5 }
+.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap } .name { white-space: nowrap }
+.best { font-weight: 700 }
+.quiet, .below { color: #666; font-weight: 400 } .badge { font-weight: 700 }
+.right { color: #176b2c } .wrong { color: #a01c1c }
+figure { margin: 0; padding: 1rem 0; border-top: 1px solid #ddd; display: grid; gap: .6rem 1.4rem }
+@media (min-width: 56rem) { figure { grid-template-columns: 30rem 1fr } }
+figure img { display: block; width: 100%; height: auto; border-radius: 4px }
+dl { margin: 0; display: grid; grid-template-columns: 6.5rem 1fr; gap: .15rem .8rem; align-content: start }
+dt { color: #666 } dd { margin: 0; overflow-wrap: anywhere } ul { margin: 0; padding-left: 1.1rem }
+"""
+
+
+def page(title: str, *parts: str) -> str:
+    """A whole document; `parts` are HTML."""
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f"<style>{_STYLE}</style></head>\n<body>\n<h1>{escape(title)}</h1>\n" + "\n".join(parts) + "\n</body></html>\n"
+    )
+
+
+def paragraph(text: str, kind: str = "") -> str:
+    return f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>"
+
+
+def cell(text: str, kind: str = "", below: str = "") -> str:
+    """A table's cell; `kind` is a class of the style sheet: number, name, best, quiet. `below` is a second line."""
+    second = f'<br><span class="below">{escape(below)}</span>' if below else ""
+    return f'<td class="{kind}">{escape(text)}{second}</td>' if kind else f"<td>{escape(text)}{second}</td>"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[int] = ()) -> str:
+    """A table of `cell`s. `numbers` are the columns whose head stands to the right."""
+    right = set(numbers)
+    head = "".join(
+        f'<th class="number">{escape(name)}</th>' if index in right else f"<th>{escape(name)}</th>"
+        for index, name in enumerate(header)
+    )
+    body = "\n".join(f"<tr>{''.join(row)}</tr>" for row in rows)
+    return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>"
+
+
+def picture(image: Image, alt: str) -> str:
+    """An <img> that carries its picture as a JPEG."""
+    stream = io.BytesIO()
+    image.save(stream, format="JPEG", quality=80)
+    data = base64.b64encode(stream.getvalue()).decode()
+    width, height = image.size
+    return f'<img src="data:image/jpeg;base64,{data}" width="{width}" height="{height}" alt="{escape(alt)}">'

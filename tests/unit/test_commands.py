@@ -1,0 +1,131 @@
+"""Commands that are used wrongly: one line, the right exit code, and nothing of the user's is lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from panollava.cli import evaluate, workflow
+from panollava.cli.main import main
+from panollava.errors import ConfigError
+
+
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    """A command's exit code and what it said on standard error."""
+    monkeypatch.setattr("sys.argv", ["panollava", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    code = ended.value.code
+    return int(code or 0), capsys.readouterr().err
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (32, 64, 3), dtype=np.uint8)).save(tmp_path / "view_from_roof.png")
+    (tmp_path / "prepared.csv").write_text("image_path,query,annotation\nview_from_roof.png,what?,a roof\n")
+    (tmp_path / "predictions.csv").write_text("prediction,reference\na roof,a roof\n")
+    return tmp_path
+
+
+def test_no_command_writes_over_its_input(folder: Path, monkeypatch, capsys) -> None:
+    (folder / "view_00.png").write_bytes((folder / "view_from_roof.png").read_bytes())
+    kept = {path: path.read_bytes() for path in folder.iterdir()}
+    for words in (
+        ["prepare", "prepared.csv", "--output-dir", "."],
+        ["views", "view_00.png", "--output-dir", "."],
+    ):
+        code, said = call(monkeypatch, capsys, *words)
+        assert code == 2 and "is an input" in said, words
+    assert {path: path.read_bytes() for path in folder.iterdir()} == kept
+
+
+def test_views_removes_only_views(folder: Path, monkeypatch, capsys) -> None:
+    (folder / "view_99.png").touch()  # of an earlier call with more views
+    code, _ = call(monkeypatch, capsys, "views", "view_from_roof.png", "--output-dir", ".", "--image-size", "16")
+    assert code == 0 and (folder / "view_from_roof.png").is_file() and not (folder / "view_99.png").exists()
+
+
+def test_wrong_options_are_wrong_usage(folder: Path, monkeypatch, capsys) -> None:
+    results = folder / "predictions_eval"
+    results.mkdir()
+    (results / "metrics.json").write_text("older")
+    for words in (
+        ["eval", "--csv-input", "predictions.csv", "--protocol", "bogus"],
+        ["eval", "--csv-input", "predictions.csv", "--max-samples", "3"],
+        ["eval", "--csv-input", "predictions.csv", "--stage", "bogus"],
+        ["eval"],
+        ["views", "view_from_roof.png", "--output-dir", "out", "--image-size", "0"],
+        ["prepare", "prepared.csv", "--output-dir", "out", "--max-rejected-fraction", "5"],
+    ):
+        assert call(monkeypatch, capsys, *words)[0] == 2, words
+    assert (results / "metrics.json").read_text() == "older"
+
+
+def test_what_cannot_be_read_leaves_older_results(folder: Path, monkeypatch, capsys) -> None:
+    results = folder / "out"
+    results.mkdir()
+    (results / "metrics.json").write_text("older")
+    code, said = call(monkeypatch, capsys, "eval", "--csv-input", "typo.csv", "--output-dir", "out")
+    assert code == 1 and "typo.csv" in said and (results / "metrics.json").read_text() == "older"
+
+
+def test_the_dags_results_are_its_own(folder: Path, monkeypatch, capsys) -> None:
+    results = folder / "results/EXP1"
+    results.mkdir(parents=True)
+    (results / "checkpoint.json").write_text("{}")
+    code, said = call(monkeypatch, capsys, "eval", "--csv-input", "predictions.csv", "--output-dir", "results/EXP1")
+    assert code == 2 and "only the DAG writes" in said
+
+
+def test_an_output_that_cannot_be_made_is_one_line(folder: Path, monkeypatch, capsys) -> None:
+    (folder / "file").touch()
+    code, said = call(monkeypatch, capsys, "views", "view_from_roof.png", "--output-dir", "file")
+    assert code == 1 and said.startswith("error:") and "Traceback" not in said
+
+
+def test_the_stages_that_answer() -> None:
+    assert set(evaluate.Stage.__args__) == {"resampler", "finetune"}
+
+
+@pytest.fixture
+def project_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = Path(__file__).parents[2]
+    (tmp_path / "config/experiments").mkdir(parents=True)
+    (tmp_path / "config/default.yaml").write_text((root / "config/default.yaml").read_text())
+    (tmp_path / "config/experiments/A.yaml").write_text("experiment: {name: A}\n")
+    (tmp_path / "Snakefile").write_text("rule all:\n    shell: 'true'\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_words_of_run(project_root: Path) -> None:
+    metrics = ["results/A/metrics.json", "runs/A_stage_state.json"]
+    for before, word, expected in [
+        (None, "A", metrics),
+        ("-n", "A", metrics),
+        ("--forcerun", "predict", ["predict"]),
+        ("--cores", "4", ["4"]),
+        (None, "all", ["all"]),
+        (None, "results/A/metrics.json", ["results/A/metrics.json"]),
+        (None, "config/experiments/A.yaml", metrics),
+    ]:
+        assert workflow._files_of(word, before) == (expected, False), word
+
+
+@pytest.mark.parametrize("text", ["experiment: [", "experiment: {name: a b}"])
+def test_run_of_a_broken_experiment_says_what_is_wrong(project_root: Path, text: str) -> None:
+    (project_root / "config/experiments/BAD.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=r"config/experiments/BAD\.yaml"):
+        workflow._files_of("BAD", None)
+    assert workflow._files_of("A", None)
+
+
+def test_run_outside_a_project(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, said = call(monkeypatch, capsys, "run", "EXP1")
+    assert code == 2 and "holds no Snakefile" in said

@@ -1,0 +1,148 @@
+"""Jobs that fail where a test says so: Python imports this by itself in every process below a test.
+
+FAULTS holds `rule:fault` pairs, FAULT_DISK a folder on a small file system. Faults:
+
+    exit          the job ends with code 3 before it begins
+    kill          kill -9 before it begins
+    memory        memory runs out as it begins
+    late-kill     kill -9 when its first output has its name
+    late-memory   memory runs out when its first output has its name
+    nan           the loss is not a number
+    full          the disk is full, to the last byte
+    nearly-full   there is room for small files only
+"""
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import os
+import signal
+import sys
+from pathlib import Path
+
+
+def rule_of(words: list[str]) -> str | None:
+    """The rule whose job this process is."""
+    if "panollava.jobs" not in words:
+        return None
+    job = words[words.index("panollava.jobs") + 1]
+    stage = next((word.partition("=")[2] for word in words if word.startswith("--stage=")), None)
+    named = {"train_stage": f"train_{stage}", "gather_prepared": "prepare_experiment"}
+    return "predict_blind" if "--blind" in words else named.get(job, job)
+
+
+def output_of(words: list[str]) -> str:
+    equals = [word.partition("=")[2] for word in words if word.startswith("--out=")]
+    return os.path.abspath(equals[0] if equals else words[words.index("--out") + 1])
+
+
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run_out_of_memory(*_: object, **__: object) -> None:
+    raise MemoryError
+
+
+def when_published(output: str, fault) -> None:
+    """`fault` once an output has been renamed into place."""
+    rename = os.replace
+
+    def replace(source, target, **options) -> None:
+        rename(source, target, **options)
+        if os.path.abspath(target).startswith(output) and not os.path.basename(target).startswith("."):
+            fault()
+
+    os.replace = replace
+
+
+def after_import(name: str, change) -> None:
+    """`change(module)` once the module is there."""
+
+    class Finder(importlib.abc.MetaPathFinder):
+        def find_spec(self, fullname, path, target=None):
+            if fullname != name:
+                return None
+            sys.meta_path.remove(self)
+            spec = importlib.util.find_spec(fullname)
+            load = spec.loader.exec_module
+            spec.loader.exec_module = lambda module: (load(module), change(module))
+            return spec
+
+    sys.meta_path.insert(0, Finder())
+
+
+def lose_loss(module) -> None:
+    """Losses are not numbers: of a stage, or of a miniature's pre-training."""
+    if name := getattr(module, "StageModule", None):
+        step = name.training_step
+        name.training_step = lambda self, batch, batch_idx: step(_Nan(self), batch, batch_idx)
+    else:
+        train = module.train
+        module.train = lambda one, schedule, loss_of, *rest: train(
+            one, schedule, lambda step: loss_of(step) * float("nan"), *rest
+        )
+
+
+class _Nan:
+    """A StageModule whose model's loss is not a number."""
+
+    def __init__(self, module) -> None:
+        self._module = module
+
+    def __getattr__(self, name):
+        return getattr(self._module, name)
+
+    def model(self, **batch):
+        return {"loss": self._module.model(**batch)["loss"] * float("nan")}
+
+
+def fill(folder: str, left: int) -> None:
+    """Write into a file system until `left` bytes are free."""
+    free = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
+    with (Path(folder) / "filling").open("ab") as stream:
+        stream.write(b"\0" * max(0, free - left))
+
+
+def arm(fault: str, words: list[str]) -> None:
+    match fault:
+        case "exit":
+            os._exit(3)
+        case "kill":
+            kill()
+        case "memory":
+            memory_as_it_begins()
+        case "late-kill":
+            when_published(output_of(words), kill)
+        case "late-memory":
+            when_published(output_of(words), run_out_of_memory)
+        case "nan":
+            for name in ("panollava.training.module", "panollava.models.miniature.pretraining"):
+                after_import(name, lose_loss)
+        case "full":
+            fill(os.environ["FAULT_DISK"], 0)
+        case "nearly-full":
+            fill(os.environ["FAULT_DISK"], 128 * 1024)
+        case _:
+            raise ValueError(fault)
+
+
+def memory_as_it_begins() -> None:
+    """The first of panollava's modules that a job imports for itself cannot be loaded."""
+    started = ("errors", "files", "jobs", "logs", "processes", "provenance")
+
+    class Finder(importlib.abc.MetaPathFinder):
+        def find_spec(self, fullname, path, target=None):
+            package, _, name = fullname.partition(".")
+            if package == "panollava" and name and name not in started:
+                run_out_of_memory()
+
+    sys.meta_path.insert(0, Finder())
+
+
+if (rule := rule_of(sys.orig_argv)) is not None:
+    if disk := os.environ.get("FAULT_DISK"):
+        (Path(disk) / "filling").unlink(missing_ok=True)  # room for the next job
+    faults = dict(pair.split(":") for pair in os.environ.get("FAULTS", "").split())
+    if rule in faults:
+        arm(faults[rule], sys.orig_argv)
