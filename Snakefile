@@ -23,6 +23,7 @@ report: "workflow/report/workflow.rst"
 
 # Snakemake keeps the last handler of a kind: one of each, here.
 onstart:
+    check_writable()
     before_jobs()
     show_ablations(quiet=True)
 
@@ -38,10 +39,6 @@ wildcard_constraints:
     variant=r"[A-Za-z0-9._-]+",
     key="[0-9a-f]{16}",
     ablation=r"[A-Za-z0-9][A-Za-z0-9._-]*",
-
-
-onstart:
-    check_writable()
 
 
 rule all:

@@ -22,6 +22,7 @@ rule compare_ablation:
         ),
     log:
         f"{LOGS}/ablations/{{ablation}}.log",
+    localrule: True
     params:
         slice=planned(slice_of_ablation),
     shell:
