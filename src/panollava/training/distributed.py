@@ -143,11 +143,12 @@ def _follow() -> int:
     parent, function, arguments = pickle.load(sys.stdin.buffer)
     die_with_parent(signal.SIGKILL, parent)
     start_log(level=logging.WARNING)
+    to_rank_0, sys.stdout = sys.stdout, sys.stderr
     try:
         function(*arguments)
         _leave_group()
     except PanollavaError as error:
-        print(error, flush=True)
+        print(error, file=to_rank_0, flush=True)
         return error.exit_code
     return 0
 

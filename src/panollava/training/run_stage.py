@@ -255,6 +255,8 @@ def _fit(job: StageJob, state: StateFolder, parts: _Parts, environment: OneMachi
                 default_root_dir=str(job.state_folder),
             )
             trainer.fit(parts.module, datamodule=parts.data, ckpt_path=resume, weights_only=True)
+    except SystemExit as error:  # what Lightning makes of a stop request that comes before the first step
+        raise Interrupted("stopped before its first step. The same command goes on.") from error
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
