@@ -29,7 +29,7 @@ LIGHT = ["exit", "late-kill", "late-memory", "full"]
 FAULTS_OF = {
     "draw_synthetic": LIGHT,
     "pretrain_vision": ["exit", "late-kill", "memory", "nan", "full"],
-    "pretrain_language": ["exit", "kill", "late-memory", "nan", "full"],
+    "pretrain_language": ["exit", "kill", "memory", "nan", "full"],
     "prepare_csv": LIGHT,
     "prepare_experiment": LIGHT,
     "cache_views": LIGHT,
