@@ -169,7 +169,7 @@ class QuerySettings(Section):
 class BimambaSettings(Section):
     """Mirrors `panollava.models.config.BimambaOptions`, key by key."""
 
-    layers: int = key(2, "Number of layers.", ge=1, le=48, typical="[1, 6]")
+    layers: int = key(1, "Number of layers.", ge=1, le=48, typical="[1, 6]")
     heads: int = key(8, "Heads, each with its own decay; latent_dimension is a multiple of it.", ge=1, le=256)
     state_size: int = key(64, "Numbers that each channel remembers.", ge=1, le=1024, typical="[16, 128]")
     expand: int = key(2, "Width inside a layer, in multiples of latent_dimension.", ge=1, le=8)

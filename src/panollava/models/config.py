@@ -64,7 +64,7 @@ class QueryOptions:
 class BimambaOptions:
     """Options of `bimamba`: `state_size` numbers a channel remembers, `expand` times wider inside."""
 
-    layers: int = 2
+    layers: int = 1
     heads: int = 8
     state_size: int = 64
     expand: int = 2

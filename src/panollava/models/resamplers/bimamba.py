@@ -29,7 +29,7 @@ class BimambaResampler(nn.Module):
         latent_dim: int,
         grid: tuple[int, int],
         *,
-        layers: int = 2,
+        layers: int = 1,
         heads: int = 8,
         state_size: int = 64,
         expand: int = 2,
