@@ -59,7 +59,7 @@ def test_a_grid_with_a_failing_cell(project: Project, tmp_path: Path) -> None:
     assert done.returncode == 1 and "Traceback" not in said
     assert "ablation tiny: 1 of 2 cells completed, table: results/ablations/tiny/summary_so_far.csv" in said
     assert not any(f"rule {rule}:" in said for rule in SHARED), "common work is shared"
-    assert [path.name for path in folder.iterdir()] == ["summary_so_far.csv"]
+    assert [path.name for path in folder.glob("[!.]*")] == ["summary_so_far.csv"]
     good, bad = rows(folder / "summary_so_far.csv")
     assert (good["status"], bad["status"]) == ("completed", "failed")
     assert good["bleu4"] and good["blind_bleu4"] and not bad["bleu4"] and not bad["blind_bleu4"]
@@ -72,7 +72,7 @@ def test_a_grid_with_a_failing_cell(project: Project, tmp_path: Path) -> None:
     assert [(row["status"], row["error"]) for row in before] == [("completed", None), ("pending", None)]
     done = project.panollava("run", "tiny")
     assert (done.stdout + done.stderr).count("rule train_finetune:") == 1
-    assert sorted(path.name for path in folder.iterdir()) == ["summary.csv", "summary.html", "summary.png"]
+    assert sorted(path.name for path in folder.glob("[!.]*")) == ["summary.csv", "summary.html", "summary.png"]
     table = rows(folder / "summary.csv")
     assert [row["experiment"] for row in table] == ["tiny_r2a4", "tiny_r4a8"]
     assert [(row["lora.rank"], row["lora.alpha"], row["status"]) for row in table] == [
@@ -87,7 +87,7 @@ def test_a_grid_with_a_failing_cell(project: Project, tmp_path: Path) -> None:
     # Changed and killed: no handler runs after kill -9, so what is not current must be gone before the first job.
     grid.write_text(GRID % "auto" + "generation: {max_new_tokens: 3}\n")
     kill_once_begun(project, folder / "summary_so_far.csv")
-    assert [path.name for path in folder.iterdir()] == ["summary_so_far.csv"]
+    assert [path.name for path in folder.glob("[!.]*")] == ["summary_so_far.csv"]
     left = rows(folder / "summary_so_far.csv")
     assert {row["status"] for row in left} == {"pending"} and "bleu4" not in left[0]
 

@@ -12,6 +12,7 @@ FAULTS holds `rule:fault` pairs, FAULT_DISK a folder on a small file system. Fau
     nearly-full   there is room for small files only
 """
 
+import dataclasses
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -74,9 +75,9 @@ def after_import(name: str, change) -> None:
 
 def lose_loss(module) -> None:
     """Losses are not numbers: of a stage, or of a miniature's pre-training."""
-    if name := getattr(module, "StageModule", None):
-        step = name.training_step
-        name.training_step = lambda self, batch, batch_idx: step(_Nan(self), batch, batch_idx)
+    if stage := getattr(module, "StageModule", None):
+        share = stage._share
+        stage._share = lambda self, batch: _not_a_number(share(self, batch))
     else:
         train = module.train
         module.train = lambda one, schedule, loss_of, *rest: train(
@@ -84,17 +85,8 @@ def lose_loss(module) -> None:
         )
 
 
-class _Nan:
-    """A StageModule whose model's loss is not a number."""
-
-    def __init__(self, module) -> None:
-        self._module = module
-
-    def __getattr__(self, name):
-        return getattr(self._module, name)
-
-    def model(self, **batch):
-        return {"loss": self._module.model(**batch)["loss"] * float("nan")}
+def _not_a_number(share):
+    return dataclasses.replace(share, loss=share.loss * float("nan"), whole_loss=share.whole_loss * float("nan"))
 
 
 def fill(folder: str, left: int) -> None:
