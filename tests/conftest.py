@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,15 @@ def built_once(tmp_path_factory: pytest.TempPathFactory, name: str, build: Calla
             build(root)
             (base / f"{name}.done").touch()
     return root
+
+
+@pytest.fixture(autouse=True)
+def log_as_before() -> Iterator[None]:
+    """What a test does to panollava's logger (`start_log`) ends with it."""
+    logger = logging.getLogger("panollava")
+    before = logger.propagate, logger.level, list(logger.handlers)
+    yield
+    logger.propagate, logger.level, logger.handlers = before
 
 
 @pytest.fixture(scope="session")
