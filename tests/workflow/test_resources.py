@@ -1,0 +1,35 @@
+"""What the jobs ask a cluster for."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from conftest import Project
+
+pytestmark = pytest.mark.workflow
+
+# They take a moment, and run where the command was typed.
+LOCAL_JOBS = {"prepare_experiment", "select_checkpoint", "write_stage_state"}
+
+
+def resources(project: Project, *options: str) -> dict[str, dict[str, int]]:
+    """By rule: what a job asks for, in a dry run of everything."""
+    done = project.call("snakemake", "-n", "-F", *options, "--", "results/SMALL/metrics.json")
+    found = {}
+    pattern = r"^rule (\w+):\n(?:    .*\n)*?    resources: (.*)$"
+    for rule, text in re.findall(pattern, done.stdout + done.stderr, re.MULTILINE):
+        found[rule] = {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)(?:,|$)", text)}
+    return found
+
+
+def test_every_job_of_a_cluster_says_what_it_needs_and_more_on_a_retry(finished: Project) -> None:
+    first, third = (resources(finished, "--attempt", attempt) for attempt in ("1", "3"))
+    assert first.keys() == third.keys() and first.keys() > LOCAL_JOBS
+    for rule in first.keys() - LOCAL_JOBS:
+        assert third[rule]["mem_mb"] == 3 * first[rule]["mem_mb"], rule
+        # A stage resumes, so that it needs no longer limit, which a partition may not have.
+        assert third[rule]["runtime"] == first[rule]["runtime"] * (1 if rule.startswith("train_") else 3), rule
+    with_gpu = {"train_vision", "train_resampler", "train_finetune", "predict", "predict_blind"}
+    assert {rule for rule, asked in first.items() if "gpu" in asked} == with_gpu
+    assert all(first[rule]["gpu"] == 1 and first[rule]["cpus_per_task"] == 2 for rule in with_gpu)
