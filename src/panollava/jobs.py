@@ -253,10 +253,14 @@ TO_LOWER = {
 }
 
 
+# PyTorch on a GPU and on a CPU; workers that the system killed, of a process pool and of a data loader.
+_SIGNS_OF_EXHAUSTION = ("out of memory", "can't allocate memory", "terminated abruptly", "is killed by signal: Killed")
+
+
 def _out_of_memory(error: Exception, job: str) -> str | None:
     """What a user is told if memory ran out, else None."""
     text = str(error)
-    if not isinstance(error, MemoryError) and "out of memory" not in text and "can't allocate memory" not in text:
+    if not isinstance(error, MemoryError) and not any(sign in text for sign in _SIGNS_OF_EXHAUSTION):
         return None
     lower = f"Lower {TO_LOWER[job]}, or run" if job in TO_LOWER else "Run"
     first = text.partition("\n")[0]

@@ -81,6 +81,8 @@ def test_memory_that_ran_out_is_told_with_what_to_lower() -> None:
         "predict: out of memory (CUDA out of memory. Tried to allocate 2 GiB). Lower training.eval_batch_size, or run "
         "it where more memory is free."
     )
+    worker = RuntimeError("DataLoader worker (pid(s) 7) is killed by signal: Killed. ")
+    assert "train_stage: out of memory (DataLoader worker" in str(jobs._out_of_memory(worker, "train_stage"))
     assert jobs._out_of_memory(RuntimeError("shapes"), "predict") is None
     assert jobs.TO_LOWER.keys() <= jobs.JOBS.keys()
 

@@ -140,13 +140,12 @@ def is_current(path, slice_json):
 
 
 def told_current(path, slice_json):
-    remembered = workflow.persistence.params(IOFile(path))
-    if remembered is not None and repr(slice_json) not in remembered:
-        return False
     if made_by(path) == digest_of_text(slice_json):
         return True
-    print(f"{path} was not made by this configuration: again", file=sys.stderr)
-    workflow.dag.forcefiles.add(path)
+    remembered = workflow.persistence.params(IOFile(path))
+    if remembered is None or repr(slice_json) in remembered:
+        print(f"{path} was not made by this configuration: again", file=sys.stderr)
+        workflow.dag.forcefiles.add(path)
     return False
 
 

@@ -115,7 +115,7 @@ def _view_errors(settings: Settings) -> list[tuple[str, str]]:
 
 def _device_errors(settings: Settings) -> list[tuple[str, str]]:
     devices = settings.training.devices
-    if devices in ("auto", 1):
+    if devices == "auto" or devices == 1:
         return []
     found: list[tuple[str, str]] = []
     for stage in settings.training.stages:

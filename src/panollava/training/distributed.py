@@ -28,6 +28,7 @@ import torch
 import torch.distributed
 from lightning.fabric.plugins.environments.lightning import find_free_network_port
 from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
 from panollava.errors import PanollavaError, TrainingError
@@ -36,11 +37,6 @@ from panollava.processes import die_with_parent
 
 GRACE_S = 30.0
 """How long rank 0 may stay in a collective operation after another rank has died."""
-
-
-DDP_OPTIONS = {"find_unused_parameters": True}
-"""All parameters are used; but otherwise DDP rearranges its buckets after a process' first step, and with three ranks
-or more the order of summation follows the place in a bucket: a resumed run would not be bit-equal."""
 
 
 class OneMachine(LightningEnvironment):
@@ -147,11 +143,12 @@ def _follow() -> int:
     parent, function, arguments = pickle.load(sys.stdin.buffer)
     die_with_parent(signal.SIGKILL, parent)
     start_log(level=logging.WARNING)
+    to_rank_0, sys.stdout = sys.stdout, sys.stderr
     try:
         function(*arguments)
         _leave_group()
     except PanollavaError as error:
-        print(error, flush=True)
+        print(error, file=to_rank_0, flush=True)
         return error.exit_code
     return 0
 
@@ -160,6 +157,15 @@ def _leave_group() -> None:
     """Leave torch's process group: the next stage of this process has other partners."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+def ddp() -> DDPStrategy:
+    """DDP whose sums do not depend on when a process was started.
+
+    All parameters are used. But without `find_unused_parameters` DDP rearranges its buckets after a process' first
+    step, and with three ranks or more the order of summation follows the place in a bucket: a resumed run would differ.
+    """
+    return DDPStrategy(find_unused_parameters=True)
 
 
 @dataclass(frozen=True)

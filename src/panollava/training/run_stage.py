@@ -20,7 +20,6 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.strategies import DDPStrategy
 
 from panollava.data.datamodule import StageDataModule
 from panollava.data.dataset import CaptionDataset, Collator
@@ -33,7 +32,7 @@ from panollava.models.vlm import PanoramaVLM
 from panollava.training.callbacks import Checkpoints, History, Interrupted, StepNoise
 from panollava.training.checkpointing import load_weights, save_weights
 from panollava.training.curves import plot_loss_curves
-from panollava.training.distributed import DDP_OPTIONS, OneMachine, other_ranks
+from panollava.training.distributed import OneMachine, ddp, other_ranks
 from panollava.training.features import cached_features, wants_features
 from panollava.training.job import (
     Devices,
@@ -239,7 +238,7 @@ def _fit(job: StageJob, state: StateFolder, parts: _Parts, environment: OneMachi
             trainer = L.Trainer(
                 accelerator=devices.accelerator,
                 devices=devices.processes,
-                strategy=DDPStrategy(**DDP_OPTIONS) if devices.ddp else "auto",
+                strategy=ddp() if devices.ddp else "auto",
                 precision=devices.precision,  # type: ignore[arg-type]
                 max_epochs=settings["epochs"],
                 accumulate_grad_batches=settings["accumulate_grad_batches"],
@@ -256,6 +255,8 @@ def _fit(job: StageJob, state: StateFolder, parts: _Parts, environment: OneMachi
                 default_root_dir=str(job.state_folder),
             )
             trainer.fit(parts.module, datamodule=parts.data, ckpt_path=resume, weights_only=True)
+    except SystemExit as error:  # what Lightning makes of a stop request that comes before the first step
+        raise Interrupted("stopped before its first step. The same command goes on.") from error
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
