@@ -14,8 +14,10 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from panollava.processes import die_with_parent
 
 PACKAGES = "slurm-wlm munge slurmd slurmctld slurm-client"
 SYSTEM_FOLDER = Path("/etc/slurm")
@@ -76,6 +78,12 @@ def _is_foreign(path: Path) -> bool:
     return path.exists() and not path.is_symlink()
 
 
+def _kill(pids: list[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 class OneNodeSlurm:
     """Use `running`. Jobs are known by Slurm's numbers."""
 
@@ -113,8 +121,7 @@ class OneNodeSlurm:
         self.start_node()
 
     def _stop(self) -> None:
-        numbers = self._out("squeue", "-h", "-o", "%i").split() if "slurmctld" in self._daemons else []
-        subprocess.run(["scancel", *numbers], check=False)
+        _kill(self.job_processes())  # those of a test that failed
         for name in ("slurmd", "slurmctld", "munged"):
             if (daemon := self._daemons.get(name)) is not None:
                 daemon.terminate()
@@ -123,10 +130,12 @@ class OneNodeSlurm:
             (SYSTEM_FOLDER / name).unlink(missing_ok=True)
 
     def _spawn(self, name: str, *options: str) -> None:
+        parent = os.getpid()
         with (self.folder / f"{name}.log").open("ab") as log:
             self._daemons[name] = subprocess.Popen(
-                [name, *options], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
+                [name, *options], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                preexec_fn=lambda: die_with_parent(signal.SIGTERM, parent),
+            )  # fmt: skip
 
     def _out(self, *command: str) -> str:
         return subprocess.run(command, capture_output=True, text=True, timeout=30).stdout.strip()
@@ -148,9 +157,7 @@ class OneNodeSlurm:
     def kill_node(self) -> None:
         """As if the machine lost power: kill -9 of the node's daemon and of everything that it started."""
         daemon = self._daemons.pop("slurmd")
-        victims = [daemon.pid, *self.job_processes()]
-        for pid in victims:
-            os.kill(pid, signal.SIGKILL)
+        _kill([daemon.pid, *self.job_processes()])
         daemon.wait()
 
     def job_processes(self) -> list[int]:

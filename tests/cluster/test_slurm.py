@@ -19,6 +19,8 @@ import pytest
 from conftest import Project
 from one_node_slurm import OneNodeSlurm
 
+from panollava.processes import die_with_parent
+
 pytestmark = [
     pytest.mark.slurm,
     pytest.mark.xdist_group("slurm"),
@@ -67,11 +69,13 @@ class Command:
 
     def __init__(self, project: Project, *targets: str) -> None:
         self.log = project.root / "command.log"
+        parent = os.getpid()
         with self.log.open("w") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "panollava", "run", *OPTIONS, "--", *targets],
                 cwd=project.root, env={**os.environ, "HF_HUB_OFFLINE": "1"}, stdin=subprocess.DEVNULL, stdout=out,
                 stderr=subprocess.STDOUT, start_new_session=True,
+                preexec_fn=lambda: die_with_parent(signal.SIGKILL, parent),
             )  # fmt: skip
 
     def end(self) -> int:
