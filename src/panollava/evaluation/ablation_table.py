@@ -22,9 +22,9 @@ def write_so_far(rows: Sequence[Row], folder: Path) -> Path | None:
     if all(row.status == "completed" for row in rows):
         so_far.unlink(missing_ok=True)
         return None
-    write_csv(rows, so_far)
-    for name in FILES:
+    for name in FILES:  # first: a kill in between must not leave both
         (folder / name).unlink(missing_ok=True)
+    write_csv(rows, so_far)
     return so_far
 
 
