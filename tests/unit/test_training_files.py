@@ -18,6 +18,7 @@ from panollava.evaluation.run_eval import disagreements
 from panollava.files import atomic_path
 from panollava.models.processor import PanoramaProcessor
 from panollava.stage_state import stage_state
+from panollava.training.checkpointing import _home_of
 from panollava.training.features import FeatureStore, cached_features
 from panollava.training.stage_folder import choose_checkpoint, find_stage_folder, read_metadata, write_links
 from panollava.training.state_folder import StateFolder
@@ -155,3 +156,16 @@ def test_disagreements_between_configuration_and_folder() -> None:
         "fov_deg: configuration 70.0, folder 90.0",
         "system_message: configuration 'x', folder ''",
     ]
+
+
+def test_the_project_of_a_folder(tmp_path: Path) -> None:
+    """Copied out of its project it still belongs there; in a moved or copied project it belongs to that one."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    for place in (old, new):
+        (place / "runs/E").mkdir(parents=True)
+    (old / "Snakefile").touch()
+    assert _home_of(old / "runs/E", [old, new]) == old
+    assert _home_of(new / "runs/E", [old, new]) == old  # a copy of the folder alone
+    assert _home_of(new / "runs/E", [tmp_path / "gone", new]) == new
+    (new / "Snakefile").touch()
+    assert _home_of(new / "runs/E", [old, new]) == new  # a copy of the whole project

@@ -82,8 +82,7 @@ def load_stage(
     checkpoint = choose_checkpoint(folder, epoch, step)
     recorded = Path(metadata["checkpoint_info"]["project_root"])
     roots = [root] if root else [recorded, Path.cwd()]
-    holds_folder = (place for place in roots if folder.resolve().is_relative_to(place.resolve()))
-    home = next(holds_folder, next((place for place in roots if place.is_dir()), roots[0]))
+    home = _home_of(folder, roots)
     config = resolve_backbones(metadata, [home, *roots])
     dtype = language_dtype(metadata["training_config"]["precision"])
     model = PanoramaVLM(config, with_language=metadata["stage"] != "vision", dtype=dtype)
@@ -96,6 +95,14 @@ def load_stage(
     model.load_trained(state, required=[part for part in STAGE_TABLE[metadata["stage"]].trains if parts.get(part)])
     model.eval()
     return LoadedStage(model, PanoramaProcessor.from_json(metadata["processor"]), metadata, checkpoint, home)
+
+
+def _home_of(folder: Path, roots: list[Path]) -> Path:
+    """The project that a stage folder belongs to: the one it lies in, else the first of `roots` that is still there."""
+    for place in roots:
+        if folder.resolve().is_relative_to(place.resolve()) and (place / "Snakefile").is_file():
+            return place
+    return next((place for place in roots if place.is_dir()), roots[0])
 
 
 def resolve_backbones(metadata: dict[str, Any], roots: list[Path]) -> ModelConfig:
