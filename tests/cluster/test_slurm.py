@@ -79,7 +79,7 @@ class Command:
             )  # fmt: skip
 
     def end(self) -> int:
-        return self.process.wait(timeout=300)
+        return self.process.wait(timeout=900)
 
     def kill(self) -> None:
         """kill -9, as when the machine that it runs on is lost."""
