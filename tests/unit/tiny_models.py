@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -26,9 +27,15 @@ from transformers import (
     Gemma2ForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    MLCDVisionConfig,
+    MLCDVisionModel,
     PreTrainedTokenizerFast,
     Qwen3Config,
     Qwen3ForCausalLM,
+    Siglip2Config,
+    Siglip2Model,
+    Siglip2VisionConfig,
+    Siglip2VisionModel,
     SiglipConfig,
     SiglipModel,
     SiglipVisionConfig,
@@ -65,6 +72,17 @@ GEMMA = (
     "{{ m['content'] | trim }}<end_of_turn>\n{% endfor %}"
     "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
 )
+OWN_CODE = """
+from transformers import MLCDVisionConfig, MLCDVisionModel
+
+
+class EyesConfig(MLCDVisionConfig):
+    model_type = "eyes"
+
+
+class EyesModel(MLCDVisionModel):
+    config_class = EyesConfig
+"""
 TEXT = [
     "What is in front of you? a red box",
     "Where is the blue sphere? behind you, on your left",
@@ -73,21 +91,37 @@ TEXT = [
 
 
 def vision_folder(root: Path, family: str, seed: int = 0) -> Path:
-    """One of siglip, siglip-full, clip, clip-full, dinov2, dinov2-registers."""
+    """One of siglip, siglip-full, naflex, naflex-full, clip, clip-full, dinov2, dinov2-registers, mlcd, rice, own-code.
+
+    `siglip-full` is also what a SigLIP2 of fixed resolution looks like, and `rice` how its authors' folders say mlcd.
+    """
     torch.manual_seed(seed)
     text = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
-            "vocab_size": 32, "max_position_embeddings": 8}  # fmt: skip
+            "vocab_size": 32, "max_position_embeddings": 8, "bos_token_id": 0, "eos_token_id": 1}  # fmt: skip
     dino = {key: value for key, value in VISION.items() if key != "intermediate_size"}
-    build = {
+    naflex = {key: value for key, value in VISION.items() if key != "image_size"} | {"num_patches": 16}
+    build: dict[str, Any] = {
         "siglip": lambda: SiglipVisionModel(SiglipVisionConfig(**VISION)),
         "siglip-full": lambda: SiglipModel(SiglipConfig(vision_config=VISION, text_config=text)),
+        "naflex": lambda: Siglip2VisionModel(Siglip2VisionConfig(**naflex)),
+        "naflex-full": lambda: Siglip2Model(
+            Siglip2Config(vision_config=naflex, text_config={**text, "projection_size": 16})
+        ),
         "clip": lambda: CLIPVisionModel(CLIPVisionConfig(**VISION)),
         "clip-full": lambda: CLIPModel(CLIPConfig(vision_config=VISION, text_config=text, projection_dim=8)),
         "dinov2": lambda: Dinov2Model(Dinov2Config(**dino)),
         "dinov2-registers": lambda: Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**dino, num_register_tokens=3)),
+        "mlcd": lambda: MLCDVisionModel(MLCDVisionConfig(**VISION)),
     }
     folder = root / family
-    build[family]().save_pretrained(folder)
+    build[{"rice": "mlcd", "own-code": "mlcd"}.get(family, family)]().save_pretrained(folder)
+    if family in ("rice", "own-code"):
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config["model_type"] = "mlcd" if family == "rice" else "eyes"
+        if family == "own-code":
+            config["auto_map"] = {"AutoConfig": "eyes.EyesConfig", "AutoModel": "eyes.EyesModel"}
+            (folder / "eyes.py").write_text(OWN_CODE, encoding="utf-8")
+        (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     processor = {"image_processor_type": "SiglipImageProcessor", "image_mean": [0.4, 0.5, 0.6], "image_std": [0.2] * 3}
     (folder / "preprocessor_config.json").write_text(json.dumps(processor), encoding="utf-8")
     return folder

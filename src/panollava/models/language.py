@@ -19,7 +19,7 @@ import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from transformers.utils import is_flash_attn_2_available
 
@@ -28,7 +28,7 @@ from panollava.files import atomic_path
 from panollava.logs import LOGGER
 from panollava.models.config import LoraSettings
 from panollava.models.prompt import pad_id_of
-from panollava.models.vision import quiet_loading, refuse_missing_weights
+from panollava.models.vision import checkpoint_config, quiet_loading, refuse_missing_weights
 
 # The linear layers of Qwen, Llama and Gemma blocks; other families get every linear layer but the head.
 _BLOCK_LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -44,7 +44,7 @@ class LanguageModel(nn.Module):
 
     def __init__(self, source: str, *, dtype: torch.dtype = torch.float32, trust_remote_code: bool = False) -> None:
         super().__init__()
-        config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+        config = checkpoint_config(source, trust_remote_code)
         attention, reason = choose_attention(config, dtype)
         LOGGER.info("attention: %s (%s)", attention or "the model's own", reason)
         options = {} if attention is None else {"attn_implementation": attention}

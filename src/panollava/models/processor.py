@@ -46,10 +46,12 @@ class PanoramaProcessor:
         states none); without it they are the published ones of the encoder's family.
         """
         spec = vision.spec if vision else _spec_of(config)
-        mean, std = spec.family.mean, spec.family.std
-        if config.use_vision_processor:
-            mean, std = _stated_statistics(config.vision_source)
-        return cls(plan_model_views(config), spec.image_size, mean, std, config.antialias)
+        statistics = _stated_statistics(config.vision_source) if config.use_vision_processor else spec.family.statistics
+        if statistics is None:
+            raise ConfigError(
+                f"no mean and std are known for {config.vision_name}: set image_processing.use_vision_processor: true"
+            )
+        return cls(plan_model_views(config), spec.image_size, *statistics, config.antialias)
 
     def open(self, path: str | Path) -> NDArray[np.uint8]:
         """The panorama's views, uint8 RGB [V, h, w, 3]. Raises DataError for what is not a usable panorama."""

@@ -1,9 +1,11 @@
 """The vision encoder: pixels in, patch tokens out.
 
 In: normalised pixels [N, 3, H, W]. Out: the last hidden state's patch tokens [N, S, D], row by row from the
-top left, S = (H/patch)·(W/patch); class and register tokens are dropped. What differs between families
-stands in one table, and the shapes follow from the configuration alone, before any weight is loaded.
-Traded away: pooled outputs and intermediate layers; models with patchified inputs of varying size (NaFlex).
+top left, S = (H/patch)·(W/patch); class and register tokens are dropped. What differs between families stands in
+one table, and the shapes follow from the configuration alone, before any weight is loaded. Another encoder of
+transformers is one more row; one that brings its own code (`trust_remote_code`) needs none, if it takes pixels and
+returns prefix and patch tokens.
+Traded away: pooled outputs and intermediate layers; NaFlex' batches of pictures of different shape.
 """
 
 from __future__ import annotations
@@ -20,33 +22,45 @@ from transformers.utils import logging as transformers_logging
 
 from panollava.errors import CheckpointError, ConfigError
 
+Triple = tuple[float, float, float]
+
 
 @dataclass(frozen=True)
 class VisionFamily:
-    """What differs between encoders: prefix tokens, the norm after the last block, resizing, pixel scale."""
+    """What differs between encoders: inputs, prefix tokens, the norm after the last block, resizing, pixel scale."""
 
     name: str
-    has_class_token: bool
-    final_norm: str | None  # None: no norm touches the patch tokens after the last block
-    unused: tuple[str, ...]  # parameters the patch tokens never pass; they stay frozen
-    interpolate: bool  # whether forward takes `interpolate_pos_encoding`
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    class_token: bool | None  # None: whatever precedes the patch tokens, seen at the first picture only
+    final_norm: str | None = None  # None: no norm touches the patch tokens after the last block
+    unused: tuple[str, ...] = ()  # parameters the patch tokens never pass; they stay frozen
+    interpolate: bool = False  # whether forward asks for `interpolate_pos_encoding`; others adapt by themselves
+    patchified: bool = False  # takes flattened patches with their grid's shape, instead of pixels
+    statistics: tuple[Triple, Triple] | None = None  # published mean and std of pixels in [0, 1]
 
 
-_HALF = (0.5, 0.5, 0.5)
-_CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_DINO = ("DINOv2", True, "layernorm", ("embeddings.mask_token",), False, _IMAGENET_MEAN, _IMAGENET_STD)
-_CLIP = (True, None, ("post_layernorm.",))
+_HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+_CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_MASK = ("embeddings.mask_token",)
+_POOLED = ("post_layernorm.",)
 
+# model_type of config.json (for a full checkpoint: of its vision tower) -> family
 FAMILIES: dict[str, VisionFamily] = {
-    "siglip_vision_model": VisionFamily("SigLIP", False, "post_layernorm", ("head.",), True, _HALF, _HALF),
-    "clip_vision_model": VisionFamily("CLIP", *_CLIP, True, _CLIP_MEAN, _CLIP_STD),
-    "mlcd_vision_model": VisionFamily("MLCD", *_CLIP, False, _CLIP_MEAN, _CLIP_STD),
-    "dinov2": VisionFamily(*_DINO),
-    "dinov2_with_registers": VisionFamily(*_DINO),
+    # SigLIP, and SigLIP2 of fixed resolution, whose checkpoints have the same architecture
+    "siglip_vision_model": VisionFamily(
+        "SigLIP", False, "post_layernorm", unused=("head.",), interpolate=True, statistics=_HALF
+    ),
+    "siglip2_vision_model": VisionFamily(
+        "SigLIP2 NaFlex", False, "post_layernorm", unused=("head.",), patchified=True, statistics=_HALF
+    ),
+    "clip_vision_model": VisionFamily("CLIP", True, unused=_POOLED, interpolate=True, statistics=_CLIP),
+    "dinov2": VisionFamily("DINOv2", True, "layernorm", unused=_MASK, statistics=_IMAGENET),
+    "dinov2_with_registers": VisionFamily("DINOv2", True, "layernorm", unused=_MASK, statistics=_IMAGENET),
+    # MLCD and RICE-ViT; the second name stands in folders of their authors
+    "mlcd_vision_model": VisionFamily("MLCD", True, unused=_POOLED, statistics=_CLIP),
+    "mlcd": VisionFamily("MLCD", True, unused=_POOLED, statistics=_CLIP),
 }
+_OWN_CODE = VisionFamily("own code", None)
 
 
 @dataclass(frozen=True)
@@ -56,7 +70,7 @@ class VisionSpec:
     family: VisionFamily
     hidden_size: int
     num_blocks: int
-    num_prefix_tokens: int
+    num_prefix_tokens: int | None  # None: unknown before the first picture
     image_size: tuple[int, int]
     grid: tuple[int, int]
     native_size: bool  # False: position embeddings are interpolated
@@ -66,18 +80,27 @@ class VisionSpec:
         return self.grid[0] * self.grid[1]
 
 
+def checkpoint_config(source: str, trust_remote_code: bool = False) -> Any:
+    """A checkpoint's configuration. Raises ConfigError where transformers does not know it, or may not run its code."""
+    try:
+        return AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+    except ValueError as error:
+        if "trust_remote_code" in str(error) and not trust_remote_code:
+            raise ConfigError(
+                f"{source} brings Python code of its own, which runs only if you trust it: "
+                "set models.trust_remote_code: true"
+            ) from error
+        raise ConfigError(f"{source}: {str(error).partition(chr(10))[0]}") from error
+
+
 def vision_config(source: str, trust_remote_code: bool = False) -> Any:
     """The vision tower's configuration of a checkpoint: its own, or the `vision_config` of a full model's."""
-    config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+    config = checkpoint_config(source, trust_remote_code)
     config = getattr(config, "vision_config", None) or config
-    if config.model_type == "siglip2_vision_model":
+    if config.model_type not in FAMILIES and not _has_own_code(config):
         raise ConfigError(
-            f"{source} is a SigLIP2 NaFlex model (variable patch grids), which is not available yet. "
-            "Use a fixed-resolution SigLIP2, for instance google/siglip2-base-patch16-256"
-        )
-    if config.model_type not in FAMILIES:
-        raise ConfigError(
-            f"{source} has model type {config.model_type!r}; known vision encoders: {', '.join(sorted(FAMILIES))}"
+            f"{source} has model type {config.model_type!r}; known vision encoders: {', '.join(sorted(FAMILIES))}, "
+            "and those that bring code of their own (models.trust_remote_code)"
         )
     return config
 
@@ -90,24 +113,46 @@ def describe_vision(
     Raises ConfigError when the size is not a multiple of the patch.
     """
     config = vision_config(source, trust_remote_code)
-    family = FAMILIES[config.model_type]
-    native, patch = _pair(config.image_size), _pair(config.patch_size)
-    height, width = image_size or native
+    family = FAMILIES.get(config.model_type, _OWN_CODE)
+    lacking = [name for name in ("hidden_size", "num_hidden_layers", "patch_size") if not hasattr(config, name)]
+    if lacking:
+        raise ConfigError(f"the configuration of {source} states no {', '.join(lacking)}")
+    patch = _pair(config.patch_size)
+    native = _native_size(config, patch)
+    size = image_size or native
+    if size is None:
+        raise ConfigError(f"the configuration of {source} states no image_size: set image_processing.image_size")
+    height, width = size
     if height % patch[0] or width % patch[1]:
         near = [max(1, round(side / step)) * step for side, step in zip((height, width), patch, strict=True)]
         raise ConfigError(
             f"image_size [{height}, {width}] is not a multiple of the patch {list(patch)} of {source}; nearest: {near}"
         )
-    prefix = int(family.has_class_token) + int(getattr(config, "num_register_tokens", 0) or 0)
+    registers = int(getattr(config, "num_register_tokens", 0) or 0)
     return VisionSpec(
         family=family,
         hidden_size=config.hidden_size,
         num_blocks=config.num_hidden_layers,
-        num_prefix_tokens=prefix,
+        num_prefix_tokens=None if family.class_token is None else int(family.class_token) + registers,
         image_size=(height, width),
         grid=(height // patch[0], width // patch[1]),
         native_size=(height, width) == native,
     )
+
+
+def _has_own_code(config: Any) -> bool:
+    """Whether a configuration's class came with the checkpoint (transformers puts such code into a package apart)."""
+    return type(config).__module__.startswith("transformers_modules.")
+
+
+def _native_size(config: Any, patch: tuple[int, int]) -> tuple[int, int] | None:
+    """The size an encoder was made for: as stated, or (NaFlex) the square of `num_patches`; None where neither is."""
+    if getattr(config, "image_size", None) is not None:
+        return _pair(config.image_size)
+    if getattr(config, "num_patches", None) is not None:
+        side = round(config.num_patches**0.5)
+        return side * patch[0], side * patch[1]
+    return None
 
 
 class VisionEncoder(nn.Module):
@@ -137,11 +182,22 @@ class VisionEncoder(nn.Module):
         return self.spec.hidden_size
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        options: dict[str, Any] = {}
-        if self.spec.family.interpolate and not self.spec.native_size:
-            options["interpolate_pos_encoding"] = True
-        hidden = self.model(pixel_values=pixel_values, **options).last_hidden_state  # [N, prefix + S, D]
-        return hidden[:, self.spec.num_prefix_tokens :]  # [N, S, D]
+        spec = self.spec
+        inputs: dict[str, Any] = {"pixel_values": pixel_values}
+        if spec.family.patchified:
+            inputs = patchified(pixel_values, spec.grid)
+        elif spec.family.interpolate and not spec.native_size:
+            inputs["interpolate_pos_encoding"] = True
+        hidden = self.model(**inputs).last_hidden_state  # [N, prefix + S, D]
+        prefix = hidden.shape[1] - spec.num_tokens
+        if prefix < 0 or spec.num_prefix_tokens not in (None, prefix) or hidden.shape[2] != spec.hidden_size:
+            before = "any number of" if spec.num_prefix_tokens is None else spec.num_prefix_tokens
+            raise ConfigError(
+                f"{type(self.model).__name__} returns {list(hidden.shape[1:])} for a view of {list(spec.image_size)} "
+                f"pixels; expected {before} prefix tokens and {spec.num_tokens} of patches, each of {spec.hidden_size}"
+            )
+        tokens: Tensor = hidden[:, prefix:]  # [N, S, D]
+        return tokens
 
     def blocks(self) -> nn.ModuleList:
         """The transformer blocks, first to last."""
@@ -153,7 +209,8 @@ class VisionEncoder(nn.Module):
     def set_trainable_blocks(self, count: int) -> None:
         """Train nothing (0), the last `count` blocks with the norm behind them, or everything (-1).
 
-        Parameters that patch tokens never pass (class-token norms, mask tokens) stay frozen always.
+        Parameters that patch tokens never pass (class-token norms, mask tokens) stay frozen always; the norm of an
+        encoder with code of its own, which nobody here knows by name, trains with -1 only.
         Raises ValueError when there are not that many blocks.
         """
         if not -1 <= count <= self.spec.num_blocks:
@@ -170,6 +227,18 @@ class VisionEncoder(nn.Module):
                 parameter.requires_grad_(True)
             if own.startswith(unused):
                 parameter.requires_grad_(False)
+
+
+def patchified(pixel_values: Tensor, grid: tuple[int, int]) -> dict[str, Any]:
+    """NaFlex' inputs of pixels [N, 3, H, W]: patches [N, S, p·p·3], row by row, channels last; none is padding."""
+    count, device = len(pixel_values), pixel_values.device
+    patches = pixel_values.unflatten(3, (grid[1], -1)).unflatten(2, (grid[0], -1))  # [N, 3, rows, p, columns, p]
+    patches = patches.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+    return {
+        "pixel_values": patches,
+        "pixel_attention_mask": torch.ones(patches.shape[:2], dtype=torch.int32, device=device),
+        "spatial_shapes": torch.tensor([grid] * count),  # read number by number: stays on the CPU
+    }
 
 
 @contextmanager
