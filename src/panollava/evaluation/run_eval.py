@@ -154,7 +154,7 @@ def score_csv(
     _check_output(output, predictions, ("metrics.json",))
     read_predictions(predictions)  # what cannot be read leaves an older result as it is
     (output / "metrics.json").unlink(missing_ok=True)
-    evaluation = {"protocol": protocol, "metrics": "auto", "custom_metrics": []}
+    evaluation: dict[str, Any] = {"protocol": protocol, "metrics": "auto", "custom_metrics": []}
     document = score_files(predictions, None, evaluation, output / "metrics.json", {"csv": {"path": str(predictions)}})
     return output / "metrics.json", document
 

@@ -1,0 +1,70 @@
+"""`serve`: a page in the browser to try a trained folder."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from panollava.errors import ConfigError
+
+INSTALL = "pip install 'panollava[serve]'"
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(serve)
+
+
+def serve(
+    checkpoint_dir: Annotated[Path, typer.Option(help="A stage folder, or an experiment's folder.")],
+    stage: Annotated[
+        Literal["resampler", "finetune"] | None, typer.Option(help="Stage, where the folder is an experiment's.")
+    ] = None,
+    epoch: Annotated[int | None, typer.Option(min=0, help="The checkpoint of this epoch (from 0).")] = None,
+    csv_input: Annotated[
+        Path | None, typer.Option(help="CSV whose panoramas stand as examples; default: the folder's test CSV.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port; default: the first free one from 7860.")
+    ] = None,
+) -> None:
+    """Open a page to look around in a panorama and ask a trained folder about it.
+
+    Example: panollava serve --checkpoint-dir runs/EXP1/finetune/anyres-e2p_mlp
+    """
+    if find_spec("gradio") is None:
+        raise ConfigError(f"the page needs gradio, which is not installed: {INSTALL}")
+    from panollava.logs import LOGGER, start_log
+
+    start_log()
+    from panollava.evaluation.run_eval import describe
+    from panollava.serve.answering import Answering
+    from panollava.serve.examples import csv_of, find_examples
+    from panollava.training.checkpointing import load_stage
+    from panollava.training.job import first_device
+
+    loaded = load_stage(checkpoint_dir, stage=stage, epoch=epoch)
+    if loaded.metadata["stage"] == "vision":
+        raise ConfigError(
+            f"{checkpoint_dir} holds the vision stage, which has no language model to answer with. "
+            "Pass the folder of stage resampler or finetune."
+        )
+    for line in describe(loaded):
+        LOGGER.info(line)
+    root = Path.cwd() if csv_input else loaded.project_root
+    source = csv_input or csv_of(loaded)
+    examples = find_examples(source, root, loaded.metadata["remembered"]["data"]["columns"]) if source else []
+    if not examples:
+        LOGGER.info("no example panoramas: --csv-input names a CSV with local ones")
+    from panollava.serve.page import build_page, launch
+
+    model = loaded.model.config
+    about = [loaded.checkpoint.path.name, model.vision_name, model.language_model_name, model.resampler_type,
+             f"{len(loaded.processor.views)} views ({model.crop_strategy})"]  # fmt: skip
+    try:
+        launch(build_page(Answering(loaded, first_device()), examples, about), host, port)
+    except OSError as error:
+        raise ConfigError(f"cannot listen at {host}:{port or '7860 and on'}: {error}. --port names another") from None

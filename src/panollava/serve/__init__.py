@@ -1,0 +1,5 @@
+"""A page to try a trained model: a panorama and a question enter, the answer and the views behind it are shown.
+
+`examples` (panoramas to begin with) and `answering` (model work, no page) are imported by `page`, which needs gradio
+(extra `serve`). `pano_view.js` lets a person look around in the browser.
+"""

@@ -1,0 +1,108 @@
+"""What the page asks of a model: a panorama opened and shown, a question answered. No gradio in here.
+
+Each panorama is opened once, when it is chosen; its views are what every later question gets. One model answers one
+question at a time.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from panollava.errors import DataError
+from panollava.training.checkpointing import LoadedStage
+from panollava.training.job import is_out_of_memory
+from panollava.views.contact_sheet import contact_sheet
+from panollava.views.panorama import PanoramaError, Pixels, load_panorama
+
+PREVIEW_WIDTH = 2048
+_MOST_QUESTION_CHARACTERS = 2000
+_KINDLY = {
+    "not about 2:1": "A 360° panorama is twice as wide as it is high (equirectangular)",
+    "truncated": "The file ends too early or is damaged",
+    "not an image": "This file is not a picture that can be read",
+    "image missing": "The file is not there any more",
+}
+
+
+@dataclass(frozen=True)
+class OpenedPanorama:
+    """A panorama as it is shown and as the model sees it.
+
+    `preview` is a JPEG's data URL, at most 2048 pixels wide; `views` uint8 [V, h, w, 3]; `sheet` uint8 [H, W, 3], the
+    panorama with the views' outlines and the views themselves.
+    """
+
+    preview: str
+    views: Pixels
+    sheet: Pixels
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class GivenAnswer:
+    text: str
+    seconds: float
+    tokens: int
+
+
+class Answering:
+    """A loaded stage that opens panoramas and answers questions about them."""
+
+    def __init__(self, loaded: LoadedStage, device: torch.device) -> None:
+        self.loaded, self.device = loaded, device
+        self.model = loaded.model.to(device).eval()
+        self._turn = threading.Lock()
+
+    def open(self, path: str | Path) -> OpenedPanorama:
+        """Raises DataError with a sentence for people: what is wrong with the file and what is expected."""
+        try:
+            views = self.loaded.processor.open(path)
+            panorama = load_panorama(path, min_width=PREVIEW_WIDTH)
+        except PanoramaError as error:
+            found = f" ({error.detail})" if error.detail else ""
+            raise DataError(f"{_KINDLY[error.reason]}{found}.") from error
+        return OpenedPanorama(
+            _data_url(panorama),
+            views,
+            contact_sheet(panorama, self.loaded.processor.views, views),
+            panorama.shape[1::-1],
+        )
+
+    def answer(self, views: Pixels, question: str, max_new_tokens: int) -> GivenAnswer:
+        """The model's greedy answer. Raises DataError for a question that cannot be asked."""
+        asked = question.strip()
+        if not asked:
+            raise DataError("Type a question first.")
+        if len(asked) > _MOST_QUESTION_CHARACTERS:
+            raise DataError(
+                f"The question has {len(asked)} characters; at most {_MOST_QUESTION_CHARACTERS} can be asked."
+            )
+        pixels = self.loaded.processor.pixels(np.asarray(views)[None]).to(self.device)  # [1, V, 3, h, w]
+        with self._turn:
+            started = time.perf_counter()
+            try:
+                output = self.model.generate(pixels, [asked], max_new_tokens=max_new_tokens)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                raise DataError("Out of memory while answering: ask for a shorter answer.") from error
+            seconds = time.perf_counter() - started
+        return GivenAnswer(output["text"][0], seconds, int(output["generated_ids"].shape[1]))
+
+
+def _data_url(panorama: Pixels) -> str:
+    image = Image.fromarray(panorama)
+    if image.width > PREVIEW_WIDTH:
+        image = image.resize((PREVIEW_WIDTH, PREVIEW_WIDTH // 2), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=88)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")

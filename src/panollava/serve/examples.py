@@ -1,0 +1,49 @@
+"""Panoramas to begin with: local ones that the folder's own test set names, each with its questions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from panollava.data.tables import is_url, read_table, resolve_image
+from panollava.errors import DataError
+from panollava.logs import LOGGER
+from panollava.training.checkpointing import LoadedStage
+
+_MOST_QUESTIONS = 12
+
+
+@dataclass(frozen=True)
+class Example:
+    """A panorama and the questions that a CSV asks about it, each once, in the order of the file."""
+
+    path: Path
+    questions: tuple[str, ...]
+
+
+def csv_of(loaded: LoadedStage) -> Path | None:
+    """The folder's first test CSV, else its first validation CSV; None where neither is there any more."""
+    for key in ("test_csv", "val_csv"):
+        configured = loaded.metadata["dataset"].get(key)
+        for name in [configured] if isinstance(configured, str) else configured or []:
+            path = loaded.project_root / name
+            if path.is_file():
+                return path
+    return None
+
+
+def find_examples(csv_path: Path, root: Path, columns: dict[str, str | None], most: int = 6) -> list[Example]:
+    """At most `most` panoramas that lie on this machine, spread over the file. A CSV that cannot be read gives none."""
+    try:
+        table = read_table(csv_path, columns)
+    except DataError as error:
+        LOGGER.warning("no examples: %s", error)
+        return []
+    questions: dict[str, dict[str, None]] = {}
+    for row in table.rows:
+        if row.problem is None and not is_url(row.image_path):
+            questions.setdefault(row.image_path, {})[row.query] = None
+    names = list(questions)
+    chosen = names[:: max(1, len(names) // most)][:most]
+    found = [(resolve_image(name, csv_path, root), tuple(questions[name])[:_MOST_QUESTIONS]) for name in chosen]
+    return [Example(path, asked) for path, asked in found if path is not None]

@@ -1,0 +1,153 @@
+"""The page of `panollava serve`, driven in a real browser: examples, questions, good and bad uploads."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.browser import INSTALL
+from tests.conftest import Project
+
+pytestmark = pytest.mark.workflow
+pytest.importorskip("gradio", reason="no gradio: pip install 'panollava[serve]'")
+playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install 'panollava[dev]'")
+
+STARTS_WITHIN_S = 120
+SHOWS_WITHIN_MS = 60_000
+
+
+@pytest.fixture(scope="module")
+def address(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """`panollava serve` on the small experiment's last stage, as a process of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = tmp_path_factory.mktemp("serve") / "serve.log"
+    command = [sys.executable, "-m", "panollava", "serve", "--checkpoint-dir", "runs/SMALL", "--stage", "finetune",
+               "--port", str(port)]  # fmt: skip
+    with log.open("w") as stream:
+        server = subprocess.Popen(command, cwd=finished.root, stdout=stream, stderr=stream,
+                                  env={**os.environ, "HF_HUB_OFFLINE": "1"})  # fmt: skip
+    try:
+        until = time.monotonic() + STARTS_WITHIN_S
+        while "serving http" not in log.read_text():
+            assert server.poll() is None and time.monotonic() < until, log.read_text()
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+@pytest.fixture
+def page(address: str) -> Iterator[Any]:
+    """The page in Chromium. Whatever it asks of other hosts fails the test."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip(f"no Chromium: {INSTALL}")
+    elsewhere: list[str] = []
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        )
+        shown = browser.new_page(viewport={"width": 1300, "height": 1000})
+        shown.set_default_timeout(SHOWS_WITHIN_MS)
+        shown.on(
+            "request",
+            lambda request: (
+                elsewhere.append(request.url) if not request.url.startswith((address, "data:", "blob:")) else None
+            ),
+        )
+        shown.goto(address)
+        yield shown
+        browser.close()
+    assert not elsewhere, "the page asks other hosts"
+
+
+def drop(page: Any, name: str, content: bytes) -> None:
+    with page.expect_file_chooser() as chooser:
+        page.locator("#upload button").first.click()
+    chooser.value.set_files({"name": name, "mimeType": "application/octet-stream", "buffer": content})
+
+
+def encoded(size: tuple[int, int], form: str) -> bytes:
+    stream = io.BytesIO()
+    Image.linear_gradient("L").convert("RGB").resize(size).save(stream, form)
+    return stream.getvalue()
+
+
+def test_a_visitor_looks_around_asks_and_sees_what_the_model_saw(page: Any) -> None:
+    page.locator("#examples img").first.click()
+    pano = page.locator("pano-view[yaw]")
+    assert pano.get_attribute("yaw") == "0.0"
+    canvas = page.locator("pano-view canvas")
+    before = canvas.evaluate("canvas => canvas.toDataURL()")
+    canvas.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowUp")
+    assert (pano.get_attribute("yaw"), pano.get_attribute("pitch")) == ("15.0", "15.0")
+    box = canvas.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 50)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2 - 100, box["y"] + 50, steps=4)  # the scene follows the hand
+    page.mouse.up()
+    assert float(pano.get_attribute("yaw")) > 20
+    assert canvas.evaluate("canvas => canvas.toDataURL()") != before
+    page.locator("#sheet img").wait_for()
+
+    page.locator("#ask").click()
+    page.get_by_text(re.compile(r"\d+ tokens? in [\d.]+ s")).wait_for()
+    assert page.locator("#answer textarea").input_value()
+
+
+def test_the_view_keeps_left_and_right(page: Any) -> None:
+    """A panorama that is red to the right of its centre and blue to the left shows so when one turns."""
+    panorama = Image.new("RGB", (512, 256), (0, 0, 255))
+    panorama.paste((255, 0, 0), (256, 0, 512, 256))
+    stream = io.BytesIO()
+    panorama.save(stream, "PNG")
+    drop(page, "halves.png", stream.getvalue())
+    page.locator("pano-view[yaw]").wait_for()
+    middle = "canvas => [...canvas.getContext('2d').getImageData(canvas.width / 2, canvas.height / 2, 1, 1).data]"
+    canvas = page.locator("pano-view canvas")
+    canvas.focus()
+    page.keyboard.press("ArrowRight")
+    red, _, blue, _ = canvas.evaluate(middle)
+    assert red > 200 > 60 > blue
+    for _ in range(2):
+        page.keyboard.press("ArrowLeft")
+    red, _, blue, _ = canvas.evaluate(middle)
+    assert blue > 200 > 60 > red
+
+
+def test_bad_uploads_are_answered_kindly_and_the_page_goes_on(page: Any) -> None:
+    page.locator("#ask").click()
+    page.get_by_text("Choose a panorama first.").wait_for()
+    good = encoded((256, 128), "JPEG")
+    bad = {
+        "square.png": (encoded((64, 64), "PNG"), "twice as wide"),
+        "words.jpg": (b"these are words", "not a picture"),
+        "cut.jpg": (good[: len(good) // 2], "ends too early"),
+        "empty.png": (b"", "ends too early"),
+    }
+    for name, (content, expected) in bad.items():
+        drop(page, name, content)
+        notice = page.locator("#notice [role=alert]", has_text=name)
+        notice.wait_for()
+        assert expected in notice.inner_text()
+        assert page.locator("pano-view").count() == 0
+    drop(page, "good.webp", encoded((256, 128), "WEBP"))
+    page.locator("pano-view[yaw]").wait_for()
+    assert page.locator("#notice [role=alert]").count() == 0
+    assert "256 x 128" in page.locator("#notice").inner_text()
