@@ -10,6 +10,7 @@ Traded away: pooled outputs and intermediate layers; NaFlex' batches of pictures
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -244,13 +245,17 @@ def patchified(pixel_values: Tensor, grid: tuple[int, int]) -> dict[str, Any]:
 @contextmanager
 def quiet_loading() -> Iterator[None]:
     """Without transformers' report of weights that nobody wants (text towers, heads): what is missing, and
-    only that, matters, and `refuse_missing_weights` looks at it."""
-    level = transformers_logging.get_verbosity()
+    only that, matters, and `refuse_missing_weights` looks at it. Progress bars on a terminal only."""
+    level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
+    if not sys.stderr.isatty():
+        transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
         transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
 
 
 def refuse_missing_weights(source: str, loading: dict[str, Any]) -> None:
