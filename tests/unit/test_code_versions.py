@@ -43,6 +43,7 @@ MODULES: dict[str, list[str]] = {
     "predict_blind": _PREDICT,
     "metrics": [
         "evaluation/metrics/*.py", "evaluation/protocols.py", "evaluation/score.py", "evaluation/predictions.py",
+        "evaluation/resampling.py",
     ],
 }  # fmt: skip
 

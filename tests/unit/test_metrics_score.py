@@ -6,6 +6,7 @@ import io
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -157,6 +158,12 @@ def custom_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "    raise KeyError('colour')\n"
         "def endless(predictions, references, rows):\n"
         "    return float('inf')\n"
+        "def hits(predictions, references, rows):\n"
+        "    return {'samples': [float('red' in one) for one in predictions], 'scale': '0-1'}\n"
+        "def pairs(predictions, references, rows):\n"
+        "    return {'samples': [(1, 2), (0, 3)]}\n"
+        "def short(predictions, references, rows):\n"
+        "    return {'value': 1.0, 'samples': [1.0]}\n"
         "def thief(predictions, references, rows):\n"
         "    return {'bleu4': 1.0}\n"
     )
@@ -187,11 +194,20 @@ def test_custom_metrics_stand_under_their_own_names(custom_module: str) -> None:
     }
 
 
+def test_custom_metrics_with_samples_have_intervals(custom_module: str) -> None:
+    names = [f"{custom_module}:{name}" for name in ("length", "share", "hits", "pairs")]
+    found = score_predictions(GOOD, metrics=["bleu4"], custom_metrics=names, bootstrap_samples=100).to_json()["metrics"]
+    assert (found["hits"]["value"], found["hits"]["interval"]) == (0.5, [0.0, 1.0])
+    assert (found["pairs"]["value"], found["pairs"]["interval"]) == (0.2, [0.0, 0.5])
+    assert "interval" not in found["length"] and found["share"]["interval"] == [0.4, 0.6]
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
         ("my_scores:broken", "my_scores:broken raised KeyError: 'colour'"),
         ("my_scores:endless", "my_scores:endless returned inf instead of a finite number"),
+        ("my_scores:short", "my_scores:short returned 1 samples for 2 predictions"),
         ("my_scores:thief", "my_scores:thief returned the key 'bleu4', which another metric has"),
         ("my_scores:absent", "my_scores:absent raised AttributeError"),
         ("no_such_module:f", "no_such_module:f raised ModuleNotFoundError"),
@@ -214,7 +230,7 @@ def test_custom_metric_names_are_checked_before_anything_runs(name: str) -> None
 
 
 def test_console_lines() -> None:
-    document = {
+    document: dict[str, Any] = {
         "metrics": {
             "bleu4": MetricResult(0.0078384, "0-1", "sacrebleu", "2").to_json(),
             "spice": MetricResult(None, "0-1", "pycocoevalcap", "1", reason="CoreNLP 3.6.0 not installed").to_json(),
@@ -233,6 +249,9 @@ def test_console_lines() -> None:
         "✗ SPICE: null | CoreNLP 3.6.0 not installed",
         "✓ perplexity (↓): 3.500000 | panollava",
     ]
+    document["metrics"]["bleu4"]["interval"] = [0.0071, 0.0082]
+    assert metric_lines(document)[0] == "✓ BLEU-4 (↑): 0.007838 | sacrebleu | 0.007100 to 0.008200 | blind 0.006000"
+    del document["metrics"]["bleu4"]["interval"]
     assert metric_lines({**document, "controls": {"blind": None}})[0] == "✓ BLEU-4 (↑): 0.007838 | sacrebleu"
     plain = io.StringIO()
     print_metrics(document, plain)

@@ -169,9 +169,9 @@ def test_exact_match_and_pairs() -> None:
         ["behind you is a red box.", "here, behind you is a red box."],
     ]
     said = ["behind you is a red box, above you is a red cone.", " here,  behind you is a red box."]
-    assert exact_match(said, truth, rows) == 0.5
-    assert place_thing_f1(said, truth, rows) == 0.5
-    assert place_thing_f1([truth[0][0], ""], truth, rows) == 1.0
+    assert exact_match(said, truth, rows) == {"value": 0.5, "scale": "0-1", "samples": [0.0, 1.0]}
+    assert place_thing_f1(said, truth, rows) == {"value": 0.5, "scale": "0-1", "samples": [(2, 4), (0, 0)]}
+    assert place_thing_f1([truth[0][0], ""], truth, rows)["value"] == 1.0
     with pytest.raises(ValueError, match="no sample asks"):
         place_thing_f1(said[1:], truth[1:], rows[1:])
     with pytest.raises(ValueError, match="no predictions"):

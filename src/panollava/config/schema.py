@@ -374,6 +374,9 @@ class EvaluationSettings(Section):
     custom_metrics: list[Annotated[str, BeforeValidator(_custom_metric)]] = key(
         [], "Your own metrics, each as package.module:function."
     )
+    bootstrap_samples: int = key(
+        1000, "Draws of the images behind each score's 95 % interval; 0 gives no intervals.", ge=0, le=100_000
+    )
 
 
 class SystemMessages(Section):

@@ -71,7 +71,7 @@ CODE_VERSION = {
     "select_checkpoint": 1,
     "predict": 1,
     "predict_blind": 1,
-    "metrics": 1,
+    "metrics": 2,
 }
 """Raise a node's number when its code changes the meaning of what it writes: then it runs again everywhere."""
 
@@ -117,7 +117,8 @@ READS: dict[str, tuple[str, ...]] = {
     "select_checkpoint": (),
     "predict": ("generation.max_new_tokens", "generation.do_sample", "generation.temperature", "generation.top_p",
                 "training.eval_batch_size", "training.seed", *_MACHINE),
-    "metrics": ("evaluation.metrics", "evaluation.protocol", "evaluation.custom_metrics", "evaluation.blind_control"),
+    "metrics": ("evaluation.metrics", "evaluation.protocol", "evaluation.custom_metrics", "evaluation.blind_control",
+                "evaluation.bootstrap_samples"),
 }  # fmt: skip
 READS["predict_blind"] = READS["predict"]
 """The settings that each node reads, by dotted key."""

@@ -1,6 +1,6 @@
-"""The table of scores on the console: one line per metric, the blind control beside it.
+"""The table of scores on the console: one line per metric, its interval and the blind control beside it.
 
-✓ BLEU-4 (↑): 0.007838 | sacrebleu | blind 0.006120
+✓ BLEU-4 (↑): 0.007838 | sacrebleu | 0.006950 to 0.008800 | blind 0.006120
 ✗ SPICE: null | CoreNLP 3.6.0 not installed: run panollava setup-metrics
 """
 
@@ -25,6 +25,8 @@ def metric_lines(document: Mapping[str, Any]) -> list[str]:
             continue
         arrow = "↓" if LOWER_IS_BETTER in str(result["scale"]) else "↑"
         line = f"✓ {label} ({arrow}): {result['value']:.6f} | {result['library']}"
+        if interval := result.get("interval"):
+            line += f" | {interval[0]:.6f} to {interval[1]:.6f}"
         if blind.get(key) is not None:
             line += f" | blind {blind[key]:.6f}"
         lines.append(line)

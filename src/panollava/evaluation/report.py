@@ -39,7 +39,7 @@ def write_metrics_page(document: Mapping[str, Any], path: Path, experiment: str)
         rows.append(
             [
                 html.cell(f"{LABELS.get(key, key)} {arrow}", "name"),
-                html.cell(_number(value), "number best"),
+                html.cell(_number(value), "number best", _range(metric.get("interval"))),
                 html.cell(_number(control), "number"),
                 html.cell(f"{value - control:+.4f}" if None not in (value, control) else "–", "number quiet"),
                 html.cell(metric["scale"] if metric["scale"] != "unknown" else "–", "quiet"),
@@ -51,6 +51,12 @@ def write_metrics_page(document: Mapping[str, Any], path: Path, experiment: str)
         if blind
         else "No blind control was made: evaluation.blind_control is off, or the test set has a single picture."
     )
+    how = document.get("intervals")
+    if how:
+        about += (
+            f" Below a score: the range that holds {how['confidence']:.0%} of {how['draws']:,} scores of as many "
+            f"{how['resampled']}, drawn again from the {how['units']:,} of the test set."
+        )
     checkpoint = document["provenance"]["checkpoint"]
     made_by = f"Checkpoint {checkpoint['folder']}/{checkpoint['file']} (epoch {checkpoint['epoch']})"
     header = ["metric", "score", "blind control", "distance", "scale", "made by"]
@@ -128,6 +134,10 @@ def _panorama(path: Path) -> str:
 
 def _key(row: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(row[name] for name in KEY)
+
+
+def _range(interval: Sequence[float] | None) -> str:
+    return "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
 
 
 def _number(value: float | None) -> str:

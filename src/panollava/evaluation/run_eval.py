@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from panollava.config.schema import EvaluationSettings
 from panollava.data.download import ImageCache
 from panollava.data.prepare import prepare_csv
 from panollava.data.samples import read_samples
@@ -29,6 +30,7 @@ from panollava.models.processor import PanoramaProcessor
 from panollava.training.checkpointing import LoadedStage, load_stage
 from panollava.training.job import first_device
 
+_EVALUATION = EvaluationSettings().model_dump(mode="json")  # of scores alone, and of folders that lack a newer key
 _RESULTS = ("metrics.json", "predictions.csv", "predictions_blind.csv")
 
 
@@ -87,7 +89,7 @@ def evaluate_folder(
     generation = generation_settings(remembered)
     if request.batch_size is not None:
         generation = replace(generation, batch_size=request.batch_size)
-    evaluation: dict[str, Any] = dict(remembered["evaluation"])
+    evaluation: dict[str, Any] = {**_EVALUATION, **remembered["evaluation"]}
     evaluation["protocol"] = request.protocol or evaluation["protocol"]
 
     csv_path, why = _csv_of(request, loaded)
@@ -154,7 +156,7 @@ def score_csv(
     _check_output(output, predictions, ("metrics.json",))
     read_predictions(predictions)  # what cannot be read leaves an older result as it is
     (output / "metrics.json").unlink(missing_ok=True)
-    evaluation: dict[str, Any] = {"protocol": protocol, "metrics": "auto", "custom_metrics": []}
+    evaluation: dict[str, Any] = {**_EVALUATION, "protocol": protocol}
     document = score_files(predictions, None, evaluation, output / "metrics.json", {"csv": {"path": str(predictions)}})
     return output / "metrics.json", document
 

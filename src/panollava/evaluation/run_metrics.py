@@ -60,6 +60,7 @@ def score_files(
         metrics=evaluation["metrics"],
         custom_metrics=evaluation["custom_metrics"],
         blind_rows=_blind_rows(blind),
+        bootstrap_samples=evaluation["bootstrap_samples"],
     )
     return write_metrics_json(output, report, {**provenance, "predictions": sha256_file(predictions)})
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from panollava.evaluation.metrics.java import java_version
 from panollava.evaluation.metrics.ptb import PtbTokens
 from panollava.evaluation.metrics.result import package_version
 from panollava.evaluation.protocols import KEY, ScoredTexts, apply_protocol
+from panollava.evaluation.resampling import CONFIDENCE, SEED, interval_of, units_of
 from panollava.files import write_json
 from panollava.logs import LOGGER
 
@@ -30,7 +31,10 @@ _VERSIONED = ("panollava", "torch", "transformers", "peft", "sacrebleu", "nltk",
 
 @dataclass(frozen=True)
 class ScoreReport:
-    """Everything that metrics.json says but its provenance. `blind` has the keys of `metrics`, or is None."""
+    """Everything that metrics.json says but its provenance. `blind` has the keys of `metrics`, or is None.
+
+    `intervals` says how they were made; None where there are none.
+    """
 
     metrics: dict[str, MetricResult]
     protocol: str
@@ -40,6 +44,7 @@ class ScoreReport:
     num_errors: int
     num_without_reference: int
     blind: dict[str, float | None] | None = None
+    intervals: dict[str, Any] | None = None
 
     def to_json(self, provenance: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """metrics.json's document; `provenance` (digests) is joined by the versions of what computed it."""
@@ -51,6 +56,7 @@ class ScoreReport:
             "num_empty": self.num_empty,
             "num_errors": self.num_errors,
             "num_without_reference": self.num_without_reference,
+            "intervals": self.intervals,
             "controls": {"blind": self.blind},
             "provenance": {**(provenance or {}), "versions": versions()},
         }
@@ -62,12 +68,14 @@ def score_predictions(
     metrics: str | Sequence[str] = "auto",
     custom_metrics: Sequence[str] = (),
     blind_rows: Rows | None = None,
+    bootstrap_samples: int = 0,
 ) -> ScoreReport:
     """Score rows with `prediction` and `reference` (and `image_path`, `original_query`, `error` where there).
 
     `protocol` None means grouped where the columns allow it, else per-annotation. `metrics` is "auto" (all five,
     those that cannot run without a value) or a list of keys, each of which must run. `custom_metrics` are dotted
-    names `package.module:function`. `blind_rows` are the same samples answered with shuffled pictures.
+    names `package.module:function`. `blind_rows` are the same samples answered with shuffled pictures. With
+    `bootstrap_samples` a score has an interval from as many draws of the images (`resampling`).
 
     Raises EvaluationError for unknown names, for a listed metric that cannot run, and for a blind control whose
     samples or references differ from the predictions'.
@@ -99,6 +107,7 @@ def score_predictions(
         if blind is not None:
             for key, result in run_custom(dotted, blind, taken=blind_values).items():
                 blind_values[key] = result.value
+    intervals = _add_intervals(results, scored, bootstrap_samples) if bootstrap_samples else None
     return ScoreReport(
         metrics=results,
         protocol=scored.protocol,
@@ -108,6 +117,7 @@ def score_predictions(
         num_errors=scored.num_errors,
         num_without_reference=scored.num_without_reference,
         blind=None if blind is None else {key: blind_values.get(key) for key in results},
+        intervals=intervals,
     )
 
 
@@ -179,6 +189,23 @@ def _run(name: str, texts: TextSet, must_run: bool) -> MetricResult:
             raise
         LOGGER.error("%s failed: %s", LABELS[name], failure)
         return _without_value(name, str(failure))
+
+
+def _add_intervals(results: dict[str, MetricResult], scored: ScoredTexts, draws: int) -> dict[str, Any]:
+    """Give `results` their intervals (a metric that brought its own keeps it) and say how they were made."""
+    units = units_of(scored.rows)
+    for key, result in results.items():
+        if result.value is not None and result.samples is not None and result.interval is None:
+            results[key] = replace(result, interval=interval_of(result.samples, units, draws))
+    by_image = any(row.get(KEY[0]) for row in scored.rows)
+    return {
+        "method": "percentile bootstrap",
+        "confidence": CONFIDENCE,
+        "resampled": "images" if by_image else "rows",
+        "units": max(units) + 1,
+        "draws": draws,
+        "seed": SEED,
+    }
 
 
 def _without_value(name: str, reason: str) -> MetricResult:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from panollava.evaluation.metrics.result import MetricResult, package_version
+from panollava.evaluation.metrics.sums import SampleSums, nltk_bleu_value, sacrebleu_value
 from panollava.evaluation.metrics.texts import TextSet
 
 SCALE = "0-1"
@@ -18,10 +21,13 @@ def bleu4(texts: TextSet) -> MetricResult:
     from sacrebleu.metrics.bleu import BLEU
 
     metric = BLEU()
-    score = metric.corpus_score(list(texts.predictions), reference_streams(texts.references))
+    # What `corpus_score` adds up and scores, kept here per sample: lengths, matching n-grams, all n-grams.
+    parts = metric._extract_corpus_statistics(list(texts.predictions), reference_streams(texts.references))
+    score = metric._aggregate_and_compute(parts).score / 100
     return MetricResult(
-        score.score / 100, SCALE, "sacrebleu", package_version("sacrebleu"), str(metric.get_signature())
-    )
+        score, SCALE, "sacrebleu", package_version("sacrebleu"), str(metric.get_signature()),
+        samples=SampleSums(np.asarray(parts, dtype=np.float64), sacrebleu_value),
+    )  # fmt: skip
 
 
 def reference_streams(references: Sequence[Sequence[str]]) -> list[list[Any]]:
@@ -34,11 +40,16 @@ def reference_streams(references: Sequence[Sequence[str]]) -> list[list[Any]]:
 
 
 def _original(texts: TextSet) -> MetricResult:
-    from nltk.translate.bleu_score import SmoothingFunction, corpus_bleu
+    """NLTK's `corpus_bleu` with method1, its sums kept per sample."""
+    from nltk.translate.bleu_score import closest_ref_length, modified_precision
 
-    score = corpus_bleu(
-        [[ref.split() for ref in refs] for refs in texts.references],
-        [prediction.split() for prediction in texts.predictions],
-        smoothing_function=SmoothingFunction().method1,
+    parts = []
+    for prediction, references in zip(texts.predictions, texts.references, strict=True):
+        words, wanted = prediction.split(), [reference.split() for reference in references]
+        shares = [modified_precision(wanted, words, n) for n in (1, 2, 3, 4)]
+        lengths = [len(words), closest_ref_length(wanted, len(words))]
+        parts.append([*lengths, *(share.numerator for share in shares), *(share.denominator for share in shares)])
+    samples = SampleSums(np.asarray(parts, dtype=np.float64), nltk_bleu_value)
+    return MetricResult(
+        samples.total(), SCALE, "nltk", package_version("nltk"), "tok:split|smooth:method1", samples=samples
     )
-    return MetricResult(float(score), SCALE, "nltk", package_version("nltk"), "tok:split|smooth:method1")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from panollava.evaluation.metrics.ptb import SIGNATURE as PTB
 from panollava.evaluation.metrics.result import MetricResult, MetricUnavailable, package_version
+from panollava.evaluation.metrics.sums import means
 from panollava.evaluation.metrics.texts import TextSet
 
 SCALE = "0-10"
@@ -23,10 +24,11 @@ def cider(texts: TextSet) -> MetricResult:
     except ImportError as error:
         raise MetricUnavailable("pycocoevalcap not installed: pip install pycocoevalcap==1.2") from error
 
-    score, _ = Cider().compute_score(
+    score, scores = Cider().compute_score(
         dict(enumerate(references)), {index: [text] for index, text in enumerate(predictions)}
     )
     tokens = PTB if texts.coco_tokens else "tok:split"
+    signature = f"CIDEr-D|n:4|sigma:6.0|{tokens}"
     return MetricResult(
-        float(score), SCALE, "pycocoevalcap", package_version("pycocoevalcap"), f"CIDEr-D|n:4|sigma:6.0|{tokens}"
+        float(score), SCALE, "pycocoevalcap", package_version("pycocoevalcap"), signature, samples=means(scores)
     )

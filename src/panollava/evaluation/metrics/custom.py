@@ -3,7 +3,9 @@
     def function(predictions: list[str], references: list[list[str]], rows: list[dict[str, str]]) -> ...
 
 `rows[i]` is the predictions CSV's row that `predictions[i]` came from. It returns a number, a `MetricResult`, a dict
-with "value" (and "scale", "signature", "reason", "interval"), or a dict of several of these by their key.
+with "value" (and "scale", "signature", "reason", "interval", "samples"), or a dict of several of these by their key.
+"samples" holds a number per prediction, whose mean the value is, or (numerator, denominator), whose sums' quotient it
+is; then "value" may be left out, and the score has an interval and is tested where experiments are compared.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from panollava.errors import EvaluationError
 from panollava.evaluation.metrics.result import MetricResult, package_version
+from panollava.evaluation.metrics.sums import SampleSums, means, ratios
 from panollava.logs import LOGGER
 
 if TYPE_CHECKING:
@@ -59,27 +62,33 @@ def run_custom(dotted: str, texts: ScoredTexts, taken: Container[str]) -> dict[s
     except Exception as error:  # theirs: any failure, told as it is, must not take the other scores with it
         LOGGER.exception("Custom metric %s failed", dotted)
         return failed(f"raised {type(error).__name__}: {error}")
-    several = isinstance(returned, Mapping) and "value" not in returned
+    several = isinstance(returned, Mapping) and not {"value", "samples"} & returned.keys()
     parts: Mapping[str, Any] = returned if several else {function: returned}
     results: dict[str, MetricResult] = {}
     for key, part in parts.items():
         if key in taken:
             return failed(f"returned the key {key!r}, which another metric has")
         try:
-            results[key] = _result(part, dotted, library_version)
+            results[key] = _result(part, dotted, library_version, len(texts.predictions))
         except (TypeError, ValueError) as error:
             return failed(f"returned {error}")
     return results or failed("returned an empty dict")
 
 
-def _result(part: Any, dotted: str, library_version: str | None) -> MetricResult:
+def _result(part: Any, dotted: str, library_version: str | None, count: int) -> MetricResult:
     if isinstance(part, MetricResult):
         fields: Mapping[str, Any] = part.to_json()
+        samples = part.samples
     elif isinstance(part, Mapping):
         fields = part
+        samples = _samples(part["samples"]) if "samples" in part else None
     else:
-        fields = {"value": part}
+        fields, samples = {"value": part}, None
     value, reason, interval = fields.get("value"), fields.get("reason"), fields.get("interval")
+    if samples is not None and len(samples.per_sample) != count:
+        raise ValueError(f"{len(samples.per_sample)} samples for {count} predictions")
+    if value is None and samples is not None and not reason:
+        value = samples.total()
     if value is None and not reason:
         raise ValueError("neither a value nor a reason")
     if value is not None:
@@ -92,7 +101,15 @@ def _result(part: Any, dotted: str, library_version: str | None) -> MetricResult
         signature=None if fields.get("signature") is None else str(fields["signature"]),
         reason=None if reason is None else str(reason),
         interval=None if interval is None else (_finite(interval[0]), _finite(interval[1])),
+        samples=samples,
     )
+
+
+def _samples(parts: Sequence[Any]) -> SampleSums:
+    """Numbers become a mean, pairs a quotient of sums."""
+    if len(parts) and isinstance(parts[0], (tuple, list)):
+        return ratios([(_finite(above), _finite(below)) for above, below in parts])
+    return means([_finite(one) for one in parts])
 
 
 def _finite(value: Any) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 
 from panollava.evaluation.metrics.ptb import SIGNATURE as PTB
 from panollava.evaluation.metrics.result import MetricResult, mean, package_version
+from panollava.evaluation.metrics.sums import means
 from panollava.evaluation.metrics.texts import TextSet
 from panollava.evaluation.metrics.wordnet import load_wordnet
 
@@ -35,7 +36,7 @@ def meteor(texts: TextSet) -> MetricResult:
     ]
     tokens = PTB if texts.coco_tokens else "tok:split"
     signature = f"alpha:0.9|beta:3.0|gamma:0.5|stem:porter|syn:wordnet-3.0|refs:best|{tokens}"
-    return MetricResult(mean(best), "0-1", "nltk", package_version("nltk"), signature)
+    return MetricResult(mean(best), "0-1", "nltk", package_version("nltk"), signature, samples=means(best))
 
 
 @lru_cache(maxsize=1)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from panollava.evaluation.metrics.sums import SampleSums
 
 LOWER_IS_BETTER = "lower is better"
 """Words in a `scale` that turn the console's arrow: perplexity says `1 or more, lower is better`."""
@@ -17,7 +20,9 @@ class MetricResult:
     """One score of metrics.json.
 
     `value` is None exactly when the metric could not run; `reason` then says why and what to do. `scale`
-    gives the range ("0-1"), `signature` the choices that change the number (tokens, smoothing, references).
+    gives the range ("0-1"), `signature` the choices that change the number (tokens, smoothing, references). `samples`
+    is the metric as sums over its samples, in their order, from which intervals and tests are made; None where it is
+    not one.
     """
 
     value: float | None
@@ -27,6 +32,7 @@ class MetricResult:
     signature: str | None = None
     reason: str | None = None
     interval: tuple[float, float] | None = None
+    samples: SampleSums | None = field(default=None, repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         document: dict[str, Any] = {

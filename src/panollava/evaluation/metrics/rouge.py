@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import cache, lru_cache
 
 from panollava.evaluation.metrics.result import MetricResult, mean, package_version
+from panollava.evaluation.metrics.sums import means
 from panollava.evaluation.metrics.texts import TextSet
 
 SIGNATURE = "type:rougeL|measure:f|stem:porter|refs:best|chars:a-z0-9"
@@ -31,4 +32,6 @@ def rouge_l(texts: TextSet) -> MetricResult:
         max(fmeasure(reference, prediction) for reference in references)
         for prediction, references in zip(texts.predictions, texts.references, strict=True)
     ]
-    return MetricResult(mean(best), "0-1", "rouge-score", package_version("rouge-score"), SIGNATURE)
+    return MetricResult(
+        mean(best), "0-1", "rouge-score", package_version("rouge-score"), SIGNATURE, samples=means(best)
+    )

@@ -21,6 +21,7 @@ from panollava.evaluation.metrics.java import need_java
 from panollava.evaluation.metrics.ptb import SIGNATURE as PTB
 from panollava.evaluation.metrics.result import MetricResult, mean, package_version
 from panollava.evaluation.metrics.spice_parts import LAUNCHER, class_path, spice_folder
+from panollava.evaluation.metrics.sums import means
 from panollava.evaluation.metrics.texts import TextSet
 from panollava.logs import LOGGER
 
@@ -53,7 +54,9 @@ def spice(texts: TextSet) -> MetricResult:
             scores = _score(jars, items, cache)
     tokens = PTB if texts.coco_tokens else "tok:raw"
     signature = f"corenlp:3.6.0|synsets:yes|{tokens}"
-    return MetricResult(mean(scores), "0-1", "pycocoevalcap", package_version("pycocoevalcap"), signature)
+    return MetricResult(
+        mean(scores), "0-1", "pycocoevalcap", package_version("pycocoevalcap"), signature, samples=means(scores)
+    )
 
 
 @contextmanager

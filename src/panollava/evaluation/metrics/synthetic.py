@@ -1,6 +1,7 @@
 """Custom metrics for the synthetic data set, where an answer is right or wrong.
 
-Enter: predictions, the references of each and the samples' rows; leaves one number in [0, 1]. To be named in
+Enter: predictions, the references of each and the samples' rows; leaves one number in [0, 1] with each
+sample's part in it. To be named in
 `evaluation.custom_metrics`, for instance `panollava.evaluation.metrics.synthetic:exact_match`.
 """
 
@@ -15,32 +16,35 @@ from panollava.data.synthetic.captions import DESCRIBE_QUERY, places_and_things
 
 def exact_match(
     predictions: Sequence[str], references: Sequence[Sequence[str]], rows: Sequence[Mapping[str, Any]]
-) -> float:
+) -> dict[str, Any]:
     """Share of predictions that equal one of their references once white space is collapsed."""
     pairs = zip(predictions, references, strict=True)
-    hits = [_collapsed(one) in {_collapsed(other) for other in several} for one, several in pairs]
-    return sum(hits) / _positive(len(hits), "no predictions to score")
+    hits = [float(_collapsed(one) in {_collapsed(other) for other in several}) for one, several in pairs]
+    return {"value": sum(hits) / _positive(len(hits), "no predictions to score"), "scale": "0-1", "samples": hits}
 
 
 def place_thing_f1(
     predictions: Sequence[str], references: Sequence[Sequence[str]], rows: Sequence[Mapping[str, Any]]
-) -> float:
+) -> dict[str, Any]:
     """F1 of the (place, thing) pairs that descriptions name, pooled over the descriptions of all scenes.
 
     Only rows whose query asks for a description count. Their references name the same pairs in other words, so the
     first stands for all. Raises ValueError when there is none.
     """
-    told = asked = both = descriptions = 0
+    parts = []
+    descriptions = 0
     for prediction, several, row in zip(predictions, references, rows, strict=True):
         query = row["original_query"] if "original_query" in row else row["query"]
         if _collapsed(str(query)) != DESCRIBE_QUERY:
+            parts.append((0, 0))
             continue
         descriptions += 1
         found = places_and_things(_collapsed(prediction))
         wanted = places_and_things(_collapsed(several[0]))
-        told, asked, both = told + len(found), asked + len(wanted), both + len(found & wanted)
+        parts.append((2 * len(found & wanted), len(found) + len(wanted)))
     _positive(descriptions, f"no sample asks {DESCRIBE_QUERY!r}")
-    return 2 * both / _positive(told + asked, "no description names a thing")
+    named = _positive(sum(part[1] for part in parts), "no description names a thing")
+    return {"value": sum(part[0] for part in parts) / named, "scale": "0-1", "samples": parts}
 
 
 def _collapsed(text: str) -> str:
