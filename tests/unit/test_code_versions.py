@@ -24,9 +24,10 @@ _MINIATURE = [
 ]  # fmt: skip
 _MODEL = ["models/*.py", "models/resamplers/*.py", *_VIEWS]
 _TRAIN = [
-    *_MODEL, "data/dataset.py", "data/datamodule.py", "data/loader.py", "data/samples.py",
+    *_MODEL, "data/dataset.py", "data/datamodule.py", "data/lengths.py", "data/loader.py", "data/samples.py",
     "training/module.py", "training/callbacks.py", "training/distributed.py", "training/features.py", "training/job.py",
-    "training/run_stage.py", "training/optimizers.py", "training/stages.py",
+    "training/run_stage.py", "training/build.py", "training/activations.py", "training/optimizers.py",
+    "training/stages.py",
 ]  # fmt: skip
 _PREDICT = [*_MODEL, "data/samples.py", "data/dataset.py", "evaluation/predict.py", "evaluation/run_predict.py"]
 MODULES: dict[str, list[str]] = {

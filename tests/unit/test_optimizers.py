@@ -118,6 +118,21 @@ def test_adamw_frozen_and_tied_parameters() -> None:
     assert len(trained) == len({id(p) for p in trained}) == 5
 
 
+def test_a_fused_adamw_lets_lightning_clip_and_does_the_same() -> None:
+    """Of an optimiser that is fused as a whole Lightning believes that it unscales gradients, and refuses to clip."""
+    plain, fused = tiny_model(), tiny_model()
+    one = build_optimizer(plain.named_parameters(), lr=1e-3)
+    two = build_optimizer(fused.named_parameters(), lr=1e-3, fused=True)
+    assert not one.param_groups[0]["fused"] and two.param_groups[0]["fused"]
+    assert not getattr(two, "_step_supports_amp_scaling", False)
+    steps(plain, one, 0, 3)
+    steps(fused, two, 0, 2)
+    two.load_state_dict(copy.deepcopy(two.state_dict()))
+    steps(fused, two, 2, 3)
+    for first, second in zip(plain.parameters(), fused.parameters(), strict=True):
+        torch.testing.assert_close(first, second, rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [({"optimizer": "sgd"}, "adamw or muon"), ({"optimizer": "muon"}, "needs muon_lr")],

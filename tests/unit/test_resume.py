@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -64,7 +65,7 @@ class KillAt(L.Callback):
 
 def run(
     folder: Path, optimizer: str = "muon", extra: list[L.Callback] | None = None, workers: int = 0, accumulate: int = 1,
-    every: int = 4,
+    every: int = 4, lengths: np.ndarray | None = None,
 ) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:  # fmt: skip
     folder.mkdir(exist_ok=True)
     state = StateFolder(folder)
@@ -86,8 +87,9 @@ def run(
         use_distributed_sampler=False,
     )  # fmt: skip
     data = StageDataModule(
-        Numbers(), Numbers(), lambda rows: {"numbers": torch.stack(rows)}, batch_size=BATCH, num_workers=workers, seed=7
-    )
+        Numbers(), Numbers(), lambda rows: {"numbers": torch.stack(rows)}, batch_size=BATCH, num_workers=workers,
+        seed=7, lengths=lengths,
+    )  # fmt: skip
     resume = state.resume_checkpoint
     trainer.fit(module, datamodule=data, ckpt_path=str(resume) if resume.is_file() else None, weights_only=True)
     return {name: p.detach().clone() for name, p in model.named_parameters()}, checkpoints.checkpoints
@@ -162,6 +164,16 @@ def test_accumulated_gradients(step: int, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         run(tmp_path / "wild", "adamw", extra=[KillAt(step=step)], accumulate=2, every=1)
     assert_equal_runs(calm, run(tmp_path / "wild", "adamw", accumulate=2, every=1))
+
+
+@pytest.mark.parametrize("step", [3, 8])
+def test_batches_of_like_length(step: int, tmp_path: Path, undisturbed: Any) -> None:
+    lengths = np.random.default_rng(0).integers(1, 50, ROWS).astype(np.int32)
+    calm = run(tmp_path / "calm", lengths=lengths)
+    with pytest.raises(Interrupted):
+        run(tmp_path / "wild", extra=[KillAt(step=step)], lengths=lengths)
+    assert_equal_runs(calm, run(tmp_path / "wild", lengths=lengths))
+    assert calm[1] != undisturbed[1]
 
 
 def test_a_finished_run_stays_as_it_is(tmp_path: Path, undisturbed: Any) -> None:

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from conftest import Project
 from panollava import config
 from panollava.errors import TrainingError
 from panollava.files import digest_of
+from panollava.training.build import build_stage
+from panollava.training.features import FeatureStore
 from panollava.training.job import StageJob
 from panollava.training.run_stage import run_stage
 from panollava.training.stages import StageName
@@ -175,3 +177,15 @@ def _wait(condition: Callable[[], bool], seconds: float) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.005)
+
+
+def test_speed_settings_reach_the_model_and_the_batches(stage_job: Callable[..., StageJob]) -> None:
+    job = stage_job("resampler", 1, "speed")
+    plain = build_stage(job)
+    job.config["training"]["length_bucketing"] = True
+    fast = build_stage(replace(job, untracked={"gradient_checkpointing": True}))
+    for parts, on in ((plain, False), (fast, True)):
+        assert parts.model.language is not None
+        assert parts.model.language.model.is_gradient_checkpointing is on
+        assert (parts.data.lengths is not None) is on
+        assert isinstance(parts.data.train.pictures, FeatureStore)  # type: ignore[attr-defined]

@@ -332,6 +332,16 @@ class TrainingSettings(Section):
     cache_vision_features: Literal["auto"] | bool = key(
         "auto", "Compute a frozen vision encoder's features once; auto does so where it is frozen and they fit."
     )
+    length_bucketing: Literal["auto"] | bool = key(
+        False,
+        "Training batches of rows of like length (resampler, finetune); auto does so where it saves a tenth of all "
+        "positions, picture included.",
+    )
+    gradient_checkpointing: Literal["auto"] | bool = key(
+        "auto",
+        "Compute activations twice instead of keeping them: equal gradients, less memory, about a third more time; "
+        "auto does so where they would fill more than half of a GPU.",
+    )
     checkpoint_every_n_steps: int = key(
         200, "Optimiser steps between two saves of the resumable state.", ge=1, typical="[50, 1000]"
     )

@@ -111,8 +111,10 @@ READS: dict[str, tuple[str, ...]] = {
     "views": _VIEWS,
     "train_vision": (*_VISION, "models.vicreg_projector_dim", *_TRAINING,
                      *_stage_keys("vision", "max_text_length", "loss", "densecl_temperature", *_VICREG)),
-    "train_resampler": (*_LANGUAGE, *_TRAINING, *_stage_keys("resampler", "max_text_length")),
-    "train_finetune": (*_LANGUAGE, *_TRAINING, *_stage_keys("finetune", "max_text_length"), "lora.use_lora",
+    "train_resampler": (*_LANGUAGE, *_TRAINING, "training.length_bucketing",
+                        *_stage_keys("resampler", "max_text_length")),
+    "train_finetune": (*_LANGUAGE, *_TRAINING, "training.length_bucketing",
+                       *_stage_keys("finetune", "max_text_length"), "lora.use_lora",
                        "lora.rank", "lora.alpha", "lora.dropout", "lora.target_modules"),
     "select_checkpoint": (),
     "predict": ("generation.max_new_tokens", "generation.do_sample", "generation.temperature", "generation.top_p",
@@ -147,6 +149,7 @@ UNTRACKED: dict[str, str] = {
     "paths.logs_dir": "where logs lie",
     "paths.image_cache": "where downloads lie; their content is the same",
     "training.num_workers": "who loads the data; the batches are the same",
+    "training.gradient_checkpointing": "activations are kept or computed again; the gradients are the same",
     "training.checkpoint_every_n_steps": "how often the resumable state is saved",
     "training.keep_checkpoints": "which files stay; the numbers are the same",
     "training.log_every_n_steps": "how often a line is logged",
@@ -179,8 +182,8 @@ def earliest_node(key: str) -> str | None:
 def untracked(cfg: WorkflowConfig) -> dict[str, Any]:
     """The settings of `training` that a stage's job needs but that change no result, for an untracked parameter."""
     training = cfg.settings.training
-    names = ("num_workers", "checkpoint_every_n_steps", "keep_checkpoints", "log_every_n_steps", "tensorboard",
-             "wandb_project")  # fmt: skip
+    names = ("num_workers", "gradient_checkpointing", "checkpoint_every_n_steps", "keep_checkpoints",
+             "log_every_n_steps", "tensorboard", "wandb_project")  # fmt: skip
     return {name: getattr(training, name) for name in names}
 
 

@@ -25,7 +25,7 @@ class PictureStore(Protocol):
 
 
 class CaptionDataset(Dataset[tuple[np.ndarray, Row]]):
-    """(picture, row) pairs: views uint8 [V, h, w, 3] or features [V, S, D_vision]."""
+    """(picture, row) pairs: views uint8 [V, h, w, 3] or features [V, S, D_vision] as their store holds them."""
 
     def __init__(self, rows: list[Row], pictures: PictureStore) -> None:
         self.rows, self.pictures = rows, pictures
@@ -35,7 +35,7 @@ class CaptionDataset(Dataset[tuple[np.ndarray, Row]]):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, Row]:
         row = self.rows[index]
-        return np.array(self.pictures[row.image_path]), row
+        return self.pictures[row.image_path], row
 
 
 class Collator:
@@ -70,5 +70,6 @@ def picture_batch(pictures: list[np.ndarray], processor: PanoramaProcessor | Non
     """`{"pixel_values": [B, V, 3, h, w]}`, or `{"vision_features": [B, V, S, D]}` where `processor` is None."""
     stacked = torch.from_numpy(np.stack(pictures))
     if processor is None:
-        return {"vision_features": stacked}
+        # bfloat16, which numpy does not know, is stored as its bits
+        return {"vision_features": stacked.view(torch.bfloat16) if stacked.dtype == torch.uint16 else stacked}
     return {"pixel_values": processor.pixels(stacked)}

@@ -1,8 +1,8 @@
 """A seeded loader that can go on in the middle of an epoch.
 
-Enters: a map-style data set. Leaves: batches whose order is a function of (seed, epoch) alone, so that a
-resumed run sees exactly the batches that an uninterrupted one would have seen. Traded away: the freedom of
-`torch.utils.data.RandomSampler`, whose order depends on how often a generator was used before.
+Enters: a map-style data set. Leaves: batches whose order is a function of (seed, epoch) and, where batches hold rows
+of like length, of these lengths: a resumed run sees exactly the batches that an uninterrupted one would have seen.
+Traded away: the freedom of `torch.utils.data.RandomSampler`, whose order depends on how often a generator was used.
 """
 
 from __future__ import annotations
@@ -11,8 +11,12 @@ import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
+
+from panollava.data.lengths import like_lengths
 
 _STOPPED_WORKER_S = 60
 
@@ -29,6 +33,7 @@ def _outlive_a_stop(worker: int) -> None:
 class SeededBatches(Sampler[list[int]]):
     """Batches of indices: a permutation that depends on (seed, epoch), and of each batch this rank's share.
 
+    With `lengths` shuffled batches hold rows of like length (see `lengths.like_lengths`).
     `batch_size` counts the rows of all ranks together: whatever their number, the batches are the same. Of the last,
     shorter batch a rank may get no row at all; it takes part with an empty share.
     """
@@ -42,8 +47,9 @@ class SeededBatches(Sampler[list[int]]):
         shuffle: bool,
         rank: int = 0,
         world_size: int = 1,
+        lengths: NDArray[np.int32] | None = None,
     ) -> None:
-        self.num_samples, self.batch_size = num_samples, batch_size
+        self.num_samples, self.batch_size, self.lengths = num_samples, batch_size, lengths
         self.seed, self.shuffle, self.rank, self.world_size = seed, shuffle, rank, world_size
         self.epoch = 0
         self.start_batch = 0
@@ -60,15 +66,19 @@ class SeededBatches(Sampler[list[int]]):
         return -(-self.num_samples // self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
+        start, self.start_batch = self.start_batch, 0
+        for rows in self.batches()[start:]:
+            yield rows[self.rank :: self.world_size]
+
+    def batches(self) -> list[list[int]]:
+        """The epoch's batches, of all ranks together."""
+        order = list(range(self.num_samples))
         if self.shuffle:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
             order = torch.randperm(self.num_samples, generator=generator).tolist()
-        else:
-            order = list(range(self.num_samples))
-        start, self.start_batch = self.start_batch, 0
-        for batch in range(start, len(self)):
-            rows = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            yield rows[self.rank :: self.world_size]
+            if self.lengths is not None:
+                return like_lengths(order, self.lengths, self.batch_size, generator)
+        return [order[first : first + self.batch_size] for first in range(0, self.num_samples, self.batch_size)]
 
 
 class ResumableLoader(DataLoader[Any]):

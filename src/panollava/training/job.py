@@ -100,6 +100,12 @@ def language_dtype(precision: str) -> torch.dtype:
     return torch.bfloat16 if resolve_precision(precision) == "bf16-mixed" else torch.float32
 
 
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    """The arithmetic of a resolved precision, as the trainer has it, for what runs outside of the trainer."""
+    dtype = torch.float16 if precision == "16-mixed" else torch.bfloat16
+    return torch.autocast(device.type, dtype=dtype, enabled=precision != "32-true", cache_enabled=False)
+
+
 def first_device() -> torch.device:
     """Where a single process computes, and rank 0 of several."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

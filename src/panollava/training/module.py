@@ -16,6 +16,7 @@ from transformers import get_cosine_schedule_with_warmup
 from panollava.errors import TrainingError
 from panollava.models.losses import IGNORED
 from panollava.training.distributed import Share, share_of_batch
+from panollava.training.features import encode_frozen
 from panollava.training.optimizers import build_optimizer
 from panollava.training.stages import StageName
 
@@ -29,6 +30,7 @@ class StageModule(L.LightningModule):
         kept: names of the model's tensors that checkpoints hold (all that any stage so far has trained).
         total_steps: optimiser steps of the whole stage, for the cosine schedule.
         optimizer, lr, muon_lr, weight_decay, warmup_ratio: see config/default.yaml.
+        frozen_features: what a frozen encoder's features are rounded to (`features.feature_dtype`), None if it trains.
     """
 
     def __init__(
@@ -43,10 +45,11 @@ class StageModule(L.LightningModule):
         muon_lr: float,
         weight_decay: float,
         warmup_ratio: float,
+        frozen_features: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.strict_loading = False  # checkpoints hold the trained tensors only; keys are checked in on_load_checkpoint
-        self.model, self.stage, self.kept = model, stage, kept
+        self.model, self.stage, self.kept, self.frozen_features = model, stage, kept, frozen_features
         self.total_steps, self.warmup_steps = total_steps, round(warmup_ratio * total_steps)
         self.optimizer_settings = {
             "optimizer": optimizer, "lr": lr, "muon_lr": muon_lr, "weight_decay": weight_decay,
@@ -70,7 +73,10 @@ class StageModule(L.LightningModule):
     def _share(self, batch: dict[str, Any]) -> Share:
         """This process' part of a batch; an empty part still takes part in the gradient, with zeros."""
         if batch:
-            loss = self.model(**batch, stage=self.stage)["loss"]
+            inputs = dict(batch)
+            if self.frozen_features is not None and "pixel_values" in inputs:
+                inputs["vision_features"] = encode_frozen(self.model, inputs.pop("pixel_values"), self.frozen_features)
+            loss = self.model(**inputs, stage=self.stage)["loss"]
         else:
             loss = torch.stack([p.sum() for p in self.model.parameters() if p.requires_grad]).sum() * 0.0
         return share_of_batch(loss, _terms(batch), _rows(batch))

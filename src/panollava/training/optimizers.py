@@ -4,6 +4,7 @@
 "Muon: an optimizer for hidden layers"; `torch.optim.Muon`) and the rest with AdamW: embeddings, output heads,
 adapters, positions, convolutions, norms and biases, for which an orthogonal step means nothing or too much. Both
 halves live in one optimiser, so that schedulers, automatic optimisation and checkpoints see a single object.
+On a GPU AdamW runs as one fused kernel.
 """
 
 from __future__ import annotations
@@ -67,12 +68,14 @@ def build_optimizer(
     muon_lr: float | None = None,
     weight_decay: float = 0.01,
     betas: tuple[float, float] = (0.9, 0.98),
+    fused: bool | None = None,
 ) -> torch.optim.Optimizer:
     """The optimiser of those parameters that require gradients.
 
     `lr` is AdamW's rate, `muon_lr` Muon's (needed for `muon`; its update has unit spectral norm times
     sqrt(max(1, rows/columns))). `weight_decay` spares vectors and scalars. A parameter that occurs twice (tied
-    weights) is taken once, under its first name. Raises ConfigError for wrong settings and where nothing trains.
+    weights) is taken once, under its first name. `fused` None: where all parameters are on a GPU. Raises ConfigError
+    for wrong settings and where nothing trains.
     """
     if optimizer not in ("adamw", "muon"):
         raise ConfigError(f"optimizer must be adamw or muon, got {optimizer!r}")
@@ -92,8 +95,11 @@ def build_optimizer(
             spared.append(parameter)
     if not seen:
         raise ConfigError("nothing to train: no parameter requires a gradient")
+    if fused is None:
+        fused = all(parameter.is_cuda for parameter in (*hidden, *decayed, *spared))
+    # Said by group: a fused optimiser as such unscales its gradients itself, and then Lightning would not clip them.
     adamw: list[dict[str, Any]] = [
-        {"params": parameters, "lr": lr, "betas": betas, "weight_decay": decay}
+        {"params": parameters, "lr": lr, "betas": betas, "weight_decay": decay, "fused": fused or None}
         for parameters, decay in ((decayed, weight_decay), (spared, 0.0))
         if parameters
     ]

@@ -14,43 +14,26 @@ import shutil
 import time
 import warnings
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 
-from panollava.data.datamodule import StageDataModule
-from panollava.data.dataset import CaptionDataset, Collator
-from panollava.data.samples import read_rows
 from panollava.errors import StorageError, TrainingError
 from panollava.files import atomic_path, sha256_file, write_json
 from panollava.logs import LOGGER
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.vlm import PanoramaVLM
+from panollava.training.build import StageParts, build_stage
 from panollava.training.callbacks import Checkpoints, History, Interrupted, StepNoise
 from panollava.training.checkpointing import load_weights, save_weights
 from panollava.training.curves import plot_loss_curves
 from panollava.training.distributed import OneMachine, ddp, other_ranks
-from panollava.training.features import cached_features, wants_features
-from panollava.training.job import (
-    Devices,
-    StageJob,
-    check_loggers,
-    devices_of,
-    first_device,
-    is_out_of_memory,
-    language_dtype,
-    model_config_of,
-    training_loggers,
-)
+from panollava.training.job import StageJob, check_loggers, is_out_of_memory, training_loggers
 from panollava.training.metadata import build_metadata
-from panollava.training.module import StageModule
 from panollava.training.stage_folder import METADATA, read_metadata, write_links
-from panollava.training.stages import freeze_for_stage, stage_table_text
 from panollava.training.state_folder import FolderLock, StateFolder, now
-from panollava.views.cache import ViewCache
 
 
 def run_stage(job: StageJob) -> Path:
@@ -120,22 +103,10 @@ def _checkpoints_are_there(state: StateFolder, folder: Path) -> bool:
     return not missing
 
 
-@dataclass(frozen=True)
-class _Parts:
-    """What a stage trains with, the same in each of its processes."""
-
-    devices: Devices
-    model: PanoramaVLM
-    processor: PanoramaProcessor
-    data: StageDataModule
-    module: StageModule
-    total_steps: int
-
-
 def _train(job: StageJob, state: StateFolder) -> dict[str, Any]:
     """Rank 0: prepare what the other ranks will find, train with them, complete the folder."""
     check_loggers(job)
-    parts = _build(job)
+    parts = build_stage(job)
     train_rows, val_rows = len(parts.data.train), len(parts.data.val)  # type: ignore[arg-type]
     epochs = job.settings["epochs"]
     LOGGER.info(
@@ -156,63 +127,12 @@ def _train(job: StageJob, state: StateFolder) -> dict[str, Any]:
 
 def _train_along(environment: OneMachine, job: StageJob) -> None:
     """Any other rank: reads what rank 0 has prepared, and writes nothing."""
-    _fit(job, StateFolder(job.state_folder), _build(job), environment)
+    _fit(job, StateFolder(job.state_folder), build_stage(job), environment)
 
 
-def _build(job: StageJob) -> _Parts:
-    config, settings = job.config, job.settings
-    seed = config["training"]["seed"]
-    torch.set_num_threads(config["training"]["cpu_threads"])
-    L.seed_everything(seed, verbose=False)
-    train_views, val_views = ViewCache.open(job.train_views), ViewCache.open(job.val_views)
-    train_rows, val_rows = read_rows(job.train_csv), read_rows(job.val_csv)
-
-    model_config = model_config_of(job, train_views.image_size)
-    devices = devices_of(config["training"])
-    model = PanoramaVLM(
-        model_config, with_language=job.stage != "vision", dtype=language_dtype(config["training"]["precision"])
-    )
-    if job.init_folder is not None:
-        # The projector serves the vision stage's loss alone.
-        model.load_trained(load_weights(job.init_folder / "best.ckpt")[1], without=("vicreg_projector",))
-    blocks = settings["vision_trainable_blocks"]
-    counts = freeze_for_stage(model, job.stage, blocks)
-    for line in stage_table_text(job.stage, counts).splitlines():
-        LOGGER.info(line)
-    if job.stage == "vision":
-        LOGGER.info("overlap loss: %s", model.vision_loss().describe())
-
-    processor = PanoramaProcessor.for_model(model_config, model.vision)
-    pictures: list[Any] = [train_views, val_views]
-    features = wants_features(
-        config["training"]["cache_vision_features"], blocks, len(train_views), _feature_bytes(model)
-    )
-    if features:
-        pictures = [
-            cached_features(model, processor, views, folder.name, job.cache, device=first_device())
-            for views, folder in zip(pictures, (job.train_views, job.val_views), strict=True)
-        ]
-    collate = Collator(
-        processor, model.prompt if job.stage != "vision" else None, settings["max_text_length"], features
-    )
-    data = StageDataModule(
-        CaptionDataset(train_rows, pictures[0]),
-        CaptionDataset(val_rows, pictures[1]),
-        collate,
-        batch_size=settings["batch_size"],
-        num_workers=job.untracked.get("num_workers", 0),
-        seed=seed,
-    )
-    batches_per_epoch = -(-len(train_rows) // settings["batch_size"])
-    total_steps = settings["epochs"] * -(-batches_per_epoch // settings["accumulate_grad_batches"])
-    module = StageModule(
-        model, job.stage, kept=set(model.trained_state_dict()), total_steps=total_steps,
-        **{key: settings[key] for key in ("optimizer", "lr", "muon_lr", "weight_decay", "warmup_ratio")},
-    )  # fmt: skip
-    return _Parts(devices, model, processor, data, module, total_steps)
-
-
-def _fit(job: StageJob, state: StateFolder, parts: _Parts, environment: OneMachine) -> tuple[list[dict[str, Any]], int]:
+def _fit(
+    job: StageJob, state: StateFolder, parts: StageParts, environment: OneMachine
+) -> tuple[list[dict[str, Any]], int]:
     """Train from the saved state, if there is one, to the end: the checkpoints' entries and the last step."""
     settings, devices, model = job.settings, parts.devices, parts.model
     prefix = job.naming["checkpoint_prefix"]
@@ -267,11 +187,6 @@ def _fit(job: StageJob, state: StateFolder, parts: _Parts, environment: OneMachi
             "(image_processing.fov_deg, overlap_ratio, anyres_max_patches) or image_size."
         ) from error
     return checkpoints.checkpoints, trainer.global_step
-
-
-def _feature_bytes(model: PanoramaVLM) -> int:
-    """Bytes of one panorama's encoder features in float32."""
-    return 4 * len(model.views) * model.vision.spec.num_tokens * model.vision.hidden_size
 
 
 def _resumed_step(resume: Path) -> int | None:

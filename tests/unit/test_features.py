@@ -1,0 +1,86 @@
+"""Cached features of a frozen encoder: the loss of a step with them is the loss of a step that runs the encoder."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import language_folder, tiny_config, vision_folder
+
+from panollava.data.dataset import CaptionDataset, Collator
+from panollava.data.samples import Row
+from panollava.errors import DataError
+from panollava.models.processor import PanoramaProcessor
+from panollava.models.vlm import PanoramaVLM
+from panollava.training import features as features_module
+from panollava.training.features import FeatureStore, bytes_per_image, cached_features, feature_dtype, wants_features
+from panollava.training.job import autocast
+from panollava.training.module import StageModule
+from panollava.training.stages import freeze_for_stage
+
+CPU = torch.device("cpu")
+ROWS = [Row("b.png", "what is it?", "a red box"), Row("a.png", "where is it?", "behind you"), Row("a.png", "is", "so")]
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[PanoramaVLM, PanoramaProcessor, dict[str, Any]]:
+    root = tmp_path_factory.mktemp("backbones")
+    vision_folder(root, "siglip")
+    language_folder(root, "qwen3")
+    torch.manual_seed(0)
+    model = PanoramaVLM(tiny_config(root, use_lora=True))
+    freeze_for_stage(model, "finetune", 0)
+    processor = PanoramaProcessor.for_model(model.config, model.vision)
+    shape = (len(model.views), *processor.image_size, 3)
+    noise = np.random.default_rng(0)
+    return model, processor, {name: noise.integers(0, 255, shape, dtype=np.uint8) for name in ("a.png", "b.png")}
+
+
+def loss_of(model: PanoramaVLM, batch: dict[str, Any], precision: str) -> torch.Tensor:
+    module = StageModule(
+        model, "finetune", kept=set(), total_steps=1, optimizer="adamw", lr=1e-3, muon_lr=0.02, weight_decay=0.0,
+        warmup_ratio=0.0, frozen_features=feature_dtype(precision),
+    )  # fmt: skip
+    with autocast(precision, CPU):
+        return module._share(batch).whole_loss
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_losses_are_equal_with_and_without_the_cache(precision: str, parts: Any, tmp_path: Path) -> None:
+    model, processor, views = parts
+    store = cached_features(model, processor, views, "key", tmp_path, device=CPU, precision=precision)
+    losses = []
+    for pictures, cached in ((views, False), (pickle.loads(pickle.dumps(store)), True)):
+        data, collate = CaptionDataset(ROWS, pictures), Collator(processor, model.prompt, 64, cached)
+        losses.append(loss_of(model, collate([data[row] for row in range(len(ROWS))]), precision))
+    assert torch.equal(*losses)
+    stored = next(tmp_path.rglob("features.npy")).stat().st_size
+    assert stored == pytest.approx(2 * bytes_per_image(model, precision), abs=128)  # and the header
+
+
+def test_each_arithmetic_has_features_of_its_own(parts: Any, tmp_path: Path) -> None:
+    stores = [cached_features(*parts, "key", tmp_path, device=CPU, precision=p) for p in ("32-true", "bf16-mixed")]
+    assert [store["a.png"].dtype for store in stores] == [np.float32, np.uint16]
+
+
+def test_a_store_that_is_cut_short_is_refused(parts: Any, tmp_path: Path) -> None:
+    store = cached_features(*parts, "key", tmp_path, device=CPU)
+    assert np.isfinite(store["b.png"]).all()
+    with next(tmp_path.rglob("features.npy")).open("r+b") as stream:
+        stream.truncate(5000)
+    with pytest.raises(DataError, match=r"features\.npy is cut short"):
+        FeatureStore(store.folder)["b.png"]
+
+
+def test_auto_keeps_to_the_room_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features_module.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 400})())
+    assert wants_features("auto", 0, 100, tmp_path) and not wants_features("auto", 0, 101, tmp_path)
+    assert wants_features(True, 0, 10**15, tmp_path)
+    monkeypatch.setattr(features_module.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10**15})())
+    assert not wants_features("auto", 0, 2**37, tmp_path)
+    for trains, choice in ((1, True), (-1, "auto"), (0, False)):
+        assert not wants_features(choice, trains, 1, tmp_path)
