@@ -34,7 +34,10 @@ MODULES: dict[str, list[str]] = {
     "synthetic": ["data/synthetic/*.py"],
     "miniature_vision": [*_MINIATURE, "models/miniature/vision.py", *_VIEWS],
     "miniature_language": [*_MINIATURE, "models/miniature/language.py", "models/miniature/tokenizer.py"],
-    "prepare": ["data/prepare.py", "data/download.py", "data/tables.py", "views/panorama.py"],
+    "prepare": [
+        "data/prepare.py", "data/download.py", "data/hosts.py", "data/http_request.py", "data/http_connection.py",
+        "data/tables.py", "views/panorama.py",
+    ],
     "views": [*_VIEWS, "views/cache.py"],
     "train_vision": _TRAIN,
     "train_resampler": _TRAIN,

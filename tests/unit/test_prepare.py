@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import csv
-import http.server
-import threading
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from panollava.data.download import DownloadError, ImageCache
 from panollava.data.prepare import PrepareSummary, prepare_csv
 from panollava.data.samples import read_rows, read_samples
 from panollava.errors import DataError
@@ -164,82 +159,6 @@ def test_links_keep_their_name(project: Path, tmp_path: Path) -> None:
     (project / "linked").symlink_to(tmp_path / "elsewhere")
     prepare(write(project / "data" / "in.csv", ["linked/c.png,q,x"]))
     assert [row.image_path for row in read_rows("out/prepared.csv")] == ["linked/c.png"]
-
-
-class _Server(http.server.ThreadingHTTPServer):
-    asked: Counter[str]
-    pictures: dict[str, bytes]
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    server: _Server
-
-    def do_GET(self) -> None:
-        self.server.asked[self.path] += 1
-        name = self.path.lstrip("/")
-        first = self.server.asked[self.path] == 1
-        if name == "busy.png" and first:
-            self.send_error(503)
-        elif name not in self.server.pictures:
-            self.send_error(404)
-        else:
-            content = self.server.pictures[name]
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content[: len(content) // 2] if name == "breaks.png" and first else content)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[_Server]:
-    picture = draw(tmp_path / "served.png").read_bytes()
-    server = _Server(("127.0.0.1", 0), _Handler)
-    server.asked = Counter()
-    server.pictures = dict.fromkeys(("good.png", "busy.png", "breaks.png", "%EC%82%AC%20.png"), picture)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def test_urls_are_downloaded_once_and_verified(project: Path, server: _Server) -> None:
-    base = f"http://127.0.0.1:{server.server_port}"
-    server.pictures["half.png"] = server.pictures["good.png"][:3000]
-    names = ("good.png", "busy.png", "breaks.png", "사 .png", "gone.png", "half.png")
-    path = write(project / "data" / "in.csv", [f"{base}/{name},q,{name}" for name in (*names, "good.png")])
-    fetch = ImageCache(project / "cache", first_pause_s=0.01)
-    for _ in range(2):
-        prepare(path, fetch=fetch, max_rejected_fraction=0.5)
-    rows = read_rows("out/prepared.csv")
-    assert [row.annotation for row in rows] == [*names[:4], "good.png"]
-    assert rows[0].image_path == fetch.path_of(f"{base}/good.png").relative_to(project).as_posix()
-    assert Path(rows[0].image_path).read_bytes() == server.pictures["good.png"]
-    assert rows[0] == rows[4]
-    assert [line[2].split(": ")[0] for line in rejected()[1:]] == ["download failed", "truncated"]
-    assert server.asked["/good.png"] == 1
-    assert server.asked["/busy.png"] == server.asked["/breaks.png"] == 2
-    assert server.asked["/gone.png"] == 2  # once a run: trying again at once cannot help
-    assert not list((project / "cache").glob(".*"))
-
-
-def test_a_host_that_never_answers_is_given_up(tmp_path: Path) -> None:
-    fetch = ImageCache(tmp_path, attempts=2, first_pause_s=0, timeout_s=1, failures_to_give_up=3)
-    reasons = []
-    for index in range(3):
-        with pytest.raises(DownloadError) as caught:
-            fetch(f"http://127.0.0.1:9/{index}.jpg")  # the discard port: nobody listens
-        reasons.append(str(caught.value))
-    assert "tried 2 times" in reasons[0]
-    assert "given up" in reasons[1]
-    assert "given up" in reasons[2]
-    for url in ("http://", "https://[/x.jpg", "http://exa mple/x.jpg"):
-        with pytest.raises(DownloadError):
-            fetch(url)
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"no QuIC-360 excerpt in {REAL}")

@@ -1,104 +1,206 @@
-"""An image URL enters; the path of a file in the image cache leaves, downloaded at most once.
+"""An image URL enters; the path of its file in the image cache leaves: downloaded once, whole, about 2:1.
 
-A file appears under its final name only when it is complete, so that a killed job goes on where it was. Each URL is
-tried a few times where trying again can help (connection, 5xx, 429), once where it cannot (404). A host that never
-answers is given up for the rest of the run: without a network, thousands of URLs fail in seconds, not hours.
+A file gets its final name only when it is complete and could be decoded. Until then it is `.NAME.partial`, and a later
+run, after a kill or a broken connection, asks for the rest of it. Several processes may share the cache: whoever holds
+a partial file's lock (which dies with it) downloads, the others wait and find the result.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
-import http.client
 import os
 import re
 import threading
-import time
-import urllib.error
-import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
+from panollava.data.hosts import Cancelled, GivenUp, Host, Manners
+from panollava.data.http_request import BrokenOff, Busy, Client, Refused, Silent, Unresolved, tag_of
 from panollava.errors import DataError
+from panollava.views.panorama import MAX_BYTES, PanoramaError, load_panorama
 
-_USER_AGENT = "panollava (research; https://pypi.org/project/panollava)"
-_CHUNK = 1 << 16
-_TEMPORARY = {408, 425, 429, 500, 502, 503, 504}
+_LOCK_POLL_S = 0.1
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class DownloadError(DataError):
-    """An image could not be downloaded; the message is the reason without the URL."""
+    """An image could not be downloaded; the message is the reason without the URL.
+
+    `temporary`: it may work a little later in the same run.
+    """
+
+    def __init__(self, reason: str, *, temporary: bool = False) -> None:
+        self.temporary = temporary
+        super().__init__(reason)
 
 
 @dataclass
 class ImageCache:
-    """Downloads into a folder; safe to call from several threads. `cache(url)` is the file's path.
+    """Downloads into a folder; safe to use from several threads and processes. `cache(url)` is the verified file.
 
-    Raises DownloadError where the image cannot be had, OSError where the folder cannot be written.
+    Raises DownloadError where the image cannot be had, PanoramaError where what came is no panorama, OSError where the
+    folder cannot be written.
     """
 
     folder: Path
     attempts: int = 4
     timeout_s: float = 30.0
-    first_pause_s: float = 0.5
-    failures_to_give_up: int = 12
-    _unanswered: dict[str, int] = field(default_factory=dict, repr=False)
+    max_bytes: int = MAX_BYTES
+    manners: Manners = field(default_factory=Manners)
+    _hosts: dict[str, Host] = field(default_factory=dict, repr=False)
+    _counts: Counter[str] = field(default_factory=Counter, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _cancelled: threading.Event = field(default_factory=threading.Event, repr=False)
+
+    def __post_init__(self) -> None:
+        self._client = Client(self.timeout_s, self.max_bytes)
 
     def __call__(self, url: str) -> Path:
-        try:
-            target, host = self.path_of(url), urlsplit(url).netloc
-        except ValueError as error:
-            raise DownloadError(f"not a URL: {error}") from error
+        target, host = self._place(url)
         if target.is_file():
-            return target
-        for attempt in range(1, self.attempts + 1):
-            if self._unanswered.get(host, 0) >= self.failures_to_give_up:
-                raise DownloadError(f"{host} did not answer {self.failures_to_give_up} times in a row, given up")
             try:
-                self._fetch(url, target)
-            except urllib.error.HTTPError as error:
-                self._note(host, answered=True)
-                reason = f"HTTP {error.code} {error.reason}"
-                if error.code not in _TEMPORARY:
-                    raise DownloadError(reason) from error
-            except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
-                self._note(host, answered=isinstance(error, http.client.IncompleteRead))
-                reason = str(getattr(error, "reason", error)) or type(error).__name__
-            except ValueError as error:
-                raise DownloadError(f"not a URL: {error}") from error
+                load_panorama(target, min_width=1)  # the smallest scale still reads the file to its end
+            except PanoramaError as error:
+                if error.reason == "not about 2:1":
+                    raise
+                target.unlink(missing_ok=True)
             else:
-                self._note(host, answered=True)
+                self._count("kept")
                 return target
-            if attempt < self.attempts:
-                time.sleep(self.first_pause_s * 2 ** (attempt - 1))
-        raise DownloadError(f"{reason} (tried {self.attempts} times)")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.partial")
+        with _owned(partial, self._cancelled):
+            if not target.is_file():  # else another process brought it meanwhile
+                self._download(url, host, partial, target)
+        return target
+
+    @property
+    def given_up(self) -> list[str]:
+        """Why hosts were given up, one sentence each."""
+        return [host.given_up for host in self._hosts.values() if host.given_up is not None]
+
+    def cancel(self) -> None:
+        """End all downloads soon; what they have got so far stays for the next run."""
+        self._cancelled.set()
+        self._client.cancel()
+        for host in list(self._hosts.values()):
+            host.wake()
+
+    def summary(self) -> str:
+        """What was downloaded and what was there; empty where nothing was asked for."""
+        counts = self._counts
+        if not counts["new"] + counts["kept"]:
+            return ""
+        resumed = f" ({counts['resumed']} of them continued)" if counts["resumed"] else ""
+        return (
+            f"{counts['new']} images downloaded{resumed}, {counts['bytes'] / 1e6:.1f} MB; {counts['kept']} were in "
+            f"{self.folder.as_posix()} before"
+        )
 
     def path_of(self, url: str) -> Path:
         """Where a URL's file lies: the digest of the URL, then the end of its name for the eye."""
         name = re.sub(r"[^A-Za-z0-9._-]", "-", urlsplit(url).path.rsplit("/", 1)[-1])[-60:]
         return self.folder / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}_{name or 'image'}"
 
-    def _fetch(self, url: str, target: Path) -> None:
-        parts = urlsplit(url)
-        # Spaces and Korean are common in such lists; what is quoted already stays as it is.
-        plain = urlunsplit(
-            parts._replace(path=quote(parts.path, "/%:@!$&'()*+,;=~"), query=quote(parts.query, "=&%+/?:@,;"))
-        )
-        request = urllib.request.Request(plain, headers={"User-Agent": _USER_AGENT})
-        self.folder.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}.partial")
+    def _place(self, url: str) -> tuple[Path, Host]:
         try:
-            with urllib.request.urlopen(request, timeout=self.timeout_s) as answer, partial.open("wb") as stream:
-                expected = answer.headers.get("Content-Length")
-                while chunk := answer.read(_CHUNK):
-                    stream.write(chunk)
-                if expected is not None and stream.tell() != int(expected):
-                    raise http.client.IncompleteRead(b"", int(expected) - stream.tell())
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
-
-    def _note(self, host: str, *, answered: bool) -> None:
+            parts = urlsplit(url)
+            if parts.scheme.lower() not in ("http", "https"):
+                raise ValueError("only http and https are fetched")
+            if not parts.hostname:
+                raise ValueError("it names no host")
+            name = parts.hostname if parts.port is None else f"{parts.hostname}:{parts.port}"
+            target = self.path_of(url)
+        except ValueError as error:
+            raise DownloadError(f"not a URL: {error}") from error
         with self._lock:
-            self._unanswered[host] = 0 if answered else self._unanswered.get(host, 0) + 1
+            if name not in self._hosts:
+                self._hosts[name] = Host(name, self.manners, self._cancelled)
+            return target, self._hosts[name]
+
+    def _download(self, url: str, host: Host, partial: Path, target: Path) -> None:
+        reason, damaged = "", False
+        for attempt in range(1, self.attempts + 1):
+            before = partial.stat().st_size
+            try:
+                with host.turn():
+                    self._client.fetch(url, partial)
+                self._keep(partial, target)
+            except GivenUp as error:
+                raise DownloadError(str(error)) from error
+            except Refused as error:
+                partial.write_bytes(b"")
+                raise DownloadError(str(error)) from error
+            except PanoramaError as error:
+                partial.write_bytes(b"")
+                if damaged or error.reason == "not about 2:1":  # the same once more from its beginning: so it is there
+                    raise
+                reason, damaged = f"{error.reason}: {error.detail}", True
+            except Busy as error:
+                reason = str(error)  # the host's next turn comes after its pause
+            except (Silent, Unresolved, BrokenOff) as error:
+                reason = str(error)
+                if attempt < self.attempts and host.given_up is None:
+                    host.pause(attempt)
+            else:
+                self._count("new", "resumed" if before else "begun", size=target.stat().st_size)
+                return
+        raise DownloadError(f"{reason} (tried {self.attempts} times)", temporary=True)
+
+    def _keep(self, partial: Path, target: Path) -> None:
+        """Give a complete file its name. A whole picture of another shape is kept too, so that it comes only once."""
+        try:
+            load_panorama(partial, min_width=1)
+        except PanoramaError as error:
+            if error.reason == "not about 2:1":
+                partial.rename(target)
+            raise
+        partial.rename(target)
+
+    def _count(self, *names: str, size: int = 0) -> None:
+        with self._lock:
+            self._counts.update(names)
+            self._counts["bytes"] += size
+
+
+@contextmanager
+def _owned(partial: Path, cancelled: threading.Event) -> Iterator[None]:
+    """Hold the lock of `partial` (created where it is absent); remove it at the end where it is of no use."""
+    while True:
+        with partial.open("ab") as stream:
+            _lock(stream.fileno(), cancelled)
+            try:
+                if partial.stat().st_ino != os.fstat(stream.fileno()).st_ino:
+                    continue  # its owner renamed or removed it meanwhile
+            except FileNotFoundError:
+                continue
+            try:
+                yield
+            finally:
+                tag = tag_of(partial)
+                still_there = partial.exists()
+                if not still_there or partial.stat().st_size == 0 or not tag.is_file():
+                    tag.unlink(missing_ok=True)
+                    if still_there and partial.stat().st_ino == os.fstat(stream.fileno()).st_ino:
+                        partial.unlink()
+            return
+
+
+def _lock(descriptor: int, cancelled: threading.Event) -> None:
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if cancelled.wait(_LOCK_POLL_S):
+                raise Cancelled from None
+        except OSError as error:
+            if error.errno in _NO_LOCKS:  # a file system without locks: two processes may both download a file
+                return
+            raise

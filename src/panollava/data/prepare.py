@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from panollava.data.download import DownloadError
+from panollava.data.download import DownloadError, ImageCache
 from panollava.data.samples import PREPARED_COLUMNS
-from panollava.data.tables import Table, TableRow, is_url, read_table, resolve_image, write_table
+from panollava.data.tables import Table, TableRow, is_url, read_table, resolve_image, why_no_image, write_table
 from panollava.errors import DataError
 from panollava.logs import LOGGER
 from panollava.progress import track
@@ -25,9 +25,7 @@ from panollava.views.panorama import PanoramaError, load_panorama
 
 _REJECTED_COLUMNS = ("source_csv", "source_line", "reason")
 _DOWNLOADS_AT_ONCE = 8
-_REJECTED_SHOWN = 10
-
-Fetch = Callable[[str], Path]
+_REASONS_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -58,14 +56,14 @@ def prepare_csv(
     columns: Mapping[str, str | None] | None = None,
     max_rejected_fraction: float = 0.05,
     root: str | Path = ".",
-    fetch: Fetch | None = None,
+    fetch: ImageCache | None = None,
     surviving_csv: str | Path | None = None,
     progress: bool = True,
 ) -> PrepareSummary:
     """Concatenate and check CSVs; write `image_path,query,annotation` and what was rejected.
 
     Image paths are written relative to `root` where they lie below it, else absolute. `fetch` turns an http(s) URL
-    into a file (`download.ImageCache`); without it such rows are rejected. Raises DataError where a CSV cannot be
+    into a verified file; without it such rows are rejected. Raises DataError where a CSV cannot be
     read, where no row is left or where more than `max_rejected_fraction` were rejected: then `rejected_csv` stands,
     and its copy `surviving_csv` outside a job's outputs, but no prepared CSV, not even an older one.
     """
@@ -86,9 +84,10 @@ def prepare_csv(
             accepted.append((image.written, row.query, row.annotation))
 
     summary = _summary(accepted, rejected)
+    if fetch is not None and (downloads := fetch.summary()):
+        LOGGER.info("%s", downloads)
     LOGGER.info("%s", summary)
-    for row, reason in rejected[:_REJECTED_SHOWN]:
-        LOGGER.warning("%s, line %d rejected: %s", row.source_csv, row.source_line, reason)
+    _log_reasons(rejected)
     header, lines = _rejected_lines(tables, rejected)
     write_table(rejected_csv, header, lines)
     if surviving_csv is not None:
@@ -97,10 +96,12 @@ def prepare_csv(
         Path(output_csv).unlink(missing_ok=True)
         if surviving_csv is not None:
             write_table(surviving_csv, header, lines)
-        raise DataError(
-            f"{summary}. At most {max_rejected_fraction:.1%} may be rejected (data.max_rejected_fraction). "
-            f"Each row and its reason: {surviving_csv or rejected_csv}"
-        )
+        limit = f"At most {max_rejected_fraction:.1%} may be rejected (data.max_rejected_fraction)"
+        causes = [] if fetch is None else fetch.given_up
+        if causes:
+            causes = ["; ".join(causes), "What was downloaded is kept: run the same command again"]
+        where = f"Each row and its reason: {surviving_csv or rejected_csv}"
+        raise DataError(". ".join([str(summary), limit if accepted else "No row is left", *causes, where]))
     write_table(output_csv, PREPARED_COLUMNS, accepted)
     return summary
 
@@ -109,63 +110,64 @@ def prepare_csv(
 class _Image:
     written: str = ""
     problem: str | None = None
+    try_again: bool = False
 
 
 def _check_images(
-    rows: Sequence[TableRow], root: Path, fetch: Fetch | None, progress: bool
+    rows: Sequence[TableRow], root: Path, fetch: ImageCache | None, progress: bool
 ) -> dict[tuple[str, str], _Image]:
     """What each (CSV, image path) means; every file is fetched and decoded once, many at a time."""
     named = dict.fromkeys((row.source_csv, row.image_path) for row in rows if row.problem is None)
     files: dict[tuple[str, str], str] = {}  # what each name stands for: a URL or a file
+    missing: dict[tuple[str, str], _Image] = {}
     for csv_path, image_path in named:
         if is_url(image_path):
             files[csv_path, image_path] = image_path
         elif (found := resolve_image(image_path, csv_path, root)) is not None:
             files[csv_path, image_path] = _plain(found)
+        else:
+            detail = why_no_image(image_path, csv_path, root)
+            missing[csv_path, image_path] = _Image(problem=f"image missing: {detail}" if detail else "image missing")
 
-    distinct = list(dict.fromkeys(files.values()))
-    some_urls = any(is_url(file) for file in distinct)
+    checked = _check_files(list(dict.fromkeys(files.values())), root, fetch, progress)
+    # What failed for the moment (a busy server) is tried once more when everything else is done.
+    if again := [file for file, image in checked.items() if image.try_again]:
+        LOGGER.info("Trying %d downloads again", len(again))
+        checked |= _check_files(again, root, fetch, progress)
+    return {name: missing[name] if name in missing else checked[files[name]] for name in named}
+
+
+def _check_files(files: Sequence[str], root: Path, fetch: ImageCache | None, progress: bool) -> dict[str, _Image]:
+    some_urls = any(is_url(file) for file in files)
+    label = "Downloading and checking images" if some_urls else "Checking images"
     checked: dict[str, _Image] = {}
     with ThreadPoolExecutor(max(available_cores(), _DOWNLOADS_AT_ONCE if some_urls else 1)) as pool:
-        futures = {pool.submit(_check_image, file, root, fetch): file for file in distinct}
+        futures = {pool.submit(_check_image, file, root, fetch): file for file in files}
         try:
-            for future in track(as_completed(futures), len(distinct), "Checking images", enabled=progress):
+            for future in track(as_completed(futures), len(files), label, enabled=progress):
                 checked[futures[future]] = future.result()
         except BaseException:
+            if fetch is not None:
+                fetch.cancel()
             pool.shutdown(cancel_futures=True)
             raise
-    missing = _Image(problem="image missing")
-    return {name: checked[files[name]] if name in files else missing for name in named}
+    return checked
 
 
-def _check_image(file: str, root: Path, fetch: Fetch | None) -> _Image:
+def _check_image(file: str, root: Path, fetch: ImageCache | None) -> _Image:
     try:
         if not is_url(file):
             load_panorama(file, min_width=1)  # the smallest scale still reads the file to its end
         elif fetch is None:
             return _Image(problem="download failed: no image cache was given")
         else:
-            file = _plain(_fetch_panorama(file, fetch))
+            file = _plain(fetch(file))
     except DownloadError as error:
-        return _Image(problem=f"download failed: {error}")
+        return _Image(problem=f"download failed: {error}", try_again=error.temporary)
     except PanoramaError as error:
         return _Image(problem=f"{error.reason}: {error.detail}" if error.detail else error.reason)
     below_root = Path(file).is_relative_to(_plain(root))
     return _Image(Path(file).relative_to(_plain(root)).as_posix() if below_root else Path(file).as_posix())
-
-
-def _fetch_panorama(url: str, fetch: Fetch) -> Path:
-    """The verified file of a URL; a damaged one is fetched again, once."""
-    file = fetch(url)
-    try:
-        load_panorama(file, min_width=1)
-    except PanoramaError as error:
-        if error.reason == "not about 2:1":
-            raise
-        file.unlink(missing_ok=True)
-        file = fetch(url)
-        load_panorama(file, min_width=1)
-    return file
 
 
 def _plain(path: Path) -> str:
@@ -173,6 +175,19 @@ def _plain(path: Path) -> str:
     plain = os.path.normpath(path.absolute())
     same = ".." not in path.parts or os.path.realpath(plain) == os.path.realpath(path)
     return plain if same else os.path.realpath(path)
+
+
+def _log_reasons(rejected: Sequence[tuple[TableRow, str]]) -> None:
+    """The commonest reasons, each with its first row."""
+    first: dict[str, TableRow] = {}
+    for row, reason in rejected:
+        first.setdefault(reason, row)
+    counts = Counter(reason for _, reason in rejected)
+    for reason, count in counts.most_common(_REASONS_SHOWN):
+        more = f" and {count - 1} more" if count > 1 else ""
+        LOGGER.warning("%s, line %d%s rejected: %s", first[reason].source_csv, first[reason].source_line, more, reason)
+    if len(counts) > _REASONS_SHOWN:
+        LOGGER.warning("… and %d further reasons: see rejected.csv", len(counts) - _REASONS_SHOWN)
 
 
 def _summary(accepted: Sequence[tuple[str, str, str]], rejected: Sequence[tuple[TableRow, str]]) -> PrepareSummary:

@@ -24,7 +24,17 @@ COLUMN_ALIASES: dict[str, tuple[str, ...]] = {
     "annotation": ("annotation", "response", "answer", "caption"),
 }
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-_FOREIGN_BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+_FOREIGN_BOMS = {  # UTF-32's begins with UTF-16's
+    b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16",
+}  # fmt: skip
+# What people save or download in place of a CSV, by its first bytes.
+_OTHER_FILES = {
+    b"PK\x03\x04": "a zip archive or an Excel workbook", b"\xd0\xcf\x11\xe0": "an old Excel workbook",
+    b"\x1f\x8b": "gzip-compressed", b"%PDF": "a PDF", b"\x89PNG": "a PNG image", b"\xff\xd8\xff": "a JPEG image",
+    b"<!doctype": "an HTML page", b"<html": "an HTML page", b"{": "JSON", b"[": "JSON",
+    b"version https://git-lfs": "a Git LFS pointer (`git lfs pull` brings the file)",
+}  # fmt: skip
+csv.field_size_limit(2**31 - 1)  # 128 KiB by default; a long text is no error, an open quote is found at the end
 
 
 @dataclass(frozen=True)
@@ -58,7 +68,7 @@ def read_table(path: str | Path, columns: Mapping[str, str | None] | None = None
 
     `columns` maps canonical names (image_path, query, annotation) to the file's own; the others are found by
     alias, trimmed and without regard to case. Rows with a wrong number of fields or an empty value keep their
-    place, with a `problem`. Blank lines are no rows.
+    place, with a `problem`. Blank lines are no rows, before the header neither.
     """
     path = Path(path)
     text = _decode(path)
@@ -69,13 +79,16 @@ def read_table(path: str | Path, columns: Mapping[str, str | None] | None = None
     start = 1
     try:
         for fields in reader:
-            if header is None:
+            if fields and header is None:
                 header = tuple(fields)
                 places = _find_columns(path, header, wanted, text)
             elif fields:
+                assert header is not None
                 rows.append(_table_row(path, start, tuple(fields), header, places))
             start = reader.line_num + 1
     except csv.Error as error:
+        if header is None:
+            _refuse_separator(path, text)
         raise DataError(
             f"{path}: the row that starts at line {start} is not valid CSV ({error}). "
             'A quote inside a quoted field is written twice: ""'
@@ -92,9 +105,29 @@ def resolve_image(image_path: str, csv_path: str | Path, root: str | Path = ".")
         try:
             if candidate.is_file():
                 return candidate
-        except OSError:  # a name too long for the file system is no file
-            return None
+        except OSError:  # a name too long for the file system, or a folder that may not be read
+            continue
     return None
+
+
+def why_no_image(image_path: str, csv_path: str | Path, root: str | Path = ".") -> str:
+    """What stands where `resolve_image` found no file; empty where there is simply nothing."""
+    if found := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", image_path):
+        return f"{found[1]}: is not read, only paths, http: and https:"
+    if image_path != image_path.strip():
+        return "white space stands around the path"
+    for folder in (Path(csv_path).parent, Path(root)):
+        candidate = folder / image_path
+        try:
+            if candidate.is_dir():
+                return "it is a folder"
+            if candidate.exists():
+                return "it is no ordinary file"
+            if candidate.is_symlink():
+                return "it is a link that leads nowhere"
+        except OSError as error:
+            return error.strerror or ""
+    return ""
 
 
 def write_table(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -113,30 +146,53 @@ def is_url(image_path: str) -> bool:
 
 
 def _decode(path: Path) -> str:
-    if path.is_dir():
-        raise DataError(f"{path} is a folder, expected a CSV file")
-    if not path.is_file():
-        raise DataError(f"{path} does not exist, expected a CSV file")
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    content = _read(path)
     for bom, name in _FOREIGN_BOMS.items():
         if content.startswith(bom):
             raise DataError(f"{path}: {name} text, expected UTF-8. `iconv -f {name} -t UTF-8` converts it")
+    beginning = content.removeprefix(b"\xef\xbb\xbf").lstrip()[:64].lower()
+    for start, kind in _OTHER_FILES.items():
+        if beginning.startswith(start.lower()):
+            raise DataError(f"{path}: {kind}, expected a CSV in UTF-8")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = 1 + len(re.findall(rb"\r\n|\r|\n", content[: error.start]))
         raise DataError(
             f"{path}: not UTF-8 text: byte 0x{content[error.start]:02x} in line {line}. "
-            "`iconv -f CP949 -t UTF-8` (or the file's own encoding) converts it"
+            f"`iconv -f {_likely_encoding(content)} -t UTF-8` (or the file's own encoding) converts it"
         ) from error
     if not text.strip():
         raise DataError(f"{path}: the file is empty, expected a header and rows")
     if "\0" in text:
-        raise DataError(f"{path}: the file holds NUL characters, expected a CSV in UTF-8")
+        if text.count("\0") > len(text) / 4:
+            raise DataError(f"{path}: UTF-16 or UTF-32 text without its mark, expected UTF-8. `iconv` converts it")
+        line = 1 + len(re.findall(r"\r\n|\r|\n", text[: text.index("\0")]))
+        raise DataError(f"{path}: NUL characters, the first in line {line}, expected a CSV in UTF-8")
     return text
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.is_dir():
+            raise DataError(f"{path} is a folder, expected a CSV file")
+        if not path.is_file():
+            kind = "is no ordinary file" if path.exists() else "does not exist"
+            if path.is_symlink() and not path.exists():
+                kind = "is a link that leads nowhere"
+            raise DataError(f"{path} {kind}, expected a CSV file")
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _likely_encoding(content: bytes) -> str:
+    """CP949 (Korean) where the bytes could be that, else the usual one of western Windows."""
+    try:
+        content.decode("cp949")
+    except UnicodeDecodeError:
+        return "WINDOWS-1252"
+    return "CP949"
 
 
 def _find_columns(path: Path, header: Sequence[str], wanted: Mapping[str, str], text: str) -> dict[str, int]:
@@ -167,7 +223,9 @@ def _find_columns(path: Path, header: Sequence[str], wanted: Mapping[str, str], 
 
 
 def _refuse_separator(path: Path, text: str) -> None:
-    line = text.splitlines()[0]
+    line = text.strip().splitlines()[0]
+    if line.startswith("sep="):
+        raise DataError(f"{path}: the first line, {line[:20]!r}, is for Excel only. Remove it, and separate by commas")
     for separator, name in _SEPARATORS.items():
         if separator in line and line.count(separator) >= line.count(","):
             raise DataError(f"{path}: separated by {name}, expected commas. The first line is {line[:200]!r}")

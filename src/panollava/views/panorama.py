@@ -1,14 +1,19 @@
 """An image file enters; an upright equirectangular panorama leaves, uint8 [H, W, 3] RGB, or an error with its reason.
 
 JPEGs are decoded by libjpeg-turbo, at half, quarter or eighth scale where the views need no more (half of the
-whole path is decoding). Everything else, and every JPEG that libjpeg-turbo finds odd, goes through Pillow, which
-also guards against decompression bombs. A damaged file is an error, never a half-grey picture.
+whole path is decoding). Everything else, and every JPEG that libjpeg-turbo finds odd, goes through Pillow. A damaged
+file is an error, never a half-grey picture; so is an animation, of which no frame is *the* picture. Files come from
+strangers: sizes are limited before anything is decoded, and only formats of photographs are opened (for some others
+Pillow would start a foreign program).
 """
 
 from __future__ import annotations
 
 import io
+import os
 import struct
+import warnings
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +27,12 @@ Pixels = NDArray[np.uint8]
 
 ASPECT_TOLERANCE = 0.04
 """A panorama is about 2:1 when |W / H - 2| is at most this."""
+MAX_BYTES = 2**29
+"""The largest image file that is read: 512 MiB."""
+MAX_PIXELS = 2**28
+"""The largest panorama that is decoded: 268 million pixels, for instance 23,000 x 11,500."""
 
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "AVIF", "PPM")
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"II*\x00", b"MM\x00*", b"GIF8", b"BM")
 _ORIENTATION_TAG = 0x0112
 _TRANSPOSED = {
@@ -34,6 +44,11 @@ _TRANSPOSED = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+Image.MAX_IMAGE_PIXELS = 2 * MAX_PIXELS  # Pillow's own guard, which counts in parts of a file too: ours answers first
+# What Pillow finds odd in a file is either an error here or of no interest.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 class PanoramaError(DataError):
@@ -63,11 +78,15 @@ def load_panorama(path: str | Path, min_width: int | None = None) -> Pixels:
 
 
 def read_image(path: str | Path) -> bytes:
-    """The bytes of an image file. Raises PanoramaError where there is none."""
+    """The bytes of an image file. Raises PanoramaError where there is none, or one of more than MAX_BYTES."""
     try:
-        return Path(path).read_bytes()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
-        raise PanoramaError(path, "image missing", error.strerror or "") from error
+        with open(path, "rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size > MAX_BYTES:
+                raise PanoramaError(path, "not an image", f"{size} bytes, at most {MAX_BYTES} are read")
+            return stream.read(MAX_BYTES)
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
+        raise PanoramaError(path, "image missing", getattr(error, "strerror", None) or str(error)) from error
 
 
 def decode_panorama(content: bytes, name: str | Path, min_width: int | None = None) -> Pixels:
@@ -75,7 +94,8 @@ def decode_panorama(content: bytes, name: str | Path, min_width: int | None = No
     if not content:
         raise PanoramaError(name, "truncated", "the file is empty")
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=_known_formats()) as image:
+            _refuse_size_and_frames(image, name)
             orientation = image.getexif().get(_ORIENTATION_TAG, 1)
             width, height = image.size if orientation not in (5, 6, 7, 8) else image.size[::-1]
             if abs(width - 2 * height) > ASPECT_TOLERANCE * height:
@@ -86,7 +106,7 @@ def decode_panorama(content: bytes, name: str | Path, min_width: int | None = No
                     return _upright(pixels, orientation)
             return _upright(_decode_with_pillow(image, name), orientation)
     except Image.DecompressionBombError as error:
-        raise PanoramaError(name, "not an image", f"refused as a decompression bomb. {error}") from error
+        raise PanoramaError(name, "not an image", f"a decompression bomb: {error}") from error
     except UnidentifiedImageError as error:
         # A cut in the header already hides the format from Pillow: the first bytes still tell.
         reason = "truncated" if content.startswith(_SIGNATURES) else "not an image"
@@ -94,6 +114,23 @@ def decode_panorama(content: bytes, name: str | Path, min_width: int | None = No
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error) as error:
         # Pillow's decoders speak of an early end, and of damage, in all these classes.
         raise PanoramaError(name, "truncated", str(error)) from error
+
+
+@lru_cache(maxsize=1)
+def _known_formats() -> tuple[str, ...]:
+    """The formats of `_FORMATS` that this Pillow was built with."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+def _refuse_size_and_frames(image: Image.Image, name: str | Path) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise PanoramaError(name, "not an image", f"{width} x {height} pixels, at most {MAX_PIXELS} are decoded")
+    # MPO is a JPEG with further pictures behind it (a preview, a gain map): the first one is the photograph.
+    frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise PanoramaError(name, "not an image", f"{frames} frames or pages, expected one picture")
 
 
 def _decode_jpeg(
@@ -109,7 +146,7 @@ def _decode_jpeg(
             content, colorspace="RGB", min_height=size[1] // scale, min_width=size[0] // scale
         )
     except ValueError as error:
-        if "premature end" in str(error).lower():  # Pillow would fill the rest with grey
+        if any(sign in str(error).lower() for sign in ("premature end", "huffman")):  # Pillow would fill in grey
             raise PanoramaError(name, "truncated", str(error)) from error
         return None
     return pixels
