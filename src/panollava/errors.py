@@ -33,5 +33,9 @@ class EvaluationError(PanollavaError):
     """Predictions cannot be made or scored."""
 
 
+class PromptTooLong(PanollavaError, ValueError):
+    """A prompt and its answer leave the language model's context."""
+
+
 class StorageError(PanollavaError):
     """A file cannot be written: a full disk, a read-only folder, no permission."""

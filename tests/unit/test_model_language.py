@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from peft import PeftModel
+from tiny_families import LANGUAGES, family_folder
 from tiny_models import language_folder
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoModelForCausalLM, CpmAntConfig, CpmAntForCausalLM
+from transformers.pytorch_utils import Conv1D
 
 from panollava.errors import ConfigError
 from panollava.models import language as language_module
 from panollava.models.config import LoraSettings
 from panollava.models.language import LanguageModel, choose_attention
+from panollava.training.job import language_dtype, resolve_precision
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +26,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("language")
     for family in ("qwen3", "gemma2"):
         language_folder(folder, family)
+    for family in LANGUAGES:
+        family_folder(folder / "families", family)
     return folder
 
 
@@ -77,6 +84,79 @@ def test_targets_are_named_or_found(root: Path) -> None:
     assert "lm_head" not in adapted("auto")
     with pytest.raises(ConfigError, match=r"names \['query'\].*it has .*q_proj"):
         adapted(("query",))
+
+
+@pytest.mark.parametrize("family", LANGUAGES)
+def test_auto_means_every_linear_layer_of_the_blocks(root: Path, family: str) -> None:
+    model = LanguageModel(str(root / "families" / family))
+    linears = {name for name, part in model.model.named_modules() if isinstance(part, (torch.nn.Linear, Conv1D))}
+    model.add_lora(LoraSettings(rank=2))
+    adapted = {
+        name.split(".lora_A")[0].removeprefix("base_model.model.")
+        for name, _ in model.model.named_modules()
+        if name.endswith("lora_A")
+    }
+    assert adapted == linears - {"lm_head"} and len(adapted) == (8 if family == "gpt2" else 14)
+
+
+@pytest.mark.parametrize(("options", "scale"), [({}, 4.0), ({"use_rslora": True}, 8.0), ({"use_dora": True}, 4.0)])
+@pytest.mark.parametrize("family", ["qwen2.5", "gemma2", "gpt2"])
+def test_options_are_pefts(root: Path, tmp_path: Path, family: str, options: Any, scale: float) -> None:
+    """Scale, DoRA's magnitudes, and a folder that plain peft reads to the same logits."""
+    folder, ids = str(root / "families" / family), torch.tensor([[5, 6, 7]])
+    model = LanguageModel(folder).eval()
+    before = model.model(input_ids=ids).logits
+    model.add_lora(LoraSettings(rank=4, alpha=16.0, dropout=0.0, **options))
+    assert torch.allclose(model.eval().model(input_ids=ids).logits, before, atol=1e-5)
+    scales = {p.scaling["default"] for p in model.modules() if isinstance(getattr(p, "scaling", None), dict)}
+    assert scales == {scale}
+    adapters = {id(p) for p in model.lora_modules().parameters()}
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert {id(p) for p in trainable.values()} == adapters and all(".lora_" in name for name in trainable)
+    assert any("magnitude" in name for name in trainable) == bool(options.get("use_dora"))
+    for parameter in trainable.values():
+        parameter.data.add_(0.2 * torch.randn_like(parameter))
+    mine = model.model(input_ids=ids).logits
+    assert not torch.allclose(mine, before, atol=1e-3)
+    model.save_adapter(tmp_path, folder)
+    again = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folder), tmp_path).eval()
+    assert torch.allclose(again(input_ids=ids).logits, mine, atol=1e-5)
+
+
+def test_dora_in_half_precision_keeps_its_adapters_in_float32(root: Path) -> None:
+    model = LanguageModel(str(root / "qwen3"), dtype=torch.bfloat16)
+    model.add_lora(LoraSettings(rank=2, use_dora=True))
+    assert {p.dtype for p in model.lora_modules().parameters()} == {torch.float32}
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = model(torch.randn(1, 3, model.hidden_size), torch.ones(1, 3, dtype=torch.long)).float().square().mean()
+    loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.lora_modules().parameters())
+
+
+def test_the_projections_of_gpt2_can_be_named(root: Path) -> None:
+    model = LanguageModel(str(root / "families/gpt2"))
+    with pytest.raises(ConfigError, match=r"it has .*'c_attn'"):
+        model.add_lora(LoraSettings(rank=2, target_modules=("q_proj",)))
+    model.add_lora(LoraSettings(rank=2, target_modules=("c_attn",)))
+    assert len(model.lora_modules()) == 2 * 2
+
+
+def test_a_model_without_input_embeddings_is_refused(root: Path, tmp_path: Path) -> None:
+    shape = {"hidden_size": 16, "num_attention_heads": 2, "dim_head": 8, "dim_ff": 16, "num_hidden_layers": 1}
+    CpmAntForCausalLM(CpmAntConfig(vocab_size=40, **shape)).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="CpmAntForCausalLM takes no inputs_embeds"):
+        LanguageModel(str(tmp_path))
+
+
+@pytest.mark.parametrize("gpu", [None, False, True])
+def test_half_precision_where_the_device_has_it(gpu: bool | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """gpu: None for none, else whether it has bfloat16."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu is not None)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: bool(gpu))
+    assert resolve_precision("auto") == ("bf16-mixed" if gpu else "32-true")
+    assert language_dtype("auto") == (torch.bfloat16 if gpu else torch.float32)
+    for asked, dtype in (("32-true", torch.float32), ("bf16-mixed", torch.bfloat16), ("16-mixed", torch.float32)):
+        assert resolve_precision(asked) == asked and language_dtype(asked) == dtype
 
 
 def test_adapters_are_added_once_and_saved_only_when_there(root: Path, tmp_path: Path) -> None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tiny_families import LANGUAGES, QWEN25, THINKER, qwen_tokenizer
 from tiny_models import CHATML, GEMMA, tokenizer
 
 from panollava.models.prompt import IGNORED, ChatPrompt
 
-TEMPLATES = {"chatml": CHATML, "gemma": GEMMA, "none": None}
 SYSTEM = "You look around."
 
 
-@pytest.fixture(params=TEMPLATES)
+@pytest.fixture(params=LANGUAGES)
 def prompt(request: pytest.FixtureRequest) -> ChatPrompt:
-    return ChatPrompt(tokenizer(TEMPLATES[request.param]), 5, SYSTEM)
+    family = LANGUAGES[request.param]
+    return ChatPrompt(family.words(family.template), 5, SYSTEM)
 
 
 def text_of(prompt: ChatPrompt, ids: list[int], places: list[bool]) -> str:
@@ -40,6 +41,36 @@ def test_only_the_answer_and_its_end_are_supervised(prompt: ChatPrompt) -> None:
     assert prompt.tokenizer.decode(supervised[:-1]) == "a red box"
     assert supervised[-1] == prompt.end_ids[0]
     assert taught.labels[-len(supervised) :] == taught.input_ids[-len(supervised) :]
+
+
+@pytest.mark.parametrize("family", LANGUAGES)
+def test_the_prompt_is_the_familys_own(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its template says about system messages, thinking and the day; the picture stands where the user speaks."""
+    recipe = LANGUAGES[family]
+    chat = ChatPrompt(recipe.words(recipe.template), 3, SYSTEM)
+    asked = chat.generation("where?")
+    start = asked.image_token_mask.index(True)
+    words = chat.tokenizer
+    text = words.decode(asked.input_ids[:start]) + "[picture]" + words.decode(asked.input_ids[start + 3 :])
+    assert text == recipe.prompt
+    assert chat.end_ids[0] == words.convert_tokens_to_ids(recipe.end)
+    if recipe.template is not None and family != "gemma2":  # one start token, as the template has it, and no second
+        whole = words.apply_chat_template(
+            [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "x\nwhere?"}],
+            add_generation_prompt=True, enable_thinking=False, date_string="26 Jul 2024", return_dict=False,
+        )  # fmt: skip
+        assert whole[:start] == asked.input_ids[:start]
+    assert words.bos_token_id is None or asked.input_ids[:start].count(words.bos_token_id) == 1
+
+
+def test_thinking_is_closed_before_it_begins_and_a_missing_system_message_is_the_templates() -> None:
+    thinker = ChatPrompt(qwen_tokenizer(THINKER), 1)
+    asked = thinker.generation("where?").input_ids
+    assert thinker.tokenizer.decode(asked).endswith("<|im_start|>assistant\n<think>\n\n</think>\n\n")
+    silent = ChatPrompt(qwen_tokenizer(QWEN25), 1)
+    assert silent.tokenizer.decode(silent.generation("where?").input_ids).startswith(
+        "<|im_start|>system\nYou are Qwen."
+    )
 
 
 def test_what_the_templates_say() -> None:

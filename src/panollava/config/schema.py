@@ -360,6 +360,8 @@ class LoraSettings(Section):
     target_modules: Annotated[Literal["auto"] | list[str], BeforeValidator(_choice_or_list(None, "module"))] = key(
         "auto", "Names of the linear layers that get adapters; auto takes all of attention and MLP."
     )
+    use_rslora: bool = key(False, "Rank-stabilised: the output is multiplied by alpha / sqrt(rank) instead.")
+    use_dora: bool = key(False, "DoRA: the adapted weights' size is trained apart from their direction.")
 
 
 class GenerationSettings(Section):

@@ -91,6 +91,7 @@ _LANGUAGE = (
     *_VISION, "image_processing.stitching_mode", "models.language_model_name",
     "models.use_projection_positional_encoding", "system_messages.default",
 )  # fmt: skip
+_LORA = ("lora.rank", "lora.alpha", "lora.dropout", "lora.target_modules", "lora.use_rslora", "lora.use_dora")
 _OPTIMISATION = ("epochs", "batch_size", "accumulate_grad_batches", "optimizer", "lr", "muon_lr", "weight_decay",
                  "warmup_ratio", "max_grad_norm", "vision_trainable_blocks")  # fmt: skip
 _VICREG_TERMS = ("vicreg_similarity_weight", "vicreg_variance_weight", "vicreg_covariance_weight")
@@ -114,8 +115,7 @@ READS: dict[str, tuple[str, ...]] = {
     "train_resampler": (*_LANGUAGE, *_TRAINING, "training.length_bucketing",
                         *_stage_keys("resampler", "max_text_length")),
     "train_finetune": (*_LANGUAGE, *_TRAINING, "training.length_bucketing",
-                       *_stage_keys("finetune", "max_text_length"), "lora.use_lora",
-                       "lora.rank", "lora.alpha", "lora.dropout", "lora.target_modules"),
+                       *_stage_keys("finetune", "max_text_length"), "lora.use_lora", *_LORA),
     "select_checkpoint": (),
     "predict": ("generation.max_new_tokens", "generation.do_sample", "generation.temperature", "generation.top_p",
                 "training.eval_batch_size", "training.seed", *_MACHINE),
@@ -180,11 +180,25 @@ def earliest_node(key: str) -> str | None:
 
 
 def untracked(cfg: WorkflowConfig) -> dict[str, Any]:
-    """The settings of `training` that a stage's job needs but that change no result, for an untracked parameter."""
-    training = cfg.settings.training
+    """What a stage's job needs but what changes no result, for an untracked parameter: some settings of `training`,
+    and under `prompt` what decides whether the prompts of all its stages fit the language model (see `models.context`).
+    """
+    training, models = cfg.settings.training, cfg.settings.models
     names = ("num_workers", "gradient_checkpointing", "checkpoint_every_n_steps", "keep_checkpoints",
              "log_every_n_steps", "tensorboard", "wandb_project")  # fmt: skip
-    return {name: getattr(training, name) for name in names}
+    text = {
+        f"training.stage_configs.{stage}.max_text_length": training.stage_configs.of(stage).max_text_length
+        for stage in training.stages
+        if stage != "vision"
+    }
+    prompt = {
+        "language_model_name": models.language_model_name,
+        "language_path": backbone_folder(cfg, "language"),
+        "stitching_mode": cfg.settings.image_processing.stitching_mode,
+        "system_message": cfg.settings.system_messages.default,
+        "text": {**text, "generation.max_new_tokens": cfg.settings.generation.max_new_tokens},
+    }
+    return {**{name: getattr(training, name) for name in names}, "prompt": prompt}
 
 
 def canonical(document: Any) -> str:
@@ -378,7 +392,7 @@ def _switched_off(document: dict[str, Any]) -> Iterator[str]:
     if not document["generation"]["do_sample"]:
         yield from ("generation.temperature", "generation.top_p")
     if not document["lora"]["use_lora"]:
-        yield from ("lora.rank", "lora.alpha", "lora.dropout", "lora.target_modules")
+        yield from _LORA
     for stage, settings in document["training"]["stage_configs"].items():
         if settings["optimizer"] != "muon":
             yield f"training.stage_configs.{stage}.muon_lr"

@@ -18,7 +18,7 @@ import torch
 
 from panollava.data.dataset import PictureStore, picture_batch
 from panollava.data.samples import Sample
-from panollava.errors import EvaluationError
+from panollava.errors import EvaluationError, PromptTooLong
 from panollava.evaluation.predictions import Prediction
 from panollava.logs import LOGGER
 from panollava.models.processor import PanoramaProcessor
@@ -156,7 +156,7 @@ def _answer(
     try:
         texts = _generate(model, [features[shown[i]] for i in batch], [samples[i].query for i in batch], settings)
         return {samples[i].sample_id: (text, "") for i, text in zip(batch, texts, strict=True)}
-    except RuntimeError as error:
+    except (RuntimeError, PromptTooLong) as error:
         if is_out_of_memory(error):
             raise EvaluationError(
                 f"out of memory while predicting: lower training.eval_batch_size (now {settings.batch_size})"

@@ -22,13 +22,17 @@ Stage = Literal["vision", "resampler", "finetune"]
 class LoraSettings:
     """Low-rank adapters of the language model (LoRA, Hu et al. 2021, section 4).
 
-    `target_modules` is "auto" (every linear layer of the decoder blocks) or names of modules.
+    `target_modules` is "auto" (every linear layer of the decoder blocks) or names of modules. `use_rslora` scales by
+    alpha / sqrt(rank) instead of alpha / rank (Kalajdzievski 2023, section 3); `use_dora` trains the size of the
+    adapted weights apart from their direction (DoRA, Liu et al. 2024, section 4).
     """
 
     rank: int = 16
     alpha: float = 32.0
     dropout: float = 0.1
     target_modules: str | tuple[str, ...] = "auto"
+    use_rslora: bool = False
+    use_dora: bool = False
 
     def __post_init__(self) -> None:
         _integer("lora.rank", self.rank, 1)
@@ -38,6 +42,9 @@ class LoraSettings:
         _number("lora.dropout", self.dropout)
         if not 0 <= self.dropout < 1:
             raise ValueError(f"lora.dropout must be in [0, 1), got {self.dropout}. Typical range: [0, 0.1]")
+        for name in ("use_rslora", "use_dora"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"lora.{name} must be true or false, got {getattr(self, name)!r}")
         targets = self.target_modules
         if isinstance(targets, list):
             object.__setattr__(self, "target_modules", tuple(targets))

@@ -21,9 +21,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers.pytorch_utils import Conv1D
 from transformers.utils import is_flash_attn_2_available
 
-from panollava.errors import ConfigError
+from panollava.errors import ConfigError, PromptTooLong
 from panollava.files import atomic_path
 from panollava.logs import LOGGER
 from panollava.models.config import LoraSettings
@@ -60,12 +61,18 @@ class LanguageModel(nn.Module):
             )
         self.model, loading = loaded
         refuse_missing_weights(source, loading)
+        accepted = inspect.signature(self.model.forward).parameters
+        if "inputs_embeds" not in accepted:
+            raise ConfigError(
+                f"{source}: {type(self.model).__name__} takes no inputs_embeds, so no picture can stand in its prompt"
+            )
         self.model.requires_grad_(False)
         self.tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
         self._own_end_ids = _as_ids(self.model.generation_config.eos_token_id)
         self.model.generation_config = GenerationConfig()
-        self._selects = "logits_to_keep" in inspect.signature(self.model.forward).parameters
+        self._selects = "logits_to_keep" in accepted
         self._adapted = False
+        self._positions = positions_of(config)
 
     @property
     def hidden_size(self) -> int:
@@ -100,7 +107,16 @@ class LanguageModel(nn.Module):
         return logits
 
     def generate(self, embeds: Tensor, attention_mask: Tensor, end_ids: Sequence[int], **options: Any) -> Tensor:
-        """New token ids [B, T] after left-padded embeddings, ended by any of `end_ids` or the model's own."""
+        """New token ids [B, T] after left-padded embeddings, ended by any of `end_ids` or the model's own.
+
+        Raises PromptTooLong where prompt and `max_new_tokens` leave the model's context.
+        """
+        longest, wanted = embeds.shape[1], options.get("max_new_tokens", 1)
+        if self._positions is not None and longest + wanted > self._positions:
+            raise PromptTooLong(
+                f"a prompt of {longest:,} tokens and an answer of up to {wanted:,} leave the language model's "
+                f"{self._positions:,} positions: shorten the query, or lower generation.max_new_tokens"
+            )
         ends = list(dict.fromkeys([*end_ids, *self._own_end_ids]))
         generated: Tensor = self.model.generate(
             inputs_embeds=embeds,
@@ -121,17 +137,19 @@ class LanguageModel(nn.Module):
             lora_alpha=alpha,
             lora_dropout=settings.dropout,
             target_modules=self._lora_targets(settings.target_modules),
+            use_rslora=settings.use_rslora,
+            use_dora=settings.use_dora,
             task_type="CAUSAL_LM",
         )
         self.model = get_peft_model(self.model, config)
         self._adapted = True
 
     def lora_modules(self) -> nn.ModuleList:
-        """The adapters' own layers (A and B of every adapted layer); empty without LoRA."""
+        """The adapters' own layers (A and B of every adapted layer, DoRA's magnitudes); empty without LoRA."""
         return nn.ModuleList(
             module
             for name, module in self.model.named_modules()
-            if self._adapted and name.rpartition(".")[0].endswith(("lora_A", "lora_B"))
+            if self._adapted and name.rpartition(".")[0].endswith(("lora_A", "lora_B", "lora_magnitude_vector"))
         )
 
     def save_adapter(self, folder: str | Path, base_name: str | None = None) -> None:
@@ -152,7 +170,8 @@ class LanguageModel(nn.Module):
         config.save_pretrained(str(folder))
 
     def _lora_targets(self, wanted: str | tuple[str, ...]) -> str | list[str]:
-        linears = {name.rpartition(".")[2] for name, part in self.model.named_modules() if isinstance(part, nn.Linear)}
+        kinds = (nn.Linear, Conv1D)  # the second is GPT-2's
+        linears = {name.rpartition(".")[2] for name, part in self.model.named_modules() if isinstance(part, kinds)}
         if wanted == "auto":
             present = [name for name in _BLOCK_LINEARS if name in linears]
             return present if "q_proj" in present else "all-linear"
@@ -193,6 +212,12 @@ def choose_attention(config: Any, dtype: torch.dtype) -> tuple[str | None, str]:
     if not is_flash_attn_2_available():
         return fallback, f"FlashAttention 2 is not installed: {_FLASH_INSTALL}"
     return "flash_attention_2", "installed, and the GPU has it"
+
+
+def positions_of(config: Any) -> int | None:
+    """How many tokens a language model was made for; None where its configuration states none."""
+    stated = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return int(stated) if stated else None
 
 
 def _as_ids(value: int | list[int] | None) -> list[int]:

@@ -20,6 +20,11 @@ from torch import Tensor
 IGNORED = -100  # the label that torch's cross entropy leaves out
 _MARKER = "⟦picture⟧"
 _ANSWER = "⟦answer⟧"
+# Templates that name the day, such as Llama 3.2's, name this one always: a prompt is the same every day.
+_SAME_DAY = (
+    "{% macro strftime_now(form) -%}{{ form | replace('%d', '26') | replace('%b', 'Jul') | replace('%B', 'July') | "
+    "replace('%m', '07') | replace('%Y', '2024') | replace('%A', 'Friday') }}{%- endmacro +%}"
+)
 
 
 @dataclass(frozen=True)
@@ -47,8 +52,8 @@ class PromptBatch(TypedDict, total=False):
 class ChatPrompt:
     """Builds prompts for one tokenizer, picture length and system message ("" for none).
 
-    A template that refuses a system message gets it at the head of the user's turn. A tokenizer without a
-    template gets a plain one ("User: … Assistant:").
+    A template that refuses a system message (Gemma's) or drops it gets it at the head of the user's turn. Thinking is
+    switched off. A tokenizer without a template gets a plain one ("User: … Assistant:").
     """
 
     def __init__(self, tokenizer: Any, num_image_tokens: int, system_message: str = "") -> None:
@@ -129,8 +134,14 @@ class ChatPrompt:
         if getattr(self.tokenizer, "chat_template", None) is None:
             return _plain(messages, self.tokenizer.bos_token or "", self.tokenizer.eos_token or "")
         rendered: str = self.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=answer is None, enable_thinking=False
+            messages,
+            chat_template=_SAME_DAY + self.tokenizer.get_chat_template(),
+            tokenize=False,
+            add_generation_prompt=answer is None,
+            enable_thinking=False,
         )
+        if rendered.rstrip().endswith("<think>"):  # of a model that always thinks: nothing, and on to the answer
+            rendered = f"{rendered.rstrip()}\n\n</think>\n\n"
         return rendered
 
     def _takes_system_role(self) -> bool:

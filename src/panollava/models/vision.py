@@ -82,9 +82,12 @@ class VisionSpec:
 
 
 def checkpoint_config(source: str, trust_remote_code: bool = False) -> Any:
-    """A checkpoint's configuration. Raises ConfigError where transformers does not know it, or may not run its code."""
+    """A checkpoint's configuration. Raises ConfigError where transformers does not know it, or may not run its code,
+    CheckpointError where it is not to be had."""
     try:
         return AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+    except OSError as error:
+        raise CheckpointError(f"{source}: {str(error).partition(chr(10))[0]}") from error
     except ValueError as error:
         if "trust_remote_code" in str(error) and not trust_remote_code:
             raise ConfigError(

@@ -25,7 +25,15 @@ from panollava.models.vlm import PanoramaVLM
 from panollava.training.activations import choose_checkpointing
 from panollava.training.checkpointing import load_weights
 from panollava.training.features import bytes_per_image, cached_features, feature_dtype, wants_features
-from panollava.training.job import Devices, StageJob, devices_of, first_device, language_dtype, model_config_of
+from panollava.training.job import (
+    Devices,
+    StageJob,
+    check_prompt,
+    devices_of,
+    first_device,
+    language_dtype,
+    model_config_of,
+)
 from panollava.training.module import StageModule
 from panollava.training.stages import freeze_for_stage, stage_table_text
 from panollava.views.cache import ViewCache
@@ -57,6 +65,7 @@ def build_stage(job: StageJob) -> StageParts:
     train_rows, val_rows = read_rows(job.train_csv), read_rows(job.val_csv)
 
     model_config = model_config_of(job, train_views.image_size)
+    check_prompt(job, model_config)
     model = PanoramaVLM(model_config, with_language=job.stage != "vision", dtype=language_dtype(training["precision"]))
     if job.init_folder is not None:
         # The projector serves the vision stage's loss alone.

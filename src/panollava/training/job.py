@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from panollava.errors import ConfigError
+from panollava.errors import CheckpointError, ConfigError
+from panollava.logs import LOGGER
 from panollava.models.config import ModelConfig
+from panollava.models.context import check_context
 from panollava.training.stages import StageName
 
 
@@ -22,9 +24,9 @@ class StageJob:
 
     `slice` is the stage's configuration slice (config/slices.py), `digest` its digest. `untracked` holds the settings
     that change nothing about the result: num_workers, checkpoint_every_n_steps, log_every_n_steps, wandb_project,
-    tensorboard. `naming` holds experiment, checkpoint_prefix, dataset_name, wandb_run and the configured CSVs
-    (train_csv, val_csv, test_csv) for the metadata, and `remembered`, the settings of generation and evaluation that an
-    evaluation of the folder alone uses.
+    tensorboard, and `prompt` (see `check_prompt`). `naming` holds experiment, checkpoint_prefix, dataset_name,
+    wandb_run and the configured CSVs (train_csv, val_csv, test_csv) for the metadata, and `remembered`, the settings of
+    generation and evaluation that an evaluation of the folder alone uses.
     """
 
     stage: StageName
@@ -84,8 +86,31 @@ def model_config_of(job: StageJob, image_size: tuple[int, int]) -> ModelConfig:
             "use_lora": job.stage == "finetune" and config["lora"]["use_lora"],
         }
         if job.stage == "finetune":
-            document["lora"] = {k: config["lora"][k] for k in ("rank", "alpha", "dropout", "target_modules")}
+            document["lora"] = {name: value for name, value in config["lora"].items() if name != "use_lora"}
     return ModelConfig.from_json(document)
+
+
+def check_prompt(job: StageJob, model_config: ModelConfig) -> None:
+    """Refuse images and texts that leave the language model's context, before anything is loaded or trained.
+
+    Raises ConfigError. The vision stage, which knows no language model, checks for the stages after it where that
+    model is at hand.
+    """
+    prompt = job.untracked.get("prompt")
+    if prompt is None:
+        return
+    if job.stage == "vision":
+        settings = {key: value for key, value in prompt.items() if key != "text"}
+        model_config = replace(model_config, **settings)
+        folder = prompt["language_path"]
+        if folder is not None and not (job.root / folder).is_dir():
+            return  # the DAG builds it meanwhile
+    try:
+        LOGGER.info(check_context(model_config, prompt["text"]))
+    except (OSError, CheckpointError):
+        if job.stage != "vision":
+            raise
+        LOGGER.info("%s is not at hand: whether prompts fit is seen later", prompt["language_model_name"])
 
 
 def resolve_precision(precision: str) -> str:

@@ -1,0 +1,49 @@
+"""Does a prompt fit into the language model's context? Answered from configurations and tokenizer, before any weight.
+
+In: a model's configuration and the texts' lengths by the key that bounds them. Out: nothing, or a ConfigError with the
+numbers and the key to change. Traded away: queries, whose length nobody bounds; `generate` counts them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from transformers import AutoTokenizer
+
+from panollava.errors import ConfigError
+from panollava.models.config import ModelConfig
+from panollava.models.language import positions_of
+from panollava.models.prompt import ChatPrompt
+from panollava.models.vision import checkpoint_config
+from panollava.models.vlm import count_image_tokens, plan_model_views
+
+
+def check_context(config: ModelConfig, text: Mapping[str, int]) -> str:
+    """Refuse a picture, a system message or a text that leaves the context; else one line for the log.
+
+    `text` maps keys of the experiment's configuration to the most tokens that each allows behind picture and template.
+    Raises ConfigError; CheckpointError or OSError where the language model's files are not to be had.
+    """
+    source = config.language_source
+    positions = positions_of(checkpoint_config(source, config.trust_remote_code))
+    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=config.trust_remote_code)
+    template = len(ChatPrompt(tokenizer, 1, config.system_message).generation("").input_ids) - 1
+    views, image = len(plan_model_views(config)), count_image_tokens(config)
+    shown = f"{image:,} image tokens ({views} view{'s' * (views > 1)}) and {template:,} of template and system message"
+    if positions is None:
+        return f"prompt: {shown}; {config.language_model_name} states no limit"
+    room = positions - image - template
+    limit = f"the {positions:,} positions of {config.language_model_name} (max_position_embeddings)"
+    if room < 1:
+        raise ConfigError(
+            f"a prompt does not fit: {shown} leave no room for text in {limit}. Lower image_processing.image_size or "
+            "the number of views (fov_deg, overlap_ratio, anyres_max_patches), set image_processing.stitching_mode to "
+            "drop_overlap or stride_views, or let a resampler gather tokens: models.resampler_type: qformer"
+        )
+    for key, tokens in text.items():
+        if tokens > room:
+            raise ConfigError(
+                f"a prompt does not fit: {shown} and {tokens:,} of text ({key}) are {image + template + tokens:,} "
+                f"tokens, more than {limit}. Lower {key} to at most {room:,}, or the number of image tokens"
+            )
+    return f"prompt: {shown}, room for {room:,} of text in {limit}"
