@@ -147,3 +147,15 @@ def test_reloaded_from_the_folder_alone(
     assert loaded.processor == processor and loaded.model.config == model.config
     found = loaded.model.generate(pixels_of(model), QUERIES, max_new_tokens=5)
     assert torch.equal(found["generated_ids"], expected["generated_ids"]) and found["text"] == expected["text"]
+
+
+@pytest.mark.parametrize(("vision", "language"), ALONE)
+def test_a_half_precision_language_model(root: Path, vision: str, language: str) -> None:
+    """As on a GPU: frozen weights in bfloat16, training under autocast, prediction without it."""
+    torch.manual_seed(0)
+    model = PanoramaVLM(pair_config(root, vision, language), dtype=torch.bfloat16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = train(model, "finetune", steps=6)
+    assert losses[-1] < losses[0]
+    assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
+    assert len(model.eval().generate(pixels_of(model), QUERIES, max_new_tokens=3)["text"]) == 2

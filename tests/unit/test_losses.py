@@ -73,10 +73,11 @@ def test_batchwise_uses_all_rows() -> None:
         assert torch.allclose(term, plain)
 
 
-@pytest.mark.parametrize("strategy", ["anyres_e2p", "sliding_window", "e2p", "anyres"])
-def test_the_warp_finds_the_same_direction(strategy: str) -> None:
+@pytest.mark.parametrize("grid", [(24, 24), (24, 40)])
+@pytest.mark.parametrize("strategy", ["anyres_e2p", "sliding_window", "e2p", "anyres", "anyres_max"])
+def test_the_warp_finds_the_same_direction(strategy: str, grid: tuple[int, int]) -> None:
     """Features that are a smooth function of the direction agree where two views meet, and only there."""
-    views, grid = plan_views(strategy), (24, 24)
+    views = plan_views(strategy, anyres_max_patches=25)  # of anyres_max: several rows of windows
     rays = np.stack([view_rays(view, *grid).reshape(-1, 3) for view in views])
     smooth = np.stack([np.sin(2 * rays[..., 0]) + rays[..., 1], np.cos(2 * rays[..., 2]) * rays[..., 1]], axis=-1)
     loss = OverlapLoss(views, grid)

@@ -87,6 +87,25 @@ def test_targets_are_named_or_found(root: Path) -> None:
 
 
 @pytest.mark.parametrize("family", LANGUAGES)
+def test_embedded_text_is_what_the_family_reads(root: Path, family: str) -> None:
+    """Gemma's scale is applied once; with soft-capping, and padding on the right or on the left."""
+    folder = root / "families" / family
+    model, plain = LanguageModel(str(folder)).eval(), AutoModelForCausalLM.from_pretrained(folder).eval()
+    ids = torch.randint(10, 250, (1, 80), generator=torch.Generator().manual_seed(0))
+    wanted = plain(input_ids=ids).logits
+    whole = torch.ones_like(ids)
+    assert torch.allclose(model(model.embed(ids), whole), wanted, atol=1e-5)
+    some = torch.tensor([3, 40, 79])
+    assert torch.allclose(model(model.embed(ids), whole, some), wanted[:, some], atol=1e-5)
+    padded, mask = torch.nn.functional.pad(ids, (0, 5)), torch.nn.functional.pad(whole, (0, 5))
+    assert torch.allclose(model(model.embed(padded), mask)[:, :80], wanted, atol=1e-5)
+    if family == "gemma2":
+        assert model.model.config._attn_implementation == "eager"
+        model.model.config.final_logit_softcapping = 0.01
+        assert model(model.embed(ids), whole).abs().max() <= 0.01 < wanted.abs().max()
+
+
+@pytest.mark.parametrize("family", LANGUAGES)
 def test_auto_means_every_linear_layer_of_the_blocks(root: Path, family: str) -> None:
     model = LanguageModel(str(root / "families" / family))
     linears = {name for name, part in model.model.named_modules() if isinstance(part, (torch.nn.Linear, Conv1D))}

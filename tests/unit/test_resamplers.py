@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from tiny_models import language_folder, tiny_config, vision_folder
 from torch import nn
 
+from panollava.config.schema import RESAMPLER_OPTIONS, ResamplerType, Settings
 from panollava.errors import ConfigError
-from panollava.models.config import BimambaOptions, ModelConfig, QueryOptions
+from panollava.models.config import BimambaOptions, ModelConfig, QueryOptions, ResamplerName
 from panollava.models.resamplers import RESAMPLERS, build_resampler
 from panollava.models.resamplers.queries import AnchoredQueries, query_grid
 from panollava.models.vlm import PanoramaVLM, count_image_tokens
@@ -47,6 +48,13 @@ def test_the_count_and_the_grid_are_those_of_the_output(name: str, vision: int) 
     with torch.device("meta"):
         assert built(name, vision).num_tokens == resampler.num_tokens
     assert 0.2 < float(out.detach().std()) < 5
+
+
+def test_the_three_lists_of_names_agree() -> None:
+    assert tuple(RESAMPLERS) == get_args(ResamplerName) == get_args(ResamplerType)
+    sections = tuple(f"models.{name}." for name in RESAMPLERS if hasattr(ModelConfig(), name))
+    assert sections == RESAMPLER_OPTIONS
+    assert all(hasattr(Settings().models, section.split(".")[1]) for section in sections)
 
 
 def test_a_name_that_is_none() -> None:

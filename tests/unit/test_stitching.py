@@ -20,11 +20,14 @@ def stitch(mode: str, views: tuple[View, ...] = VIEWS, grid: tuple[int, int] | N
     return Stitching(mode, views, 64, grid)
 
 
-@pytest.mark.parametrize("strategy", ["resize", "e2p", "anyres_e2p", "cubemap", "sliding_window", "anyres_max"])
+@pytest.mark.parametrize(
+    "strategy", ["resize", "e2p", "anyres_e2p", "cubemap", "sliding_window", "anyres", "anyres_max"]
+)
 @pytest.mark.parametrize("mode", MODES)
-def test_the_count_is_the_output_length(mode: str, strategy: str) -> None:
+@pytest.mark.parametrize("grid", [(8, 8), (4, 16)])
+def test_the_count_is_the_output_length(mode: str, strategy: str, grid: tuple[int, int]) -> None:
     views = plan_views(strategy)
-    stitching = stitch(mode, views)
+    stitching = stitch(mode, views, grid)
     assert stitching(torch.randn(2, len(views), 64, 3)).shape == (2, stitching.num_tokens, 3)
     if strategy == "resize":
         assert stitching.num_tokens == 64

@@ -157,7 +157,7 @@ def _other_errors(settings: Settings) -> list[tuple[str, str]]:
                 )
             )
     models = settings.models
-    heads = 1 if models.resampler_type == "mlp" else getattr(models, models.resampler_type).heads
+    heads = getattr(getattr(models, models.resampler_type, None), "heads", 1)
     if models.latent_dimension % heads:
         found.append(
             (

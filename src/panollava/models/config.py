@@ -185,7 +185,8 @@ class ModelConfig:
     @property
     def resampler_options(self) -> dict[str, Any]:
         """The options of the resampler that is chosen, by name."""
-        return {} if self.resampler_type == "mlp" else asdict(getattr(self, self.resampler_type))
+        chosen = getattr(self, self.resampler_type, None)  # None: it has no options
+        return {} if chosen is None else asdict(chosen)
 
     @property
     def vicreg_dim(self) -> int:
