@@ -16,6 +16,10 @@ except PackageNotFoundError:  # a source tree on the path that was never install
 
 _PUBLIC = {
     "WorkflowConfig": "panollava.config",
+    "ThreeStageTrainer": "panollava.api",
+    "EvaluationRunner": "panollava.api",
+    "CheckpointResolver": "panollava.api",
+    "resolve_model_dir": "panollava.training.model_dir",
     "compute_text_metrics": "panollava.evaluation.score",
     "ModelConfig": "panollava.models.config",
     "PanoramaVLM": "panollava.models.vlm",

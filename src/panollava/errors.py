@@ -39,3 +39,7 @@ class PromptTooLong(PanollavaError, ValueError):
 
 class StorageError(PanollavaError):
     """A file cannot be written: a full disk, a read-only folder, no permission."""
+
+
+class JobError(PanollavaError):
+    """A job of the DAG ended for want of memory."""

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from panollava.errors import CheckpointError, DataError, PanollavaError
+from panollava.errors import CheckpointError, DataError, JobError, PanollavaError
 from panollava.files import digest_of, read_json, storage_error, write_json
 from panollava.job_logs import INTERRUPTED, first_line, last_line
 from panollava.logs import LOGGER, start_log
@@ -272,6 +272,46 @@ def _terminated(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+def _defaults() -> Options:
+    names = [*JSON_OPTIONS, *LIST_OPTIONS, *TEXT_OPTIONS]
+    empty: Options = {name.replace("-", "_"): None for name in names}
+    return {**empty, **{name: {} for name in JSON_OPTIONS}, **{name: [] for name in LIST_OPTIONS}, "blind": False}
+
+
+def run_here(job: str, **options: Any) -> None:
+    """A job in this process, with its log: what `python -m panollava.jobs` does, but errors are raised."""
+    run_logged({**_defaults(), **options, "job": job})
+
+
+def run_logged(options: Options) -> None:
+    """Run a job; its log tells for which configuration, how it ended, with which error, how long it took."""
+    started = time.monotonic()
+    try:
+        start_log(options["log"])
+        LOGGER.info(first_line(options["job"], digest_of(options["slice"])))
+        JOBS[options["job"]](options)
+    except PanollavaError as error:
+        LOGGER.error("%s", error)
+        raise
+    except KeyboardInterrupt:
+        LOGGER.error(INTERRUPTED)
+        raise
+    except Exception as error:
+        if told := storage_error(error, options["out"]):
+            LOGGER.error("%s", told)
+            raise told from error
+        if text := _out_of_memory(error, options["job"]):
+            LOGGER.error("%s", text)
+            raise JobError(text) from error
+        if isinstance(error, OSError):
+            LOGGER.error("%s", error)
+        else:
+            LOGGER.exception("%s failed", options["job"])
+        raise
+    finally:
+        LOGGER.info(last_line(options["job"], time.monotonic() - started, peak_memory_gib()))
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m panollava.jobs", description=__doc__)
     parser.add_argument("job", choices=JOBS)
@@ -286,29 +326,16 @@ def main(arguments: list[str] | None = None) -> int:
     set_cpu_defaults()
     signal.signal(signal.SIGTERM, _terminated)
     die_with_parent()
-    started = time.monotonic()
-    code = 1
     start_log(None)
     try:
-        start_log(options["log"])
-        LOGGER.info(first_line(options["job"], digest_of(options["slice"])))
-        JOBS[options["job"]](options)
-        code = 0
+        run_logged(options)
     except PanollavaError as error:
-        LOGGER.error("%s", error)
-        code = error.exit_code
+        return error.exit_code
     except KeyboardInterrupt:
-        LOGGER.error(INTERRUPTED)
-        code = 130
-    except Exception as error:
-        if told := storage_error(error, options["out"]) or _out_of_memory(error, options["job"]):
-            LOGGER.error("%s", told)
-        elif isinstance(error, OSError):
-            LOGGER.error("%s", error)
-        else:
-            LOGGER.exception("%s failed", options["job"])
-    LOGGER.info(last_line(options["job"], time.monotonic() - started, peak_memory_gib()))
-    return code
+        return 130
+    except Exception:  # it stands in the log
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

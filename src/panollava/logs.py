@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -46,6 +47,23 @@ def start_log(path: str | Path | None = None, level: int = logging.INFO) -> logg
         for category in (FutureWarning, DeprecationWarning):
             warnings.filterwarnings("ignore", category=category, module=rf"{package}\b")
     return LOGGER
+
+
+@contextmanager
+def log_as_before() -> Iterator[None]:
+    """What `start_log` changes in the block is taken back behind it: for jobs inside somebody else's process."""
+    loggers = (LOGGER, logging.getLogger("py.warnings"))
+    before = [(logger, logger.propagate, logger.level, list(logger.handlers)) for logger in loggers]
+    with warnings.catch_warnings():
+        try:
+            yield
+        finally:
+            for logger, propagate, level, handlers in before:
+                for handler in logger.handlers:
+                    if handler not in handlers:
+                        handler.close()
+                logger.propagate, logger.level, logger.handlers = propagate, level, handlers
+            logging.captureWarnings(False)
 
 
 def _fresh(path: Path) -> Path:

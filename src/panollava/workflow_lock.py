@@ -14,6 +14,8 @@ import shlex
 import shutil
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -57,6 +59,19 @@ def take_folder(folder: str | Path, wait: bool = True) -> None:
     stream.write(f"{os.getpid()} ({command})\n")
     stream.flush()
     _HELD[lock] = stream
+
+
+@contextmanager
+def holding(folder: str | Path) -> Iterator[None]:
+    """`take_folder` for the block alone: who builds in a process of his own gives the folder back behind it."""
+    lock = Path(folder).resolve() / "panollava.lock"
+    held_before = lock in _HELD
+    take_folder(folder)
+    try:
+        yield
+    finally:
+        if not held_before:
+            _HELD.pop(lock).close()
 
 
 def _acquire(stream: IO[str], lock: Path, wait: bool) -> None:

@@ -4,13 +4,18 @@ import logging
 import os
 import shlex
 import sys
-from datetime import datetime
 from pathlib import Path
 
 from panollava.cluster import cancel_orphans, leave_snapshot, project_of_job
-from panollava.config import ConfigError, Project
+from panollava.config import ConfigError, Project, job_options
+from panollava.config.job_options import (
+    CACHE,
+    SPLITS,
+    STAGE_OUTPUTS,
+    miniature_folders,
+    previous_stage,
+)
 from panollava.config.slices import canonical
-from panollava.config.slices import untracked as untracked_settings
 from panollava.errors import PanollavaError
 from panollava.evaluation.ablation import rows_so_far, summary_slice
 from panollava.evaluation.ablation_table import standing_text, write_so_far
@@ -33,9 +38,8 @@ try:
 except PanollavaError as error:
     print(f"error: {error}", file=sys.stderr)
     raise SystemExit(error.exit_code) from None
-RUNS, RESULTS, LOGS, CACHE = PATHS.runs_dir, PATHS.results_dir, PATHS.logs_dir, "cache"
+RUNS, RESULTS, LOGS = PATHS.runs_dir, PATHS.results_dir, PATHS.logs_dir
 STAGES = ("vision", "resampler", "finetune")
-SPLITS = ("train", "val", "test")
 WARNED, ABLATIONS_ASKED_FOR, CURRENT = set(), set(), {}
 CONTAINED = DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method
 PYTHON = "python" if CONTAINED else shlex.quote(sys.executable)
@@ -189,32 +193,17 @@ def stage_file(experiment, stage, name):
     return f"{experiment.names.stage_dir(stage)}/{name}"
 
 
-def backbones_of(slice_document):
-    """Inputs and options for the miniature backbones that a slice builds upon."""
-    found = {}
-    for part in ("vision", "language"):
-        key = slice_document["upstream"].get(f"miniature_{part}")
-        if key:
-            found[part] = f"{CACHE}/miniature/{part}/{key}"
-    return found
-
-
 def backbone_inputs(slice_document):
     return {
         part: ancient(f"{folder}/model.safetensors")
-        for part, folder in backbones_of(slice_document).items()
+        for part, folder in miniature_folders(slice_document).items()
     }
 
 
 # ---- data ----------------------------------------------------------------------------------------
 def csv_files(slice_document):
     """The source CSVs of a `prepare_csv` job: drawn ones, or the user's (whose content is in the slice)."""
-    csvs, key = slice_document["inputs"]["csvs"], slice_document["upstream"].get(
-        "synthetic"
-    )
-    if key:
-        return [cached("synthetic", key, f"{csvs[0]['split']}.csv")]
-    return [ancient(csv["path"]) for csv in csvs]
+    return [ancient(path) for path in job_options.source_csvs(slice_document)]
 
 
 @planned
@@ -239,9 +228,7 @@ def inputs_of_views(wildcards):
 
 
 def slice_json_of_prepared(wildcards):
-    experiment = experiment_of(wildcards)
-    folders = {split: f"{CACHE}/csv/{experiment.csv_key(split)}" for split in SPLITS}
-    return canonical({"node": "prepare_experiment", "inputs": folders})
+    return canonical(job_options.prepared_slice(experiment_of(wildcards)))
 
 
 @planned
@@ -260,25 +247,6 @@ def prepared_of_experiment(wildcards):
 
 
 # ---- stages --------------------------------------------------------------------------------------
-def previous_stage(experiment, stage):
-    stages = experiment.settings.training.stages
-    place = stages.index(stage) if stage in stages else None
-    if place is None:
-        raise ConfigError(
-            f"{experiment.names.experiment} does not train stage {stage}; training.stages: {list(stages)}"
-        )
-    return stages[place - 1] if place else None
-
-
-STAGE_OUTPUTS = (
-    "best.ckpt",
-    "last.ckpt",
-    "loss_curves.csv",
-    "loss_curves.png",
-    "checkpoint_metadata.json",
-)
-
-
 def remove_dangling_links(experiment, stage):
     """Weights that somebody removed leave links that Snakemake stumbles over. Training writes them again."""
     for name in ("best.ckpt", "last.ckpt"):
@@ -356,62 +324,14 @@ def stage_options(stage):
 
     @untracked
     def options(wildcards):
-        experiment = experiment_of(wildcards)
-        previous = previous_stage(experiment, stage)
-        settings, names = experiment.to_dict(), experiment.names
-        training = settings["training"]
-        given = {
-            "stage": stage,
-            "out": names.stage_dir(stage),
-            "state": names.state_dir(stage),
-            "cache": CACHE,
-            **backbones_of(experiment.slice_of(f"train_{stage}")),
-            "naming": json.dumps(
-                {
-                    "experiment": names.experiment,
-                    "checkpoint_prefix": names.checkpoint_prefix(stage),
-                    "dataset_name": names.datasets[stage],
-                    "wandb_run": names.wandb_run(stage, datetime.now()),
-                    **{
-                        f"{split}_csv": configured_csv(experiment, split, stage)
-                        for split in SPLITS
-                    },
-                    "remembered": {
-                        "generation": settings["generation"],
-                        "evaluation": settings["evaluation"],
-                        "data": {
-                            key: settings["data"][key]
-                            for key in ("columns", "max_rejected_fraction")
-                        },
-                        "training": {
-                            key: training[key]
-                            for key in (
-                                "eval_batch_size",
-                                "seed",
-                                "cpu_threads",
-                                "devices",
-                                "precision",
-                                "strategy",
-                            )
-                        },
-                    },
-                }
-            ),
-            "untracked": json.dumps(untracked_settings(experiment)),
+        given = job_options.stage_options(experiment_of(wildcards), stage)
+        texts = {
+            key: value if isinstance(value, str) else json.dumps(value)
+            for key, value in given.items()
         }
-        if previous:
-            given["init"] = names.stage_dir(previous)
-        return shlex.join(f"--{key}={value}" for key, value in given.items())
+        return shlex.join(f"--{key}={text}" for key, text in texts.items())
 
     return options
-
-
-def configured_csv(experiment, split, stage):
-    """The source CSVs of a stage as files: one path, or a list."""
-    files = [
-        str(path) for path in csv_files(experiment.slice_of(f"prepare_{split}", stage))
-    ]
-    return files[0] if len(files) == 1 else files
 
 
 def cores_of_training(wildcards):
@@ -425,10 +345,7 @@ def last_stage(experiment):
 
 
 def slice_json_of_stage_state(wildcards):
-    experiment = experiment_of(wildcards)
-    nodes = [f"train_{stage}" for stage in experiment.settings.training.stages]
-    upstream = {node: experiment.digest(node) for node in nodes}
-    return canonical({"node": "stage_state", "upstream": upstream})
+    return canonical(job_options.stage_state_slice(experiment_of(wildcards)))
 
 
 @planned
@@ -442,20 +359,7 @@ def metadata_of_stages(wildcards):
 
 
 def records_of_stages(wildcards):
-    experiment = experiment_of(wildcards)
-    names = experiment.names
-    return json.dumps(
-        {
-            "experiment": names.experiment,
-            "records": {
-                stage: f"{names.state_dir(stage)}/record.json" for stage in names.stages
-            },
-            "metadata": {
-                stage: stage_file(experiment, stage, "checkpoint_metadata.json")
-                for stage in names.stages
-            },
-        }
-    )
+    return json.dumps(job_options.stage_records(experiment_of(wildcards)))
 
 
 # ---- evaluation ----------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -59,19 +59,14 @@ def evaluate(
 
         path, document = score_csv(csv_input, protocol, output_dir)
     else:
-        from panollava.evaluation.run_eval import EvalRequest, evaluate_folder
+        from panollava.evaluation.run_eval import EvalRequest, evaluate_folder, settings_of
+        from panollava.training.model_dir import resolve_model_dir
 
-        settings: dict[str, Any] | None = None
-        weights: dict[str, Any] = {}
+        settings, weights, experiment = None, None, None
         if config is not None:
             experiment = load_experiment(config)
-            merged = experiment.to_dict()
-            settings = {key: merged[key] for key in ("generation", "evaluation", "training", "data")}
-            last = experiment.settings.training.stages[-1]
-            weights = {key: merged[key] for key in ("models", "image_processing", "system_messages")}
-            checkpoint_dir = checkpoint_dir or Path(experiment.names.stage_dir(stage or last))
-            if not checkpoint_dir.is_dir():
-                raise ConfigError(f"{checkpoint_dir} is not there: train first, panollava run {config}")
+            settings, weights = settings_of(experiment)
+            checkpoint_dir = checkpoint_dir or resolve_model_dir(experiment, stage)
         assert checkpoint_dir is not None
         path, document = evaluate_folder(
             EvalRequest(
@@ -91,6 +86,7 @@ def evaluate(
             ),
             settings,
             weights,
+            experiment,
         )
     print_metrics(document)
     LOGGER.info("written: %s", path)

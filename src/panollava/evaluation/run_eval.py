@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -29,6 +29,9 @@ from panollava.logs import LOGGER
 from panollava.models.processor import PanoramaProcessor
 from panollava.training.checkpointing import LoadedStage, load_stage
 from panollava.training.job import first_device
+
+if TYPE_CHECKING:
+    from panollava.config import WorkflowConfig
 
 _EVALUATION = EvaluationSettings().model_dump(mode="json")  # of scores alone, and of folders that lack a newer key
 _RESULTS = ("metrics.json", "predictions.csv", "predictions_blind.csv")
@@ -63,17 +66,27 @@ class RenderedPictures:
         return self.processor.open(self.root / image_path)
 
 
+def settings_of(experiment: WorkflowConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`settings` and `weights` of `evaluate_folder`, from an experiment."""
+    merged = experiment.to_dict()
+    settings = {key: merged[key] for key in ("generation", "evaluation", "training", "data")}
+    return settings, {key: merged[key] for key in ("models", "image_processing", "system_messages")}
+
+
 def evaluate_folder(
-    request: EvalRequest, settings: dict[str, Any] | None = None, weights: dict[str, Any] | None = None
-) -> tuple[Path, dict[str, Any]]:
+    request: EvalRequest, settings: dict[str, Any] | None = None, weights: dict[str, Any] | None = None,
+    experiment: WorkflowConfig | None = None,
+) -> tuple[Path, dict[str, Any]]:  # fmt: skip
     """Predict and score; returns metrics.json's path and document.
 
     `settings` (sections generation, evaluation, training, data of a configuration) overrides what the folder remembers;
     `weights` (models, image_processing, system_messages) does not, since the weights depend on it: one warning lists
-    the keys on which it and the folder disagree. Raises
+    the keys on which it and the folder disagree. `experiment` stands in for the metadata of a folder without. Raises
     CheckpointError, DataError and EvaluationError with what to do instead.
     """
-    loaded = load_stage(request.checkpoint_dir, stage=request.stage, epoch=request.epoch, step=request.step)
+    loaded = load_stage(
+        request.checkpoint_dir, stage=request.stage, epoch=request.epoch, step=request.step, config=experiment
+    )
     if loaded.metadata["stage"] == "vision":
         raise EvaluationError(
             f"{request.checkpoint_dir} holds the vision stage, which has no language model to answer with. "

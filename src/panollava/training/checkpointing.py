@@ -9,9 +9,11 @@ from __future__ import annotations
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from panollava.errors import CheckpointError
@@ -28,6 +30,10 @@ from panollava.training.stage_folder import (
     read_metadata,
 )
 from panollava.training.stages import STAGE_TABLE
+from panollava.training.without_metadata import metadata_of_config
+
+if TYPE_CHECKING:
+    from panollava.config import WorkflowConfig
 
 _NEEDED = ("model_config", "training_config", "dataset", "checkpoint_info", "backbones", "processor", "remembered")
 
@@ -41,10 +47,17 @@ def save_weights(path: Path, tensors: dict[str, Tensor], header: dict[str, Any])
 
 
 def load_weights(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """(header, tensors) of a weights file, on the CPU. Raises CheckpointError where it is not one."""
+    """(header, tensors) of a weights file, on the CPU. Raises CheckpointError where it is not one.
+
+    A .safetensors file has no header. Nothing in either kind of file is ever executed.
+    """
     try:
+        if Path(path).suffix == ".safetensors":
+            return {}, load_file(path)
         document = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, LookupError, ValueError, pickle.UnpicklingError) as error:
+    except (
+        OSError, RuntimeError, EOFError, LookupError, ValueError, pickle.UnpicklingError, SafetensorError,
+    ) as error:  # fmt: skip
         what = str(error).partition("\n")[0] or type(error).__name__
         raise CheckpointError(f"{path}: cannot be read as a checkpoint: {what}") from error
     if not isinstance(document, dict) or "state_dict" not in document:
@@ -65,15 +78,19 @@ class LoadedStage:
 
 def load_stage(
     path: str | Path, *, stage: str | None = None, epoch: int | None = None, step: int | None = None,
-    root: Path | None = None,
+    root: Path | None = None, config: WorkflowConfig | None = None,
 ) -> LoadedStage:  # fmt: skip
     """Rebuild model, processor and data settings from a stage folder, from any working folder.
 
-    `root` overrides the project root that the metadata records (a job passes its own). Raises CheckpointError where
-    metadata, checkpoint or a local backbone is missing or differs.
+    `root` overrides the project root that the metadata records (a job passes its own). `config` stands in for the
+    metadata of a folder that has none (one of the original project's, or a lone checkpoint). Raises CheckpointError
+    where metadata, checkpoint or a local backbone is missing or differs; tensors that do not fit are listed.
     """
     folder = find_stage_folder(path, stage)
-    metadata = read_metadata(folder)
+    if config is not None and not (folder / METADATA).is_file():
+        metadata = metadata_of_config(config, stage)
+    else:
+        metadata = read_metadata(folder)
     if stage and metadata["stage"] != stage:
         raise CheckpointError(f"{folder} holds stage {metadata['stage']}, not {stage}")
     lacking = [key for key in _NEEDED if key not in metadata]
@@ -83,9 +100,9 @@ def load_stage(
     recorded = Path(metadata["checkpoint_info"]["project_root"])
     roots = [root] if root else [recorded, Path.cwd()]
     home = _home_of(folder, roots)
-    config = resolve_backbones(metadata, [home, *roots])
+    model_config = resolve_backbones(metadata, [home, *roots])
     dtype = language_dtype(metadata["training_config"]["precision"])
-    model = PanoramaVLM(config, with_language=metadata["stage"] != "vision", dtype=dtype)
+    model = PanoramaVLM(model_config, with_language=metadata["stage"] != "vision", dtype=dtype)
     header, state = load_weights(checkpoint.path)
     if header.get("stage", metadata["stage"]) != metadata["stage"]:
         raise CheckpointError(

@@ -57,12 +57,22 @@ class StageJob:
 
 
 def model_config_of(job: StageJob, image_size: tuple[int, int]) -> ModelConfig:
-    """The model's configuration from the slice; the stage decides about LoRA and text length."""
-    config, settings = job.config, job.settings
+    """The model's configuration from the slice."""
+    return stage_model_config(job.stage, job.config, image_size, job.vision_folder, job.language_folder)
+
+
+def stage_model_config(
+    stage: str, config: dict[str, Any], image_size: tuple[int, int], vision: Path | None, language: Path | None
+) -> ModelConfig:
+    """The model's configuration from a slice's or an experiment's; the stage decides about LoRA and text length.
+
+    `vision` and `language` are the folders of local backbones.
+    """
+    settings = config["training"]["stage_configs"][stage]
     models, images = config["models"], config["image_processing"]
     document: dict[str, Any] = {
         "vision_name": models["vision_name"],
-        "vision_path": job.vision_folder.as_posix() if job.vision_folder else None,
+        "vision_path": vision.as_posix() if vision else None,
         "trust_remote_code": models["trust_remote_code"],
         **{key: models[key] for key in ("resampler_type", "qformer", "perceiver", "bimamba", "latent_dimension")},
         "image_size": list(image_size),
@@ -70,7 +80,7 @@ def model_config_of(job: StageJob, image_size: tuple[int, int]) -> ModelConfig:
     for key in ("crop_strategy", "fov_deg", "overlap_ratio", "anyres_max_patches", "cubemap_poles", "antialias",
                 "use_vision_processor"):  # fmt: skip
         document[key] = images[key]
-    if job.stage == "vision":
+    if stage == "vision":
         document["vision_loss"], document["densecl_temperature"] = settings["loss"], settings["densecl_temperature"]
         document["vicreg_projector_dim"] = models["vicreg_projector_dim"]
         for key in ("mode", "loss_weight", "similarity_weight", "variance_weight", "covariance_weight"):
@@ -78,14 +88,14 @@ def model_config_of(job: StageJob, image_size: tuple[int, int]) -> ModelConfig:
     else:
         document |= {
             "language_model_name": models["language_model_name"],
-            "language_path": job.language_folder.as_posix() if job.language_folder else None,
+            "language_path": language.as_posix() if language else None,
             "use_projection_positional_encoding": models["use_projection_positional_encoding"],
             "stitching_mode": images["stitching_mode"],
             "system_message": config["system_messages"]["default"],
             "max_text_length": settings["max_text_length"],
-            "use_lora": job.stage == "finetune" and config["lora"]["use_lora"],
+            "use_lora": stage == "finetune" and config["lora"]["use_lora"],
         }
-        if job.stage == "finetune":
+        if stage == "finetune":
             document["lora"] = {name: value for name, value in config["lora"].items() if name != "use_lora"}
     return ModelConfig.from_json(document)
 

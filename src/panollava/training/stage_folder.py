@@ -16,6 +16,8 @@ from panollava.files import read_json, relative_link, sha256_file
 from panollava.logs import LOGGER
 
 METADATA = "checkpoint_metadata.json"
+OLD_FINAL = "model_final.safetensors"
+"""What the original project left at the end of a stage, beside or instead of checkpoints."""
 STAGES = ("vision", "resampler", "finetune")
 _REMEDY = "Restore the file, or remove it and train the stage again."
 _NAME = re.compile(r"_epoch(?P<epoch>\d+)_loss(?P<loss>-?\d+\.\d+)\.ckpt$")
@@ -68,8 +70,9 @@ def find_stage_folder(path: str | Path, stage: str | None = None) -> Path:
     folder = Path(path)
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such folder. Expected a stage folder or an experiment's folder.")
-    if (folder / METADATA).is_file() or any(folder.glob("*.ckpt")):
-        return folder
+    for place in (folder, folder / "checkpoints"):
+        if (place / METADATA).is_file() or holds_weights(place):
+            return place
     for name in [stage] if stage else list(reversed(STAGES)):
         inside = folder if folder.name == name else folder / name
         variants = sorted(p.parent for p in inside.glob(f"*/{METADATA}"))
@@ -88,12 +91,18 @@ def find_stage_folder(path: str | Path, stage: str | None = None) -> Path:
     raise CheckpointError(f"{folder}: {wanted} is not there (no {METADATA}); the folder holds: {_listing(folder)}")
 
 
+def holds_weights(folder: Path) -> bool:
+    """Whether a folder has checkpoints, of any layout; broken links count."""
+    return any(folder.glob("*.ckpt")) or (folder / OLD_FINAL).is_file()
+
+
 def _listing(folder: Path) -> str:
     return ", ".join(sorted(p.name for p in folder.iterdir())) or "nothing"
 
 
 def choose_checkpoint(folder: Path, epoch: int | None = None, step: int | None = None) -> ChosenCheckpoint:
-    """Choose as SPEC 8 says: the epoch or optimiser step asked for, else best.ckpt, last.ckpt, the newest .ckpt.
+    """Choose as SPEC 8 says: the epoch or optimiser step asked for, else best.ckpt, last.ckpt, the newest .ckpt, and
+    without any .ckpt what the original project called its final model.
 
     Raises CheckpointError for a broken link, for an epoch or step that is not there (those that are, are listed) and
     for a folder without checkpoints (what is there is listed).
@@ -120,6 +129,8 @@ def _by_link(folder: Path) -> ChosenCheckpoint | None:
 
 def _newest(folder: Path) -> ChosenCheckpoint:
     files = sorted(folder.glob("*.ckpt"), key=lambda p: (p.stat().st_mtime_ns, p.name))
+    if not files and (folder / OLD_FINAL).is_file():
+        return ChosenCheckpoint(folder, (folder / OLD_FINAL).resolve(), OLD_FINAL)
     if not files:
         raise CheckpointError(f"{folder}: no .ckpt file there; the folder holds: {_listing(folder)}")
     return ChosenCheckpoint(folder, files[-1].resolve(), "the newest .ckpt")

@@ -1,0 +1,52 @@
+"""A folder without checkpoint_metadata.json: what an experiment's configuration says takes its place.
+
+Enters: an experiment and a stage. Leaves: the part of the metadata that rebuilding a model needs. Whether the weights
+fit is seen when they are loaded.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from panollava.config.job_options import remembered_settings
+from panollava.config.slices import backbone_folder
+from panollava.files import sha256_folder
+from panollava.models.processor import PanoramaProcessor
+from panollava.models.vision import describe_vision
+from panollava.training.job import stage_model_config
+
+if TYPE_CHECKING:
+    from panollava.config import WorkflowConfig
+
+
+def metadata_of_config(cfg: WorkflowConfig, stage: str | None = None) -> dict[str, Any]:
+    """Metadata as `load_stage` reads it, for `stage` (default: the experiment's last one)."""
+    stage = stage or cfg.settings.training.stages[-1]
+    config, root = cfg.effective, cfg.root.resolve()
+    folders: dict[str, Path | None] = {}
+    for part in ("vision",) if stage == "vision" else ("vision", "language"):
+        folder = backbone_folder(cfg, part)
+        folders[part] = root / folder if folder else None
+    vision, size = folders["vision"], config["image_processing"]["image_size"]
+    source = str(vision) if vision else config["models"]["vision_name"]
+    spec = describe_vision(source, tuple(size) if size else None, config["models"]["trust_remote_code"])
+    model = stage_model_config(stage, config, spec.image_size, vision, folders.get("language"))
+    dataset: dict[str, Any] = {f"{split}_csv": _files(cfg.csvs(split)) for split in ("train", "val", "test")}
+    return {
+        "experiment_name": cfg.names.experiment,
+        "stage": stage,
+        "model_config": model.to_json(),
+        "backbones": {part: sha256_folder(folder) if folder else None for part, folder in folders.items()},
+        "processor": PanoramaProcessor.for_model(model).to_json(),
+        "training_config": {"precision": config["training"]["precision"]},
+        "dataset": {**dataset, "dataset_name": cfg.names.datasets[stage]},
+        "checkpoint_info": {"config_digest": None, "project_root": str(root)},
+        "remembered": remembered_settings(cfg),
+    }
+
+
+def _files(paths: list[str]) -> str | list[str] | None:
+    """Configured CSVs as the metadata has them; None for drawn ones, which have no path of their own."""
+    files = [path for path in paths if path != "synthetic"]
+    return files[0] if len(files) == 1 else files or None
