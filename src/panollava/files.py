@@ -46,6 +46,23 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+@contextmanager
+def whole_folder(folder: str | Path) -> Iterator[Path]:
+    """Yield an empty folder beside `folder` that takes its place when the block ends without an error."""
+    folder = Path(folder)
+    partial = folder.with_name(f".{folder.name}.{platform.node()}.{os.getpid()}.partial")
+    remove_abandoned(folder)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 def remove_abandoned(target: Path) -> None:
     """Remove temporary files of `target` that killed processes of this machine left behind."""
     host = platform.node()

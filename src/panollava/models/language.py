@@ -61,6 +61,7 @@ class LanguageModel(nn.Module):
             )
         self.model, loading = loaded
         refuse_missing_weights(source, loading)
+        self.unexpected_keys = sorted(loading["unexpected_keys"])
         accepted = inspect.signature(self.model.forward).parameters
         if "inputs_embeds" not in accepted:
             raise ConfigError(
@@ -68,7 +69,7 @@ class LanguageModel(nn.Module):
             )
         self.model.requires_grad_(False)
         self.tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
-        self._own_end_ids = _as_ids(self.model.generation_config.eos_token_id)
+        self.own_end_ids = _as_ids(self.model.generation_config.eos_token_id)
         self.model.generation_config = GenerationConfig()
         self._selects = "logits_to_keep" in accepted
         self._adapted = False
@@ -117,7 +118,7 @@ class LanguageModel(nn.Module):
                 f"a prompt of {longest:,} tokens and an answer of up to {wanted:,} leave the language model's "
                 f"{self._positions:,} positions: shorten the query, or lower generation.max_new_tokens"
             )
-        ends = list(dict.fromkeys([*end_ids, *self._own_end_ids]))
+        ends = list(dict.fromkeys([*end_ids, *self.own_end_ids]))
         generated: Tensor = self.model.generate(
             inputs_embeds=embeds,
             attention_mask=attention_mask,
@@ -143,6 +144,13 @@ class LanguageModel(nn.Module):
         )
         self.model = get_peft_model(self.model, config)
         self._adapted = True
+
+    def merge_lora(self) -> None:
+        """Add the adapters' part to the weights they belong to, and drop them. Does nothing without adapters."""
+        if self._adapted:
+            with torch.no_grad():
+                self.model = self.model.merge_and_unload(safe_merge=True)
+            self._adapted = False
 
     def lora_modules(self) -> nn.ModuleList:
         """The adapters' own layers (A and B of every adapted layer, DoRA's magnitudes); empty without LoRA."""

@@ -86,22 +86,29 @@ def load_trained(model: PanoramaVLM, trained: set[str], state: Mapping[str, Tens
     own = dict(model.named_parameters())
     present = {part_of(key) for key in state}
     whole = (present | set(required)) - {"vision_encoder", "language_model"}
-    unexpected = sorted(set(state) - set(own))
-    missing = sorted(key for key in own if part_of(key) in whole and key not in state)
-    missing += [f"(all of {name})" for name in required if name not in present and name not in whole]
+    missing = [key for key in own if part_of(key) in whole and key not in state]
+    absent = [f"(all of {name})" for name in required if name not in present and name not in whole]
+    refuse_other_keys(own, state, [*missing, *absent])
+    with torch.no_grad():
+        for key, tensor in state.items():
+            own[key].copy_(tensor)
+    trained.update(state)
+
+
+def refuse_other_keys(
+    own: Mapping[str, Tensor], state: Mapping[str, Tensor], missing: Iterable[str] | None = None
+) -> None:
+    """Raise CheckpointError that lists the keys of `state` that `own` has not or in another shape, and the missing.
+
+    `missing` None: every key of `own` must be there.
+    """
+    lacking = sorted(set(own) - set(state)) if missing is None else sorted(missing)
     shapes = [
         f"{key}: {list(state[key].shape)} instead of {list(own[key].shape)}"
         for key in sorted(set(state) & set(own))
         if state[key].shape != own[key].shape
     ]
-    if missing or unexpected or shapes:
-        lines = [
-            f"{title} ({len(keys)}):\n    " + "\n    ".join(keys)
-            for title, keys in (("missing", missing), ("unexpected", unexpected), ("other shape", shapes))
-            if keys
-        ]
+    found = (("missing", lacking), ("unexpected", sorted(set(state) - set(own))), ("other shape", shapes))
+    lines = [f"{title} ({len(keys)}):\n    " + "\n    ".join(keys) for title, keys in found if keys]
+    if lines:
         raise CheckpointError("the checkpoint does not fit this model:\n  " + "\n  ".join(lines))
-    with torch.no_grad():
-        for key, tensor in state.items():
-            own[key].copy_(tensor)
-    trained.update(state)

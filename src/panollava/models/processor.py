@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers.image_processing_base import ImageProcessingMixin
 
-from panollava.errors import ConfigError
+from panollava.errors import CheckpointError, ConfigError
+from panollava.files import read_json, write_json
 from panollava.models.config import ModelConfig
 from panollava.models.vision import VisionEncoder, VisionSpec, describe_vision
 from panollava.models.vlm import plan_model_views
 from panollava.views.render import open_views
 from panollava.views.strategies import View
 
+PROCESSOR_FILE = "processor_config.json"
 Triple = tuple[float, float, float]
 
 
@@ -52,6 +54,19 @@ class PanoramaProcessor:
                 f"no mean and std are known for {config.vision_name}: set image_processing.use_vision_processor: true"
             )
         return cls(plan_model_views(config), spec.image_size, *statistics, config.antialias)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write FOLDER/processor_config.json, which `from_pretrained` reads."""
+        write_json(Path(folder) / PROCESSOR_FILE, {"processor_class": type(self).__name__, **self.to_json()})
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> PanoramaProcessor:
+        """The processor of a folder that `save_pretrained` wrote. Raises CheckpointError where it is not one."""
+        path = Path(folder) / PROCESSOR_FILE
+        try:
+            return cls.from_json(read_json(path))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{path}: no processor of panollava can be read: {error!r}") from error
 
     def open(self, path: str | Path) -> NDArray[np.uint8]:
         """The panorama's views, uint8 RGB [V, h, w, 3]. Raises DataError for what is not a usable panorama."""

@@ -179,6 +179,7 @@ class VisionEncoder(nn.Module):
             )
         self.model, loading = loaded
         refuse_missing_weights(source, loading)
+        self.unexpected_keys = sorted(loading["unexpected_keys"])
         self.set_trainable_blocks(0)
 
     @property

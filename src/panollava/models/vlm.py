@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,9 @@ from panollava.models.resamplers import build_resampler
 from panollava.models.stitching import Stitching
 from panollava.models.vision import VisionEncoder, describe_vision
 from panollava.views.strategies import View, plan_views
+
+if TYPE_CHECKING:
+    from panollava.models.processor import PanoramaProcessor
 
 
 class PanoramaVLM(nn.Module):
@@ -79,8 +83,45 @@ class PanoramaVLM(nn.Module):
             self.prompt = ChatPrompt(self.language.tokenizer, self.num_image_tokens, config.system_message)
             if config.use_lora if with_lora is None else with_lora:
                 self.language.add_lora(config.lora)
+        self.origin: dict[str, Any] | None = None  # what the model card says of data, training and scores
         self._trained: set[str] = set()
         self.train()
+
+    @classmethod
+    def from_checkpoint(cls, folder: str | Path, **chosen: Any) -> PanoramaVLM:
+        """The trained model of a stage folder (or an experiment's), in eval mode.
+
+        `chosen` may name stage, epoch or step, and `config` (a WorkflowConfig) for a folder without metadata. Raises
+        CheckpointError where something is missing or does not fit, with the keys.
+        """
+        from panollava.training.checkpointing import load_stage  # training knows models; only here the other way
+
+        return load_stage(folder, **chosen).model
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, *, dtype: torch.dtype = torch.float32) -> PanoramaVLM:
+        """The model that `save_pretrained` wrote, in eval mode; `dtype` is that of the language model's weights.
+
+        Raises CheckpointError that names missing and unexpected keys.
+        """
+        from panollava.models.saving import load_model
+
+        return load_model(cls, Path(folder), dtype)
+
+    def save_pretrained(self, folder: str | Path, processor: PanoramaProcessor | None = None) -> None:
+        """Write a Hugging Face folder (see `saving`): complete, with processor, tokenizer and model card.
+
+        Adapters are written beside the language model; `merge_lora` first makes them part of it. Raises ConfigError
+        where the folder holds other files.
+        """
+        from panollava.models.saving import save_model
+
+        save_model(self, Path(folder), processor)
+
+    def merge_lora(self) -> None:
+        """Make the LoRA adapters part of the language model's weights, in place; answers stay the same."""
+        if self.language is not None:
+            self.language.merge_lora()
 
     @property
     def num_image_tokens(self) -> int:

@@ -22,6 +22,7 @@ from panollava.models.config import ModelConfig
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.vlm import PanoramaVLM
 from panollava.training.job import language_dtype
+from panollava.training.origin import origin_of
 from panollava.training.stage_folder import (
     METADATA,
     ChosenCheckpoint,
@@ -111,6 +112,7 @@ def load_stage(
     parts = model.named_part_parameters()
     model.load_trained(state, required=[part for part in STAGE_TABLE[metadata["stage"]].trains if parts.get(part)])
     model.eval()
+    model.origin = origin_of(metadata, checkpoint.path.name, home)
     return LoadedStage(model, PanoramaProcessor.from_json(metadata["processor"]), metadata, checkpoint, home)
 
 

@@ -25,8 +25,9 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config,
 from panollava.config.embedded import MiniatureLanguageSettings
 from panollava.data.synthetic.captions import OPENINGS, PLACE_WORDS, Question, draw_questions, group_of, questions
 from panollava.data.synthetic.scenes import PLACES, Scene, sample_scene
+from panollava.files import whole_folder
 from panollava.logs import LOGGER
-from panollava.models.miniature.pretraining import Schedule, train, whole_folder
+from panollava.models.miniature.pretraining import Schedule, train
 from panollava.models.miniature.tokenizer import build_tokenizer
 from panollava.models.prompt import IGNORED, ChatPrompt
 

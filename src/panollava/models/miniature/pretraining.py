@@ -1,22 +1,16 @@
-"""What both miniatures share: the training loop, its schedule, and folders that appear whole or not at all."""
+"""What both miniatures share: the training loop and its schedule."""
 
 from __future__ import annotations
 
 import math
-import os
-import platform
-import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from panollava.errors import TrainingError
-from panollava.files import remove_abandoned
 from panollava.logs import LOGGER
 from panollava.training.optimizers import build_optimizer
 
@@ -81,20 +75,3 @@ def train(
                 LOGGER.info("%s: learned at step %d; the rate falls until step %d", name, step, last)
     module.eval()
     return step
-
-
-@contextmanager
-def whole_folder(folder: str | Path) -> Iterator[Path]:
-    """Yield an empty folder beside `folder` that takes its place when the block ends without an error."""
-    folder = Path(folder)
-    partial = folder.with_name(f".{folder.name}.{platform.node()}.{os.getpid()}.partial")
-    remove_abandoned(folder)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,95 @@
+"""The model card of a saved model: README.md with the metadata that Hugging Face's hub reads, and text for people.
+
+Enters: the model's settings and its origin (`training.origin.origin_of`; None where the model was never trained by a
+stage). Leaves: Markdown. What is not known is left out, never guessed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_SETTINGS = (
+    "vision_name", "language_model_name", "resampler_type", "latent_dimension", "crop_strategy", "fov_deg",
+    "overlap_ratio", "image_size", "stitching_mode", "use_projection_positional_encoding", "system_message",
+)  # fmt: skip
+
+
+def model_card(model: Mapping[str, Any], origin: Mapping[str, Any] | None) -> str:
+    """The card of a model with the settings `model` (`ModelConfig.to_json`)."""
+    name = origin["experiment"] if origin else "panoramic vision-language model"
+    return "\n".join(
+        [
+            *_front_matter(model), "", f"# {name}", "",
+            "A panoramic vision-language model: a 360° equirectangular photograph and a question go in, an answer "
+            "comes out.", "", *_use(model), "", *_settings(model),
+            *(_trained(origin) if origin else []), *(_scores(origin) if origin else []), "",
+        ]
+    )  # fmt: skip
+
+
+def _front_matter(model: Mapping[str, Any]) -> Iterator[str]:
+    bases = [model[key] for key in ("vision_name", "language_model_name") if _HUB_ID.fullmatch(model[key])]
+    yield from ["---", "library_name: panollava", "pipeline_tag: image-text-to-text", "tags: [panorama, 360]"]
+    if bases and not any(base.startswith("miniature/") for base in bases):
+        yield f"base_model: [{', '.join(bases)}]"
+    yield "---"
+
+
+def _use(model: Mapping[str, Any]) -> Iterator[str]:
+    yield from [
+        "## Use", "", "```python", "from panollava import PanoramaProcessor, PanoramaVLM", "",
+        "model = PanoramaVLM.from_pretrained(folder)", "processor = PanoramaProcessor.from_pretrained(folder)",
+        'pixels = processor.pixels(processor.open("panorama.jpg"))[None]  # [1, V, 3, H, W]',
+        'print(model.generate(pixels, ["what is behind me?"])["text"][0])', "```", "",
+        "`language_model/` loads by itself with `AutoModelForCausalLM`, `vision_encoder/` with `AutoModel`"
+        + (", `lora_weights/` with peft on the former." if model["use_lora"] else "."),
+    ]  # fmt: skip
+
+
+def _settings(model: Mapping[str, Any]) -> Iterator[str]:
+    yield from ["## Model", "", "| setting | value |", "|---|---|"]
+    yield from (f"| {key} | {_cell(model[key])} |" for key in _SETTINGS)
+    if model["use_lora"]:
+        lora = model["lora"]
+        yield f"| LoRA | rank {lora['rank']}, alpha {lora['alpha']:g}, dropout {lora['dropout']:g} |"
+
+
+def _trained(origin: Mapping[str, Any]) -> Iterator[str]:
+    data, epochs = origin["dataset"], origin["epochs"]
+    yield from ["", "## Data and training", "", "| | |", "|---|---|"]
+    yield f"| stage | {origin['stage']} |"
+    for key, label in (("train_csv", "training CSV"), ("val_csv", "validation CSV"), ("test_csv", "test CSV")):
+        if data.get(key):
+            yield f"| {label} | {_cell(data[key])} |"
+    for key, label in (("num_train_samples", "training rows"), ("num_val_samples", "validation rows")):
+        if data.get(key) is not None:
+            yield f"| {label} | {data[key]} |"
+    if epochs:
+        place = f"epoch {epochs['epoch']}, step {epochs['step']}"
+        yield f"| checkpoint | {place}, validation loss {epochs['val_loss']:.4f} |"
+    yield from (f"| {key} | {_cell(value)} |" for key, value in origin["training"].items() if value is not None)
+    versions = ", ".join(f"{package} {version}" for package, version in origin["versions"].items() if version)
+    if versions:
+        yield f"| versions | {versions} |"
+
+
+def _scores(origin: Mapping[str, Any]) -> Iterator[str]:
+    scores = origin["evaluation"]
+    if scores is None:
+        return
+    yield from ["", "## Metrics", "", f"{scores['num_samples']} samples, protocol `{scores['protocol']}`. The blind "
+                "control answers with the pictures shuffled between samples.", "",
+                "| metric | value | blind control | scale | library |", "|---|---|---|---|---|"]  # fmt: skip
+    for key, metric in scores["metrics"].items():
+        blind = (scores["blind"] or {}).get(key)
+        value = "null: " + metric["reason"] if metric["value"] is None else f"{metric['value']:.4f}"
+        shown = "" if blind is None else f"{blind:.4f}"
+        yield f"| {key} | {_cell(value)} | {shown} | {_cell(metric['scale'])} | {_cell(metric['library'])} |"
+
+
+def _cell(value: Any) -> str:
+    text = " x ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    return " ".join(text.replace("|", "\\|").split())

@@ -1,0 +1,34 @@
+"""From a stage folder to a Hugging Face folder of its own: the command `export`.
+
+Enters: a stage folder, alone. Leaves: what `models.saving` describes, whole or not at all.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from panollava.errors import ConfigError
+from panollava.files import whole_folder
+from panollava.logs import LOGGER
+from panollava.models.saving import is_saved_model
+from panollava.training.checkpointing import load_stage
+
+
+def export_stage(folder: str | Path, output: str | Path, *, merge_lora: bool = False, **chosen: Any) -> None:
+    """Write the trained model of a stage folder to `output`, with its processor, tokenizer and model card.
+
+    `merge_lora` makes the adapters part of the language model. `chosen` may name stage, epoch or step, and `config` for
+    a folder without metadata. Raises ConfigError where `output` holds other files, CheckpointError as `load_stage`.
+    """
+    output = Path(output)
+    if output.exists() and not (output.is_dir() and (is_saved_model(output) or not any(output.iterdir()))):
+        raise ConfigError(f"{output} holds other files: name a new or an empty folder")
+    loaded = load_stage(folder, **chosen)
+    language = loaded.model.language
+    if merge_lora and (language is None or not language.has_lora):
+        LOGGER.warning("%s has no LoRA adapters: there is nothing to merge", loaded.checkpoint.folder)
+    if merge_lora:
+        loaded.model.merge_lora()
+    with whole_folder(output) as partial:
+        loaded.model.save_pretrained(partial, loaded.processor)

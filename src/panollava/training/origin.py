@@ -1,0 +1,49 @@
+"""Where a model comes from: what its model card says of data, training and scores. No torch.
+
+Enters: a loaded stage's metadata. Leaves: one plain document without paths of this machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from panollava.config import ConfigError, Project
+from panollava.files import read_json
+
+
+def origin_of(metadata: Mapping[str, Any], checkpoint: str, root: Path) -> dict[str, Any]:
+    """`origin` of a saved model. `checkpoint` is the chosen file's name, `root` the project's."""
+    entries = metadata.get("epoch_info", {}).get("checkpoints", [])
+    entry = next((one for one in entries if one["file"] == checkpoint), None)
+    return {
+        "experiment": metadata["experiment_name"],
+        "stage": metadata["stage"],
+        "checkpoint": checkpoint,
+        "epochs": {key: entry[key] for key in ("epoch", "step", "val_loss")} if entry else None,
+        "dataset": metadata["dataset"],
+        "training": metadata["training_config"],
+        "versions": metadata["checkpoint_info"].get("versions", {}),
+        "generation": metadata["remembered"]["generation"],
+        "evaluation": _scores(metadata, checkpoint, root),
+    }
+
+
+def _scores(metadata: Mapping[str, Any], checkpoint: str, root: Path) -> dict[str, Any] | None:
+    """The experiment's metrics.json, if this very checkpoint made it."""
+    try:
+        results = root / Project(root).paths.results_dir
+        document = read_json(results / metadata["experiment_name"] / "metrics.json")
+        scored = document["provenance"]["checkpoint"]
+        digest = metadata["checkpoint_info"]["config_digest"]
+        if (scored["file"], scored["config_digest"]) != (checkpoint, digest):
+            return None
+        return {
+            "metrics": document["metrics"],
+            "blind": document["controls"]["blind"],
+            "protocol": document["protocol"],
+            "num_samples": document["num_samples"],
+        }
+    except (OSError, ValueError, KeyError, TypeError, ConfigError):
+        return None
