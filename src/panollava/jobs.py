@@ -188,10 +188,12 @@ def gather_prepared(o: Options) -> None:
 
 
 def compare(o: Options) -> None:
-    from panollava.evaluation.compare import write_comparison
+    from panollava.evaluation.comparison.results import read_results
+    from panollava.evaluation.comparison.run_compare import write_comparison
 
+    results = read_results([Path(p) for p in o["metrics"]])
     with noted(o["out"], digest_of(o["slice"])):
-        write_comparison([Path(p) for p in o["metrics"]], Path(o["out"]))
+        write_comparison(results, Path(o["out"]), Path(o["html"]))
 
 
 def compare_ablation(o: Options) -> None:

@@ -19,6 +19,7 @@ from panollava.config.slices import canonical
 from panollava.errors import PanollavaError
 from panollava.evaluation.ablation import rows_so_far, summary_slice
 from panollava.evaluation.ablation_table import standing_text, write_so_far
+from panollava.evaluation.comparison import VERSION as COMPARISON_VERSION
 from panollava.files import digest_of_text
 from panollava.provenance import made_by
 from panollava.workflow_lock import take_folder
@@ -495,12 +496,16 @@ def targets_of_all(wildcards):
 def slice_json_of_comparison(wildcards):
     experiments = [PROJECT.experiment(name) for name in PROJECT.default_experiments]
     upstream = {one.names.experiment: one.digest("metrics") for one in experiments}
-    return canonical({"node": "compare", "upstream": upstream})
+    return canonical(
+        {"node": "compare", "code_version": COMPARISON_VERSION, "upstream": upstream}
+    )
 
 
 @planned
 def inputs_of_comparison(wildcards):
     is_current(f"{RESULTS}/comparison.csv", slice_json_of_comparison(wildcards))
-    return [
-        PROJECT.experiment(name).names.metrics for name in PROJECT.default_experiments
-    ]
+    names = [PROJECT.experiment(name).names for name in PROJECT.default_experiments]
+    return {
+        "metrics": [one.metrics for one in names],
+        "predictions": [one.predictions for one in names],
+    }

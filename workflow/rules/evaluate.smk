@@ -70,9 +70,15 @@ rule compute_metrics:
 
 rule compare:
     input:
-        inputs_of_comparison,
+        unpack(inputs_of_comparison),
     output:
-        f"{RESULTS}/comparison.csv",
+        csv=f"{RESULTS}/comparison.csv",
+        html=report(
+            f"{RESULTS}/comparison.html",
+            category="Comparison",
+            labels={"page": "scores, tests, answers"},
+            caption="../report/comparison.rst",
+        ),
     log:
         f"{LOGS}/shared/compare.log",
     localrule: True
@@ -80,4 +86,5 @@ rule compare:
         slice=planned(slice_json_of_comparison),
     shell:
         f"{JOB} compare"
-        " --metrics {input:q} --slice {params.slice:q} --out {output:q} --log {log:q}"
+        " --metrics {input.metrics:q} --slice {params.slice:q} --out {output.csv:q} --html {output.html:q}"
+        " --log {log:q}"

@@ -48,7 +48,7 @@ def print_metrics(document: Mapping[str, Any], stream: TextIO | None = None) -> 
     stream = stream or sys.stdout
     lines = [*metric_lines(document), summary_line(document)]
     if not stream.isatty():
-        stream.write("".join(f"{line}\n" for line in _encodable(lines, stream)))
+        print_lines(lines, stream)
         return
     from rich.console import Console
     from rich.text import Text
@@ -57,6 +57,12 @@ def print_metrics(document: Mapping[str, Any], stream: TextIO | None = None) -> 
     for line in lines:
         style = {"✓": "green", "✗": "red"}.get(line[0], "dim")
         console.print(Text(line, style=style))
+
+
+def print_lines(lines: list[str], stream: TextIO | None = None) -> None:
+    """Plain lines on `stream` (standard output)."""
+    stream = stream or sys.stdout
+    stream.write("".join(f"{line}\n" for line in _encodable(lines, stream)))
 
 
 def _encodable(lines: list[str], stream: TextIO) -> list[str]:

@@ -12,7 +12,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from panollava.errors import DataError
 from panollava.evaluation import html
 from panollava.evaluation.console import summary_line
 from panollava.evaluation.metrics import LABELS
@@ -22,7 +21,6 @@ from panollava.files import write_text
 
 SAMPLES = 12
 _SEED = 0
-_WIDTH = 512
 _REFERENCES = 4
 
 Rows = Sequence[Mapping[str, str]]
@@ -110,26 +108,13 @@ def _figure(
     terms.append(("references", f"<ul>{shown}</ul>"))
     if blind_answer is not None:
         terms.append(("blind answer", f'<span class="quiet">{escape(collapse(blind_answer)) or "<i>empty</i>"}</span>'))
-    listed = "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in terms)
-    return f"<figure>{_panorama(root / row['image_path'])}<dl>{listed}</dl></figure>"
+    return html.figure(html.panorama(root / row["image_path"]), terms)
 
 
 def _mark(answer: str, references: Sequence[str], exact: bool) -> str:
     if answer in references:
         return '<span class="badge right">✓ right</span>' if exact else '<span class="badge right">✓ a reference</span>'
     return '<span class="badge wrong">✗ wrong</span>' if exact else ""
-
-
-def _panorama(path: Path) -> str:
-    from PIL import Image
-
-    from panollava.views.panorama import load_panorama
-
-    try:
-        image = Image.fromarray(load_panorama(path, min_width=_WIDTH))
-    except DataError as error:  # it was there when it was predicted
-        return html.paragraph(f"picture not shown: {error}", "wrong")
-    return html.picture(image.resize((_WIDTH, _WIDTH // 2), Image.Resampling.LANCZOS), path.name)
 
 
 def _key(row: Mapping[str, str]) -> tuple[str, ...]:

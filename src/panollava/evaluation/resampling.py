@@ -26,7 +26,10 @@ _LEAST_SCORED = 0.95  # share of draws that must have a score
 
 @dataclass(frozen=True)
 class Difference:
-    """`value` is the second score minus the first; `interval` and `p` are None where there is nothing to draw from."""
+    """`value` is the second score minus the first; `interval` and `p` are None where there is nothing to draw from.
+
+    NaN where one of the two is no score.
+    """
 
     value: float
     interval: tuple[float, float] | None
@@ -47,14 +50,17 @@ def interval_of(samples: SampleSums, units: Sequence[int], draws: int) -> tuple[
     return _interval(np.concatenate([samples.value(weights @ sums) for weights in _draws(len(sums), draws)]))
 
 
-def difference_of(first: SampleSums, second: SampleSums, units: Sequence[int], draws: int) -> Difference:
-    """Compare two systems that answered the same samples, in the same order."""
+def difference_of(
+    first: SampleSums, second: SampleSums, units: Sequence[int], draws: int, test: bool = True
+) -> Difference:
+    """Compare two systems that answered the same samples, in the same order; without `test` there is no p."""
     one, other = by_unit(first, units), by_unit(second, units)
     value = float(second.value(other.sum(axis=0)) - first.value(one.sum(axis=0)))
     if len(one) < 2 or draws < 1:
         return Difference(value, None, None)
     drawn = [second.value(weights @ other) - first.value(weights @ one) for weights in _draws(len(one), draws)]
-    return Difference(value, _interval(np.concatenate(drawn)), _p_value(value, one, other, first, second, draws))
+    p = _p_value(value, one, other, first, second, draws) if test else None
+    return Difference(value, _interval(np.concatenate(drawn)), p)
 
 
 def by_unit(samples: SampleSums, units: Sequence[int]) -> Array:

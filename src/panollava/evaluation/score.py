@@ -69,18 +69,19 @@ def score_predictions(
     custom_metrics: Sequence[str] = (),
     blind_rows: Rows | None = None,
     bootstrap_samples: int = 0,
+    lenient: bool = False,
 ) -> ScoreReport:
     """Score rows with `prediction` and `reference` (and `image_path`, `original_query`, `error` where there).
 
     `protocol` None means grouped where the columns allow it, else per-annotation. `metrics` is "auto" (all five,
-    those that cannot run without a value) or a list of keys, each of which must run. `custom_metrics` are dotted
-    names `package.module:function`. `blind_rows` are the same samples answered with shuffled pictures. With
-    `bootstrap_samples` a score has an interval from as many draws of the images (`resampling`).
+    those that cannot run without a value) or a list of keys, each of which must run unless `lenient`.
+    `custom_metrics` are dotted names `package.module:function`. `blind_rows` are the same samples answered with
+    shuffled pictures. With `bootstrap_samples` a score has an interval from as many draws of the images (`resampling`).
 
     Raises EvaluationError for unknown names, for a listed metric that cannot run, and for a blind control whose
     samples or references differ from the predictions'.
     """
-    names = metric_names(metrics)
+    names = metric_names(metrics) if metrics or not lenient else []
     check_names(custom_metrics, taken=METRICS)
     scored = apply_protocol(rows, protocol)
     blind = None if blind_rows is None else apply_protocol(blind_rows, scored.protocol)
@@ -90,7 +91,7 @@ def score_predictions(
     coco = scored.protocol != "original"
     texts = TextSet(scored.predictions, scored.references, coco, tokens)
     blind_texts = None if blind is None else TextSet(blind.predictions, blind.references, coco, tokens)
-    must_run = metrics != "auto"
+    must_run = metrics != "auto" and not lenient
     if coco and blind_texts is not None:
         _tokenize_together(names, texts, blind_texts)
 

@@ -1,0 +1,153 @@
+"""A finished evaluation, read back for a comparison: its document, and its scores again as sums over samples.
+
+A results folder, its metrics.json or an experiment's name enters. The scores are computed again from predictions.csv by
+the document's own protocol, since a test needs every sample's part in them; a predictions.csv that is not the one
+behind metrics.json is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from panollava.errors import EvaluationError, PanollavaError
+from panollava.evaluation.metrics import LABELS, METRICS, MetricResult
+from panollava.evaluation.predictions import read_predictions
+from panollava.evaluation.protocols import ScoredTexts, apply_protocol
+from panollava.evaluation.score import score_predictions
+from panollava.files import read_json, sha256_file
+from panollava.logs import LOGGER
+
+_TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class Result:
+    """One evaluation. `metrics` are computed again here; one of them may lack `samples`, and then is not tested."""
+
+    name: str
+    folder: Path
+    document: dict[str, Any]
+    scored: ScoredTexts
+    metrics: dict[str, MetricResult]
+
+    @property
+    def protocol(self) -> str:
+        return self.scored.protocol
+
+    def blind(self, metric: str) -> float | None:
+        value: float | None = (self.document["controls"]["blind"] or {}).get(metric)
+        return value
+
+
+def read_results(paths: Sequence[Path]) -> list[Result]:
+    """Read evaluations by their metrics.json, named by as much of their folders as tells them apart.
+
+    Raises EvaluationError for a file that is missing, damaged or not made from the predictions beside it.
+    """
+    return [_read(path, name) for path, name in zip(paths, names_of(paths), strict=True)]
+
+
+def metrics_path(word: str, root: Path = Path()) -> Path:
+    """The metrics.json that a user means: the file, its folder, or an experiment's name. Raises EvaluationError."""
+    path = root / word
+    if path.is_file():
+        return path
+    if (path / "metrics.json").is_file():
+        return path / "metrics.json"
+    by_name = None
+    if not path.exists():
+        by_name = _path_of_experiment(word, root)
+        if by_name is not None and by_name.is_file():
+            return by_name
+    if path.is_dir():
+        told = f"{word} holds no metrics.json"
+    elif by_name is not None:
+        told = f"experiment {word} has no {by_name} yet: panollava run {word}"
+    else:
+        told = f"{word} is neither a results folder nor a metrics.json nor an experiment"
+    raise EvaluationError(f"{told}. Expected for instance results/EXP1")
+
+
+def names_of(paths: Sequence[Path]) -> list[str]:
+    """The last parts of each folder, as many as it takes to tell all of them apart. Raises EvaluationError.
+
+    An evaluation in `EXP1/eval/test/` is called so, since `test` alone says nothing.
+    """
+    folders = [path.resolve().parent.parts for path in paths]
+    if len(set(folders)) < len(folders):
+        raise EvaluationError(f"{', '.join(map(str, paths))}: one of them stands there twice")
+    for more in range(max(map(len, folders))):
+        least = [3 if "eval" in parts[-2:-1] else 1 for parts in folders]
+        names = ["/".join(parts[-(count + more) :]) for parts, count in zip(folders, least, strict=True)]
+        if len(set(names)) == len(names):
+            return names
+    raise AssertionError("different folders have different paths")
+
+
+def _path_of_experiment(word: str, root: Path) -> Path | None:
+    from panollava.config import WorkflowConfig
+
+    try:
+        return root / WorkflowConfig.load(word, root, warn=False).names.metrics
+    except (PanollavaError, OSError):  # no project here, or no such experiment
+        return None
+
+
+def _read(path: Path, name: str) -> Result:
+    document = _document(path)
+    predictions = path.parent / "predictions.csv"
+    if not predictions.is_file():
+        predictions = _scored_csv(document, path)
+    if sha256_file(predictions) != document["provenance"].get("predictions"):
+        raise EvaluationError(
+            f"{predictions} is not the file that {path} was computed from. Compute the scores again: panollava run "
+            "EXPERIMENT --forcerun compute_metrics, or panollava eval."
+        )
+    rows = read_predictions(predictions)
+    there = {key: found for key, found in document["metrics"].items() if found["value"] is not None}
+    custom = [str(found["library"]) for found in there.values() if ":" in str(found["library"])]
+    report = score_predictions(
+        rows,
+        document["protocol"],
+        metrics=[key for key in METRICS if key in there],
+        custom_metrics=list(dict.fromkeys(custom)),
+        lenient=True,
+    )
+    metrics = {key: _again(name, key, found, report.metrics.get(key)) for key, found in there.items()}
+    return Result(name, path.parent, document, apply_protocol(rows, document["protocol"]), metrics)
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        document: dict[str, Any] = read_json(path)
+        document["metrics"], document["controls"]["blind"], document["protocol"], document["provenance"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EvaluationError(f"{path} cannot be read as a metrics.json ({type(error).__name__}: {error})") from error
+    return document
+
+
+def _scored_csv(document: Mapping[str, Any], path: Path) -> Path:
+    """The predictions that somebody else made and `eval --csv-input` scored."""
+    csv = document["provenance"].get("csv") or {}
+    source = Path(csv.get("path", "")) if isinstance(csv, dict) else Path()
+    for place in (source, path.parent / source, path.parent.parent / source.name):
+        if place.is_file():
+            return place
+    raise EvaluationError(f"{path.parent} holds no predictions.csv: a comparison needs every sample's answer")
+
+
+def _again(name: str, key: str, told: Mapping[str, Any], found: MetricResult | None) -> MetricResult:
+    """The metric as computed here; as told, without samples, where it cannot be computed here."""
+    if found is not None and found.value is not None:
+        if abs(found.value - told["value"]) > _TOLERANCE:
+            LOGGER.warning(
+                "%s: %s is %.9f here and %.9f in metrics.json (%s %s here, %s %s there): the former is compared",
+                name, LABELS.get(key, key), found.value, told["value"], found.library, found.version,
+                told["library"], told["version"],
+            )  # fmt: skip
+        return found
+    reason = "its parts are not in predictions.csv" if found is None else str(found.reason)
+    return MetricResult(told["value"], told["scale"], told["library"], told["version"], told["signature"], reason)

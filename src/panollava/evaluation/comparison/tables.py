@@ -1,0 +1,91 @@
+"""A comparison as a CSV for programs and as lines for the console."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+from panollava.evaluation.comparison.verdicts import BASELINE, Comparison, Interval, Line
+from panollava.evaluation.metrics import LABELS
+from panollava.files import write_text
+
+COLUMNS = (
+    "metric", "query_type", "experiment", "protocol", "num_samples", "value", "low", "high", "blind", "baseline",
+    "difference", "difference_low", "difference_high", "p", "verdict", "note",
+)  # fmt: skip
+
+
+def write_csv(comparison: Comparison, path: Path) -> None:
+    """One row per metric, type of query (`all` first) and experiment; what there is not stays empty."""
+    protocols = {result.name: result.protocol for result in comparison.results}
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for line in (*comparison.lines, *comparison.by_type):
+        low, high = line.interval or (None, None)
+        below, above = line.difference_interval or (None, None)
+        writer.writerow(
+            [
+                line.metric, line.query_type, line.experiment, protocols[line.experiment], line.num_samples, line.value,
+                low, high, line.blind, comparison.baseline.name, line.difference, below, above, line.p, line.verdict,
+                comparison.refused.get(line.experiment) or line.note,
+            ]
+        )  # fmt: skip
+    write_text(path, stream.getvalue())
+
+
+def console_lines(comparison: Comparison) -> list[str]:
+    """The table of all samples, each metric's lines together, and below it what must be known to read it."""
+    header = ["", "experiment", "score", "95 % interval", "blind", "difference", "95 % interval", "p", "verdict"]
+    rows = []
+    before = None
+    for line in comparison.lines:
+        rows.append([LABELS.get(line.metric, line.metric) if line.metric != before else "", *_cells(line)])
+        before = line.metric
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    right = {2, 4, 5, 7}
+    lines = []
+    for row in [header, *rows]:
+        padded = [
+            text.rjust(w) if i in right else text.ljust(w) for i, (text, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(padded).rstrip())
+    return [*lines, "", *notes(comparison)]
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """What was compared and how, and what could not be."""
+    first = comparison.baseline
+    found = [
+        f"{first.protocol}: {first.scored.num_samples:,} samples of {comparison.units:,} pictures. "
+        f"Baseline: {first.name}.",
+    ]
+    if len(comparison.results) > 1:
+        found.append(
+            f"Difference: score minus the baseline's. p: paired randomization of {comparison.draws:,} exchanges, by "
+            "picture, Holm-corrected; a verdict where p < 0.05."
+        )
+    found += [f"{name} is not compared: {why}." for name, why in comparison.refused.items()]
+    return found
+
+
+def _cells(line: Line) -> list[str]:
+    verdict = line.verdict or line.note or ""
+    return [
+        line.experiment, number(line.value), between(line.interval), number(line.blind),
+        "" if line.verdict == BASELINE else number(line.difference, "+.4f"), between(line.difference_interval, "+.4f"),
+        probability(line.p), verdict,
+    ]  # fmt: skip
+
+
+def number(value: float | None, form: str = ".4f") -> str:
+    return "–" if value is None else format(value, form)
+
+
+def between(interval: Interval, form: str = ".4f") -> str:
+    return "" if interval is None else f"{interval[0]:{form}} to {interval[1]:{form}}"
+
+
+def probability(p: float | None) -> str:
+    return "" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,0 +1,270 @@
+"""Experiments side by side: only the comparable are compared, winners are where the test says so, pages are whole."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from panollava.cli.main import main
+from panollava.data.synthetic.captions import questions
+from panollava.data.synthetic.scenes import sample_scene
+from panollava.errors import EvaluationError
+from panollava.evaluation.comparison.page import SAMPLES
+from panollava.evaluation.comparison.query_types import MOST, query_types
+from panollava.evaluation.comparison.results import metrics_path, names_of, read_results
+from panollava.evaluation.comparison.run_compare import write_comparison
+from panollava.evaluation.comparison.tables import COLUMNS, console_lines
+from panollava.evaluation.comparison.verdicts import compare_results, matching_samples
+from panollava.evaluation.predictions import Prediction, read_predictions, write_predictions
+from panollava.evaluation.protocols import apply_protocol
+from panollava.evaluation.run_metrics import score_files
+
+PICTURES, QUERIES = 20, ("what is it?", "where is it?")
+REFERENCES = ("a red box is behind you", "there is a red box behind")
+EVALUATION: dict[str, Any] = {
+    "protocol": "grouped", "metrics": ["bleu4", "rouge_l"], "custom_metrics": [], "bootstrap_samples": 50,
+}  # fmt: skip
+
+
+def evaluated(
+    folder: Path, answer: Any = lambda picture, query: REFERENCES[0], prefix: str = "", pictures: int = PICTURES,
+    **changes: Any,
+) -> Path:  # fmt: skip
+    """A finished evaluation: predictions.csv and metrics.json; `answer` is called with the picture's number."""
+    write_predictions(
+        folder / "predictions.csv",
+        [
+            Prediction(2 * n + m, f"{prefix}p{n}.png", query, answer(n, query), REFERENCES)
+            for n in range(pictures)
+            for m, query in enumerate(QUERIES)
+        ],
+    )
+    score_files(folder / "predictions.csv", None, {**EVALUATION, **changes}, folder / "metrics.json", {})
+    return folder / "metrics.json"
+
+
+def poor(picture: int, query: str) -> str:
+    return "a blue cone" if picture % 2 else REFERENCES[0]
+
+
+def unlucky(picture: int, query: str) -> str:
+    """Wrong about two pictures where `luckless` is wrong about two others: no difference to be found."""
+    return "a blue cone" if picture in (0, 1) else REFERENCES[0]
+
+
+def luckless(picture: int, query: str) -> str:
+    return "a blue cone" if picture in (2, 3) else REFERENCES[0]
+
+
+def test_winners_are_where_the_test_says_so(tmp_path: Path) -> None:
+    found = read_results([evaluated(tmp_path / "A", unlucky), evaluated(tmp_path / "B", luckless)])
+    for line in compare_results(found, 500).lines:
+        assert line.verdict in ("baseline", "no difference shown") and line.value is not None
+    found = read_results([evaluated(tmp_path / "C", poor), evaluated(tmp_path / "D"), evaluated(tmp_path / "E", poor)])
+    lines = {(line.metric, line.experiment): line for line in compare_results(found, 500).lines}
+    for metric in ("bleu4", "rouge_l"):
+        assert lines[metric, "C"].verdict == "baseline" and lines[metric, "C"].difference is None
+        better, same = lines[metric, "D"], lines[metric, "E"]
+        assert better.verdict == "better" and better.p is not None and better.p < 0.05
+        assert better.difference_interval is not None and better.difference_interval[0] > 0
+        assert (same.verdict, same.difference, same.p) == ("no difference shown", 0.0, 1.0)
+
+
+def test_of_some_scores_less_is_better(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "words_of_comparison.py").write_text(
+        "def words(predictions, references, rows):\n"
+        "    return {'samples': [len(one.split()) for one in predictions], 'scale': '0 or more, lower is better'}\n"
+    )
+    custom = {"custom_metrics": ["words_of_comparison:words"]}
+    found = read_results([evaluated(tmp_path / "A", **custom), evaluated(tmp_path / "B", poor, **custom)])
+    lines = {line.metric: line for line in compare_results(found, 500).lines if line.experiment == "B"}
+    assert lines["words"].verdict == "better" and lines["rouge_l"].verdict == "worse"
+
+
+def test_a_score_that_cannot_be_computed_again_stands_without_a_test(tmp_path: Path) -> None:
+    paths = [evaluated(tmp_path / name) for name in "AB"]
+    for path in paths:
+        document = json.loads(path.read_text())
+        document["metrics"]["perplexity"] = {**document["metrics"]["bleu4"], "value": 3.0, "library": "panollava"}
+        path.write_text(json.dumps(document))
+    lines = compare_results(read_results(paths), 100).lines
+    one, other = (line for line in lines if line.metric == "perplexity")
+    assert (one.value, one.verdict, other.verdict, other.p) == (3.0, "baseline", None, None)
+    assert other.note == "not tested: its parts are not in predictions.csv"
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"protocol": "per-annotation"}, "protocol per-annotation, not grouped"),
+        (
+            {"pictures": 5},
+            "another test set: 10 of its 10 samples (image, query, references) are among the baseline's 40",
+        ),
+        ({"prefix": "q"}, "another test set: 0 of its 40"),
+    ],
+)
+def test_only_the_comparable_is_compared(tmp_path: Path, changes: Any, why: str) -> None:
+    found = read_results([evaluated(tmp_path / "A"), evaluated(tmp_path / "B", **changes), evaluated(tmp_path / "C")])
+    comparison = compare_results(found, 100)
+    assert list(comparison.refused) == ["B"] and why in comparison.refused["B"]
+    for line in comparison.lines:
+        tested = line.experiment == "C"
+        assert (line.p is not None) == (line.difference is not None) == tested
+        assert line.experiment != "B" or (line.verdict is None and line.value is not None)
+    assert not any(line.experiment == "B" for line in comparison.by_type)
+    assert any(f"B is not compared: {why}" in line for line in console_lines(comparison))
+
+
+def test_samples_meet_wherever_they_stand_and_pictures_lie(tmp_path: Path) -> None:
+    first = read_predictions(evaluated(tmp_path / "A").with_name("predictions.csv"))
+    second = read_predictions(evaluated(tmp_path / "B", prefix="elsewhere/").with_name("predictions.csv"))
+    second = [*second[30:], *second[:30]]
+    order = matching_samples(apply_protocol(first), apply_protocol(second))
+    assert order == [*range(25, 40), *range(25)]
+    mixed = [{**row, "image_path": f"{n % 2}/same.png"} for n, row in enumerate(second)]
+    with pytest.raises(EvaluationError, match="another test set"):
+        matching_samples(apply_protocol(first), apply_protocol(mixed))
+    rowwise = [{"prediction": row["prediction"], "reference": "equal"} for row in first]
+    assert matching_samples(apply_protocol(rowwise), apply_protocol(rowwise)) == list(range(len(first)))
+
+
+def test_pictures_of_one_name_are_not_mixed_up() -> None:
+    def rows(folders: str) -> list[dict[str, str]]:
+        return [
+            {"image_path": f"{folder}/p.png", "original_query": f"q{n}", "prediction": "x", "reference": "y"}
+            for n, folder in enumerate(folders)
+        ]
+
+    assert matching_samples(apply_protocol(rows("abab")), apply_protocol(rows("cdcd"))) == [0, 1, 2, 3]
+    with pytest.raises(EvaluationError, match="another test set"):
+        matching_samples(apply_protocol(rows("abab")), apply_protocol(rows("ccdd")))
+
+
+def test_answers_that_are_not_behind_the_scores_are_refused(tmp_path: Path) -> None:
+    path = evaluated(tmp_path / "A")
+    shutil.copy(evaluated(tmp_path / "B", poor).with_name("predictions.csv"), tmp_path / "A/predictions.csv")
+    with pytest.raises(EvaluationError, match=r"is not the file that .* was computed from"):
+        read_results([path])
+    (tmp_path / "A/predictions.csv").unlink()
+    with pytest.raises(EvaluationError, match=r"holds no predictions\.csv"):
+        read_results([path])
+    path.write_text("{}")
+    with pytest.raises(EvaluationError, match=r"cannot be read as a metrics\.json"):
+        read_results([path])
+
+
+def test_names_tell_the_results_apart(tmp_path: Path) -> None:
+    def named(*folders: str) -> list[str]:
+        return names_of([Path("/x") / folder / "metrics.json" for folder in folders])
+
+    assert named("results/A", "results/B") == ["A", "B"]
+    assert named("one/results/A", "two/results/A") == ["one/results/A", "two/results/A"]
+    assert named("results/A", "results/A/eval/test") == ["A", "A/eval/test"]
+    with pytest.raises(EvaluationError, match="twice"):
+        named("results/A", "results/A")
+    with pytest.raises(EvaluationError, match="neither a results folder"):
+        metrics_path("nothing", tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(EvaluationError, match=r"empty holds no metrics\.json"):
+        metrics_path("empty", tmp_path)
+
+
+# --- types of query
+
+
+def test_the_synthetic_sets_kinds_are_known() -> None:
+    asked = [question for seed in range(20) for question in questions(sample_scene(np.random.default_rng(seed)))]
+    assert query_types([question.query for question in asked]) == [question.kind for question in asked]
+    assert len({question.kind for question in asked}) == 7
+
+
+def test_few_queries_are_their_own_types_and_many_go_by_their_first_words() -> None:
+    assert query_types(["location", "people", " location "]) == ["location", "people", "location"]
+    assert query_types([""]) == ["(no query)"] and query_types([]) == []
+    many = [f"What is thing {n}?" for n in range(30)] + [f"Where  are things {n}?" for n in range(30)]
+    assert set(query_types(many)) == {"what is", "where are"}
+    rare = [f"word{n} of query" for n in range(100)] + ["common query"] * 9
+    found = query_types(rare)
+    assert len(set(found)) == MOST and found[-1] == "common query" and f"({101 - MOST + 1} others)" in found
+
+
+# --- files
+
+
+class Tags(HTMLParser):
+    """Fails where a tag is closed that was not opened, or never."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.sources: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+        self.sources += [value or "" for name, value in attrs if name in ("src", "href")]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_the_table_tidy(tmp_path: Path) -> None:
+    for n in range(PICTURES):
+        Image.fromarray(np.full((32, 64, 3), 10 * n, np.uint8)).save(tmp_path / f"p{n}.png")
+    answers = {"A": lambda n, q: "<b>wrong & red</b>", "B": lambda n, q: REFERENCES[0]}
+    results = read_results([evaluated(tmp_path / name, answer) for name, answer in answers.items()])
+    comparison = write_comparison(results, tmp_path / "c.csv", tmp_path / "c.html", 200)
+    page = (tmp_path / "c.html").read_text(encoding="utf-8")
+    tags = Tags()
+    tags.feed(page)
+    assert not tags.open and len(tags.sources) == SAMPLES
+    assert all(source.startswith("data:image/jpeg;base64,") for source in tags.sources)
+    assert "&lt;b&gt;wrong &amp; red&lt;/b&gt;" in page and "<b>" not in page
+    assert page.count("✓ a reference") == SAMPLES
+    assert "40 of 40 samples were answered in other words: A is nearer to the references in 0, B in 40" in page
+
+    table = list(csv.DictReader((tmp_path / "c.csv").read_text(encoding="utf-8").splitlines()))
+    assert tuple(table[0]) == COLUMNS and len(table) == len(comparison.lines) + len(comparison.by_type)
+    (row,) = (r for r in table if (r["metric"], r["query_type"], r["experiment"]) == ("rouge_l", "all", "B"))
+    line = next(line for line in comparison.lines if (line.metric, line.experiment) == ("rouge_l", "B"))
+    assert float(row["difference"]) == line.difference and float(row["p"]) == line.p and row["verdict"] == "better"
+    by_type = {r["query_type"]: r for r in table if (r["metric"], r["experiment"]) == ("rouge_l", "B")}
+    assert set(by_type) == {"all", *QUERIES} and by_type[QUERIES[0]]["num_samples"] == "20"
+    assert by_type[QUERIES[0]]["p"] == "" and float(by_type[QUERIES[0]]["value"]) == 1.0
+
+
+def test_one_experiment_alone_makes_a_table_too(tmp_path: Path) -> None:
+    write_comparison(read_results([evaluated(tmp_path / "A")]), tmp_path / "c.csv", tmp_path / "c.html", 100)
+    assert "baseline" in (tmp_path / "c.csv").read_text() and "<figure" not in (tmp_path / "c.html").read_text()
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    evaluated(tmp_path / "results/A"), evaluated(tmp_path / "results/B", poor)
+    evaluated(tmp_path / "results/C", protocol="per-annotation")
+
+    def call(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["panollava", "compare", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    code, told, _ = call("results/A", "results/B/metrics.json", "--draws", "200")
+    assert code == 0 and "worse" in told and (tmp_path / "results/compare/A_vs_B/comparison.html").is_file()
+    code, told, error = call("results/A", "results/C", "--output-dir", "out")
+    assert code == 1 and "nothing could be compared with A" in error and "protocol per-annotation, not grouped" in told
+    assert (tmp_path / "out/comparison.csv").is_file()
+    assert call("results/A")[0] == 2 and call("results/A", "results/D")[0] == 1
