@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -129,3 +130,39 @@ def test_run_outside_a_project(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     code, said = call(monkeypatch, capsys, "run", "EXP1")
     assert code == 2 and "holds no Snakefile" in said
+
+
+def test_config_diff(project_root: Path, monkeypatch, capsys) -> None:
+    (project_root / "config/experiments/B.yaml").write_text(
+        "experiment: {name: B}\nlora: {rank: 4}\ndata: {csv_train: [a.csv, 'b c.csv']}\n"
+    )
+
+    def diff(*words: str) -> str:
+        monkeypatch.setattr("sys.argv", ["panollava", "config", "diff", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code
+        said = capsys.readouterr()
+        assert said.err == ""
+        return said.out
+
+    rows = [line.split(maxsplit=1) for line in diff("A", "config/experiments/B.yaml").splitlines()[1:]]
+    assert rows == [
+        ["experiment.name", "A -> B"],
+        ["data.csv_train", "data/quic360/train.csv -> [a.csv, b c.csv]"],
+        ["lora.rank", "16 -> 4"],
+    ]
+    assert json.loads(diff("B", "A", "--json")) == {
+        "a": "B",
+        "b": "A",
+        "differences": [
+            {"key": "experiment.name", "a": "B", "b": "A"},
+            {"key": "data.csv_train", "a": ["a.csv", "b c.csv"], "b": "data/quic360/train.csv"},
+            {"key": "lora.rank", "a": 4, "b": 16},
+        ],
+    }
+    assert diff("A", "A") == "A and A have the same settings\n"
+    assert json.loads(diff("A", "A", "--json"))["differences"] == []
+    assert diff("config/default.yaml", "B").splitlines()[1].split(maxsplit=1) == ["experiment.name", "null -> B"]
+    for words in (["A", "NOPE"], ["A"], ["A", "config/absent.yaml"]):
+        assert call(monkeypatch, capsys, "config", "diff", *words)[0] == 2

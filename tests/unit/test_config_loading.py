@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from panollava.config import ConfigError, Settings, WorkflowConfig
 from panollava.config.default_file import comment_of, default_yaml
+from panollava.config.json_schema import json_schema
 from panollava.config.loading import load_settings
 from panollava.config.schema import Section, leaf_keys, section_of
 from panollava.config.yaml_file import parse_yaml
@@ -36,7 +38,7 @@ def load(tmp_path: Path):
     ("text", "value"),
     [
         ("1e-5", 1e-5), ("1E5", 1e5), ("5.e-4", 5e-4), (".5", 0.5), ("-2e+3", -2e3), ("3", 3), ("1_000", 1000),
-        ("010", 10), ("0x10", 16), ("1.0", 1.0), ("true", True), ("No", False), ("~", None), ("", None),
+        ("10", 10), ("0x10", 16), ("1.0", 1.0), ("true", True), ("No", False), ("~", None), ("", None),
         ("'1e-5'", "1e-5"), ('"3"', "3"), ("1e", "1e"), ("a1e-5", "a1e-5"), ("2024-10-15", "2024-10-15"),
         ("12:30:00", "12:30:00"), ("[1e-3, x]", [1e-3, "x"]), ("{a: 1e1}", {"a": 10.0}), ("null", None),
     ],
@@ -79,7 +81,7 @@ def test_broken_yaml_is_one_line_with_file_and_line(text: str, message: str) -> 
 def test_bom_is_no_part_of_the_first_key_and_other_encodings_are_refused(load, tmp_path: Path) -> None:
     assert load("\ufeffexperiment:\n  name: A\n").names.experiment == "A"
     (tmp_path / "config/experiments/U.yaml").write_bytes("a: é\n".encode("latin-1"))
-    with pytest.raises(ConfigError, match=r"U\.yaml: not UTF-8"):
+    with pytest.raises(ConfigError, match=r"U\.yaml:1: not UTF-8"):
         WorkflowConfig.load("config/experiments/U.yaml", tmp_path)
 
 
@@ -93,10 +95,10 @@ CASES = {
     "image_processing: {image_size: big}": "image_size must be a whole number or [height, width]",
     "image_processing: {image_size: [224]}": "image_size must be a whole number or [height, width]",
     "image_processing: {image_size: 0}": "image_size must be a whole number or [height, width] in [8, 4096]",
-    "image_processing: {anyres_max_patches: 0}": "anyres_max_patches must be at least 1, got 0",
+    "image_processing: {anyres_max_patches: 0}": "anyres_max_patches must be in [1, 1024], got 0",
     "models: {resampler_type: mpl}": "one of mlp, qformer, perceiver, bimamba, got 'mpl' (text). Did you mean mlp?",
     "models: {vision_name: miniature/clip}": "must be a hub id, a local folder or 'miniature/siglip'",
-    "models: {latent_dimension: 12.5}": "latent_dimension must be a whole number of at least 1, got 12.5",
+    "models: {latent_dimension: 12.5}": "latent_dimension must be a whole number in [1, 65536], got 12.5",
     "models: {vision_nmae: x}": "models.vision_nmae is not a key. Nearest valid key: models.vision_name",
     "modles: {vision_name: x}": "modles is not a key. Nearest valid key: models",
     "training: {lr: 1e-4}": "training.lr is not a key here. It belongs at: training.stage_configs.vision.lr",
@@ -113,7 +115,7 @@ CASES = {
     "training: {stages: [visoin, finetune]}": "training.stages must be a list, each one of vision, resampler, finetune",
     "training: {stages: vision}": "training.stages must be a list, each one of vision, resampler, finetune",
     "training: {precision: 64}": "training.precision must be one of auto, 32-true, bf16-mixed, 16-mixed, got 64",
-    "training: {devices: 0}": "training.devices must be at least 1, got 0",
+    "training: {devices: 0}": "training.devices must be in [1, 1024], got 0",
     "training: {devices: 3}": "vision.batch_size must be a multiple of training.devices (3), because it counts the "
     "rows of all devices, got 32. Write: 33",
     "training: {devices: 2, stage_configs: {vision: {vicreg_mode: batchwise}}}": "vicreg_mode must be pairwise with "
@@ -137,7 +139,7 @@ CASES = {
     "experiment: {name: ../x}": "experiment.name must start with a letter or digit",
     "experiment: {name: a/b}": "hold only letters, digits, '.', '_' and '-'",
     "experiment: {name: 'a b'}": "experiment.name must start with a letter or digit",
-    "experiment: {name: 2024}": 'experiment.name must be text, got the number 2024. Put it in quotes: "2024"',
+    "experiment: {name: 2024}": 'experiment.name must be text or null, got 2024. Put it in quotes: "2024"',
     f"experiment: {{name: {'x' * 101}}}": "at most 100 characters",
     "paths: {runs_dir: ''}": "paths.runs_dir must not be empty",
     "workflow: {experiments: [A]}": "workflow.experiments belongs in config/default.yaml",
@@ -290,6 +292,11 @@ def test_default_yaml_shows_every_key_with_its_comment() -> None:
 def test_the_generated_file_is_the_one_in_the_repository_but_for_the_experiments() -> None:
     ours = (ROOT / "config/default.yaml").read_text(encoding="utf-8")
     assert ours.partition("  experiments:")[0] == default_yaml().partition("  experiments:")[0]
+
+
+def test_the_json_schema_for_editors_is_current() -> None:
+    """After a key was added: python -m panollava.config.json_schema > config/schema.json"""
+    assert json.loads((ROOT / "config/schema.json").read_text(encoding="utf-8")) == json_schema()
 
 
 def test_exp1_is_the_embedded_default() -> None:

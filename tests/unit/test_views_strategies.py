@@ -104,7 +104,9 @@ def test_json_round_trip() -> None:
         ({"overlap_ratio": 0.0}, "overlap_ratio"),
         ({"overlap_ratio": math.nan}, "overlap_ratio"),
         ({"fov_deg": 180.0}, r"fov_deg must be in \(0, 180\)"),
-        ({"anyres_max_patches": 0}, "anyres_max_patches must be at least 1"),
+        ({"anyres_max_patches": 0}, r"anyres_max_patches must be in \[1, 1024\], got 0"),
+        ({"fov_deg": 1e-300}, "more than 1024 views"),
+        ({"overlap_ratio": 1 - 1e-12}, "more than 1024 views"),
     ],
 )
 def test_values_out_of_range(settings: dict[str, float], message: str) -> None:

@@ -1,4 +1,4 @@
-"""`names`, `config show`: what an experiment's files are called and what its merged configuration is."""
+"""`names`, `config show|diff`: an experiment's paths, its merged configuration, and what sets two of them apart."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from panollava.cli.common import load_experiment
 Experiment = Annotated[str, typer.Argument(help="An experiment's name or its YAML's path.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document and nothing else.")]
 
-config = typer.Typer(help="Show configurations.", no_args_is_help=True)
+config = typer.Typer(help="Show and compare configurations.", no_args_is_help=True)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -48,3 +48,28 @@ def show(experiment: Experiment, as_json: Json = False) -> None:
 
     print(f"# {found.source} over config/default.yaml")
     print(yaml.safe_dump(found.to_dict(), sort_keys=False, allow_unicode=True), end="")
+
+
+@config.command("diff")
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A", help="An experiment's name or its YAML's path.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Another one; config/default.yaml shows what A changes.")],
+    as_json: Json = False,
+) -> None:
+    """The settings in which two merged configurations differ. Example: panollava config diff EXP1 EXP2"""
+    from panollava.config import WorkflowConfig
+    from panollava.config.default_file import yaml_value
+    from panollava.config.loading import differences
+
+    one, other = (WorkflowConfig.load(name, warn=False).settings for name in (a, b))
+    found = differences(one, other)
+    if as_json:
+        rows = [{"key": key, "a": values[0], "b": values[1]} for key, values in found.items()]
+        print(json.dumps({"a": a, "b": b, "differences": rows}, indent=2, ensure_ascii=False))
+    elif not found:
+        print(f"{a} and {b} have the same settings")
+    else:
+        width = max(len(key) for key in found)
+        print(f"{'':<{width}}  {a} -> {b}")
+        for key, (left, right) in found.items():
+            print(f"{key:<{width}}  {yaml_value(left)} -> {yaml_value(right)}")

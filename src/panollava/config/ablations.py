@@ -29,9 +29,10 @@ from typing import Any, get_args, get_origin
 
 from panollava.config.legacy import PREFIX
 from panollava.config.loading import shown_path
-from panollava.config.messages import shown, unknown_key
+from panollava.config.messages import unknown_key
 from panollava.config.names import check_name, token
 from panollava.config.schema import Settings, leaf_keys, section_of
+from panollava.config.wording import shown
 from panollava.config.yaml_file import YamlFile, read_yaml
 from panollava.errors import ConfigError
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Container
 
 from panollava.config.schema import RESAMPLER_OPTIONS, STAGES, Settings, leaf_keys
+from panollava.errors import ConfigError
 
 VICREG_KEYS = tuple(
     f"training.stage_configs.vision.vicreg_{name}"
@@ -84,7 +85,7 @@ def without_shared_directions(settings: Settings) -> str | None:
 
 def _stage_errors(settings: Settings) -> list[tuple[str, str]]:
     key, stages = "training.stages", settings.training.stages
-    listed = f"got [{', '.join(stages)}]"
+    listed = f"got [{', '.join(stages[:6])}{', …' if len(stages) > 6 else ''}]"
     order = [stage for stage in STAGES if stage in stages]
     if not stages:
         return [(key, "must name at least one stage, got an empty list. Typical: [vision, resampler, finetune]")]
@@ -98,9 +99,12 @@ def _stage_errors(settings: Settings) -> list[tuple[str, str]]:
 
 
 def _view_errors(settings: Settings) -> list[tuple[str, str]]:
+    try:
+        reason = without_shared_directions(settings)
+    except ConfigError as error:  # each value is legal, all of them together are not
+        return [("image_processing", f"cannot be used: {error}")]
     if "vision" not in settings.training.stages:
         return []
-    reason = without_shared_directions(settings)
     if reason is None:
         return []
     rest = [stage for stage in settings.training.stages if stage != "vision"] or ["resampler", "finetune"]

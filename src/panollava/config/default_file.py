@@ -20,6 +20,7 @@ from panollava.config.messages import bounds_of
 from panollava.config.schema import Section, Settings, section_of
 
 _HEAD = """\
+# yaml-language-server: $schema=schema.json
 # Every setting, its default, and what it means. An experiment's file (config/experiments/NAME.yaml) holds only what
 # differs from this one. Changing a value here changes it for every experiment that does not set it.
 """
@@ -43,6 +44,7 @@ _SECTIONS = {
     "models.miniature": "Backbones that the project builds and pre-trains itself.",
     "training.stage_configs": "Settings of each stage.",
 }
+_NO_TEXT = {"true", "yes", "on", "false", "no", "off", "null"}  # to YAML
 
 
 def default_yaml() -> str:
@@ -89,7 +91,7 @@ def yaml_value(value: Any) -> str:
         return text if re.search(r"[.e]", text) else f"{text}.0"
     if isinstance(value, list):
         return f"[{', '.join(yaml_value(item) for item in value)}]"
-    if isinstance(value, str) and not re.fullmatch(r"[A-Za-z][\w./ -]*\w", value):
+    if isinstance(value, str) and (not re.fullmatch(r"[A-Za-z]([\w./ -]*\w)?", value) or value.lower() in _NO_TEXT):
         return json.dumps(value, ensure_ascii=False)
     return str(value)
 

@@ -6,10 +6,13 @@ replaced), validate, check settings against each other. All errors of a file are
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +20,9 @@ from pydantic import ValidationError
 
 from panollava.config.checks import cross_errors, cross_warnings
 from panollava.config.legacy import move_legacy_keys, replaced_key
-from panollava.config.messages import describe_errors, shown
-from panollava.config.schema import Section, Settings, section_of
+from panollava.config.messages import describe_errors
+from panollava.config.schema import Section, Settings, leaf_keys, section_of
+from panollava.config.wording import shown
 from panollava.config.yaml_file import YamlFile, read_yaml
 from panollava.errors import ConfigError
 
@@ -72,7 +76,8 @@ def _read_default(path: Path, root: Path, stat: tuple[int, ...]) -> RawFile:
 def load_settings(path: Path | None, root: Path) -> Loaded:
     """Merge and validate the experiment in `path` (None: default.yaml alone). Raises ConfigError."""
     default = read_default(root, path)
-    own = read_raw(path, root) if path is not None else RawFile(YamlFile(default.file.path), None, ())
+    of_its_own = path is not None and shown_path(path, root) != default.file.path
+    own = read_raw(path, root) if path and of_its_own else RawFile(YamlFile(default.file.path), None, ())
     prefix = own.prefix if own.prefix is not None else default.prefix
     merged = merge(default.file.values, own.file.values)
     experiment = merged.get("experiment")
@@ -117,7 +122,8 @@ def validate(document: Mapping[str, Any], files: tuple[YamlFile, ...], errors: l
     try:
         settings = Settings.model_validate(document)
     except ValidationError as error:
-        for key, message in describe_errors(error).items():
+        written = {key: text for file in reversed(files) for key, text in file.written.items()}
+        for key, message in describe_errors(error, written).items():
             found.append(f"{_where(key, files)}: {replaced_key(key) or message}")
         raise ConfigError("\n".join(found)) from None
     found += [f"{_where(key, files)}: {key} {message}" for key, message in cross_errors(settings)]
@@ -154,6 +160,16 @@ def with_values(document: Mapping[str, Any], values: Mapping[str, Any]) -> dict[
     return changed
 
 
+def differences(one: Settings, other: Settings) -> dict[str, tuple[Any, Any]]:
+    """The dotted keys on which two configurations differ, in the order of the schema, with both values."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for key in leaf_keys():
+        values = attrgetter(key)(one), attrgetter(key)(other)
+        if values[0] != values[1]:
+            found[key] = values
+    return found
+
+
 def _is_section(section: type[Section] | None, name: str) -> bool:
     field = section.model_fields.get(name) if section else None
     return field is not None and section_of(field.annotation) is not None
@@ -181,7 +197,7 @@ def _where(key: str, files: tuple[YamlFile, ...]) -> str:
 
 
 def shown_path(path: Path, root: Path) -> str:
-    try:
-        return path.resolve().relative_to(root.resolve()).as_posix()
-    except ValueError:
-        return path.as_posix()
+    for absolute in (os.path.abspath, os.path.realpath):  # realpath, unlike resolve(), does not mind links in a circle
+        with suppress(ValueError):
+            return Path(absolute(path)).relative_to(absolute(root)).as_posix()
+    return path.as_posix()

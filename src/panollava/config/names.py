@@ -103,7 +103,9 @@ def resolve_name(document: Mapping[str, Any]) -> tuple[str, str]:
 
 def check_name(name: Any) -> str:
     """`name` itself. Raises ConfigError where it cannot name an experiment."""
-    if not isinstance(name, str) or len(name) > NAME_MAX_LENGTH or not NAME_PATTERN.fullmatch(name):
+    if not isinstance(name, str):
+        raise ConfigError(f"experiment.name must be text, got {name!r}. Put it in quotes")
+    if len(name) > NAME_MAX_LENGTH or not NAME_PATTERN.fullmatch(name):
         raise ConfigError(
             f"experiment.name must start with a letter or digit, hold only letters, digits, '.', '_' and '-', and have "
             f"at most {NAME_MAX_LENGTH} characters, got {name!r}"

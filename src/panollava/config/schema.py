@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field
 
 from panollava.config.embedded import MiniatureSettings, SyntheticSettings
 from panollava.config.section import Section, key
+from panollava.config.wording import shown
+from panollava.views.strategies import MAX_VIEWS
 
 StageName = Literal["vision", "resampler", "finetune"]
 STAGES: tuple[StageName, ...] = get_args(StageName)
@@ -32,9 +35,26 @@ NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 NAME_MAX_LENGTH = 100
 
 
+def _one_line(value: Any) -> Any:
+    if isinstance(value, str) and (value != value.strip() or not value.isprintable()):
+        raise ValueError(f"must be one line of visible characters without white space around it, got {shown(value)}")
+    return value
+
+
+def _folder(value: Any) -> Any:
+    if isinstance(value, str) and (set(value) & set("{}*?[]") or value.startswith("~")):
+        raise ValueError(f"must be a folder's path; ~ and patterns are not expanded, got {shown(value)}")
+    return _one_line(value)
+
+
+def _model_name(value: Any) -> Any:
+    if isinstance(value, str) and "://" in value:
+        owner_and_name = "/".join(value.partition("://")[2].split("/")[1:3])
+        raise ValueError(f"must be a hub id or a local folder, got an address. Typical: {owner_and_name}")
+    return _one_line(value)
+
+
 def _experiment_name(value: Any) -> Any:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        raise ValueError(f'must be text, got the number {value}. Put it in quotes: "{value}"')
     if isinstance(value, str) and not (NAME_PATTERN.fullmatch(value) and len(value) <= NAME_MAX_LENGTH):
         shown = value if len(value) <= 60 else f"{value[:57]}..."
         raise ValueError(
@@ -50,7 +70,7 @@ def _image_size(value: Any) -> Any:
     if value is not None and not (whole and (not isinstance(value, list) or len(value) == 2)):
         raise ValueError(
             f"must be a whole number or [height, width] in [8, 4096], or null for the vision model's own size, "
-            f"got {value!r}. Typical: 224"
+            f"got {shown(value)}. Typical: 224"
         )
     return value
 
@@ -58,9 +78,13 @@ def _image_size(value: Any) -> Any:
 def _csv(value: Any) -> Any:
     paths = value if isinstance(value, list) else [value]
     if value is not None and (not paths or not all(isinstance(path, str) and path.strip() for path in paths)):
-        raise ValueError(f"must be a path, a list of paths or '{SYNTHETIC}', got {value!r}")
+        raise ValueError(f"must be a path, a list of paths or '{SYNTHETIC}', got {shown(value)}")
+    for path in paths:
+        _one_line(path)
+        if isinstance(path, str) and path != SYNTHETIC and path.lower() == SYNTHETIC:
+            raise ValueError(f"must be a path, a list of paths or '{SYNTHETIC}', got {shown(path)}")
     if isinstance(value, list) and SYNTHETIC in value and len(value) > 1:
-        raise ValueError(f"'{SYNTHETIC}' stands alone, got a list that mixes it with files: {value!r}")
+        raise ValueError(f"'{SYNTHETIC}' stands alone, got a list that mixes it with files: {shown(value)}")
     return value
 
 
@@ -73,8 +97,8 @@ def _required_csv(value: Any) -> Any:
 def _miniature(expected: str) -> Any:
     def check(value: Any) -> Any:
         if isinstance(value, str) and value.startswith("miniature/") and value != expected:
-            raise ValueError(f"must be a hub id, a local folder or '{expected}', got {value!r}")
-        return value
+            raise ValueError(f"must be a hub id, a local folder or '{expected}', got {shown(value)}")
+        return _model_name(value)
 
     return check
 
@@ -85,8 +109,8 @@ def _precision(value: Any) -> Any:
 
 
 def _custom_metric(value: Any) -> Any:
-    if not isinstance(value, str) or not re.fullmatch(r"\w+(\.\w+)*:\w+", value):
-        raise ValueError(f"must be written package.module:function, got {value!r}")
+    if not isinstance(value, str) or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", value):
+        raise ValueError(f"must be written package.module:function, got {shown(value)}")
     return value
 
 
@@ -96,18 +120,24 @@ def _choice_or_list(choices: tuple[str, ...] | None, word: str) -> Any:
             return value
         if not isinstance(value, list) or not value or not all(isinstance(item, str) and item for item in value):
             allowed = f" of {', '.join(choices)}" if choices else ""
-            raise ValueError(f"must be auto or a list{allowed}, got {value!r}")
+            alone = isinstance(value, str) and (value in choices if choices else len(value) <= 60)
+            hint = f". Write it as a list: [{value}]" if alone else ""
+            raise ValueError(f"must be auto or a list{allowed}, got {shown(value)}{hint}")
         if len(set(value)) != len(value):
-            raise ValueError(f"names a {word} twice: {value!r}")
+            raise ValueError(f"names a {word} twice: {shown(value)}")
         unknown = [item for item in value if choices and item not in choices]
         if choices and unknown:
-            raise ValueError(f"must be auto or a list of {', '.join(choices)}, got {unknown[0]!r}")
+            near = get_close_matches(unknown[0].lower(), choices, n=1)
+            hint = f". Did you mean {near[0]}?" if near else ""
+            raise ValueError(f"must be auto or a list of {', '.join(choices)}, got {shown(unknown[0])}{hint}")
         return value
 
     return check
 
 
 Text = Annotated[str, Field(min_length=1)]
+Line = Annotated[str, Field(min_length=1), BeforeValidator(_one_line)]
+Folder = Annotated[str, Field(min_length=1), BeforeValidator(_folder)]
 Csv = Annotated[str | list[str] | None, BeforeValidator(_csv)]
 RequiredCsv = Annotated[str | list[str], BeforeValidator(_required_csv)]
 ImageSize = Annotated[int | list[int] | None, BeforeValidator(_image_size)]
@@ -125,10 +155,10 @@ class ExperimentSettings(Section):
 
 
 class PathSettings(Section):
-    runs_dir: Text = key("runs", "Folder of stages, checkpoints and stage states.")
-    results_dir: Text = key("results", "Folder of prepared CSVs, predictions and metrics.")
-    logs_dir: Text = key("logs", "Folder of the jobs' logs.")
-    image_cache: Text = key("cache/images", "Folder into which http(s) image URLs are downloaded, once.")
+    runs_dir: Folder = key("runs", "Folder of stages, checkpoints and stage states.")
+    results_dir: Folder = key("results", "Folder of prepared CSVs, predictions and metrics.")
+    logs_dir: Folder = key("logs", "Folder of the jobs' logs.")
+    image_cache: Folder = key("cache/images", "Folder into which http(s) image URLs are downloaded, once.")
 
 
 class ColumnSettings(Section):
@@ -144,7 +174,7 @@ class DataSettings(Section):
     )
     csv_val: RequiredCsv = key("data/quic360/valid.csv", "Validation CSV; chooses the best checkpoint.")
     csv_test: Csv = key("data/quic360/test.csv", "Test CSV that is predicted and scored; null takes csv_val.")
-    dataset_name: Text | None = key(
+    dataset_name: Line | None = key(
         None, "Name of the data in checkpoint names; null takes the stem of the stage's first training CSV."
     )
     columns: ColumnSettings = ColumnSettings()
@@ -187,10 +217,11 @@ class ModelSettings(Section):
     qformer: QuerySettings = QuerySettings()
     perceiver: QuerySettings = QuerySettings()
     bimamba: BimambaSettings = BimambaSettings()
-    latent_dimension: int = key(768, "Width of the resampler's output.", ge=1, typical="[128, 1536]")
+    latent_dimension: int = key(768, "Width of the resampler's output.", ge=1, le=65536, typical="[128, 1536]")
     vicreg_projector_dim: int | None = key(
-        None, "Width of the VICReg projector's output; null takes latent_dimension.", ge=1, typical="[128, 2048]"
-    )
+        None, "Width of the VICReg projector's output; null takes latent_dimension.", ge=1, le=65536,
+        typical="[128, 2048]",
+    )  # fmt: skip
     use_projection_positional_encoding: bool = key(
         True, "Tell the language model where each visual token looks (yaw and place in the view)."
     )
@@ -206,7 +237,7 @@ class ImageProcessingSettings(Section):
     overlap_ratio: float = key(0.5, "Share of a view that its neighbour sees too.", gt=0, lt=1, typical="[0.3, 0.7]")
     image_size: ImageSize = key(None, "Size of a view in pixels: N or [height, width]; null takes the vision model's.")
     anyres_max_patches: int = key(
-        9, "Most views of anyres and anyres_max, the global one included.", ge=1, typical="[5, 13]"
+        9, "Most views of anyres and anyres_max, the global one included.", ge=1, le=MAX_VIEWS, typical="[5, 13]"
     )
     cubemap_poles: bool = key(True, "Whether cubemap has its up and down faces (6 views) or not (4).")
     antialias: bool = key(True, "Anti-aliased rendering; false samples points, as py360convert does.")
@@ -237,17 +268,17 @@ def _lr(default: float) -> Any:
 
 def _max_text_length(default: int) -> Any:
     about = "Most tokens of question, answer and end token; longer answers are cut, template and picture do not count."
-    return key(default, about, ge=4, typical="[32, 512]")
+    return key(default, about, ge=4, le=2**20, typical="[32, 512]")
 
 
 def _vision_trainable_blocks(default: int) -> Any:
-    return key(default, "Blocks of the vision encoder that train: 0 none, N the last N, -1 all.", ge=-1)
+    return key(default, "Blocks of the vision encoder that train: 0 none, N the last N, -1 all.", ge=-1, le=1000)
 
 
 class StageSettings(Section):
     epochs: int = _epochs(1)
     batch_size: int = _batch_size(8)
-    accumulate_grad_batches: int = key(1, "Batches per optimiser step.", ge=1)
+    accumulate_grad_batches: int = key(1, "Batches per optimiser step.", ge=1, le=65536)
     optimizer: Literal["adamw", "muon"] = key(
         "adamw", "muon is torch.optim.Muon for hidden matrices and AdamW for everything else."
     )
@@ -310,7 +341,7 @@ class TrainingSettings(Section):
         list(STAGES), "Stages to train, in the order vision, resampler, finetune; the last one answers."
     )
     seed: int = key(42, "Seed of initial weights, shuffling, dropout and the blind control.", ge=0, le=2**32 - 1)
-    devices: Annotated[int, Field(ge=1)] | Literal["auto"] = key(
+    devices: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = key(
         "auto",
         "GPUs of this machine (without any: CPU processes) that train a stage together; auto takes one. Each takes its "
         "share of every batch, so that the number changes only rounding and dropout. Prediction takes one.",
@@ -348,7 +379,7 @@ class TrainingSettings(Section):
     keep_checkpoints: Literal["all"] = key("all", "Which epochs' checkpoints stay in the stage's folder: `all`.")
     log_every_n_steps: int = key(10, "Optimiser steps between two lines of the training log.", ge=1)
     tensorboard: bool = key(False, "Write TensorBoard logs too (needs the extra `tensorboard`).")
-    wandb_project: Text | None = key(None, "Weights & Biases project; null switches it off.")
+    wandb_project: Line | None = key(None, "Weights & Biases project; null switches it off.")
     stage_configs: StageConfigs = StageConfigs()
 
 
@@ -398,7 +429,7 @@ class SystemMessages(Section):
 
 
 class WorkflowSettings(Section):
-    experiments: list[Text] = key(["EXP1"], "Experiments that `snakemake --cores all` builds (only read here).")
+    experiments: list[Line] = key(["EXP1"], "Experiments that `snakemake --cores all` builds (only read here).")
 
 
 class Settings(Section):

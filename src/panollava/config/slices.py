@@ -343,7 +343,8 @@ def _add_backbone(
         inputs[f"{part}_folder"] = folder_fingerprint(name, cfg.root)
     elif not _HUB_ID.fullmatch(name):
         key = "vision_name" if part == "vision" else "language_model_name"
-        raise ConfigError(f"models.{key}: {name} is neither a folder nor a hub id (owner/name)")
+        source = f"{cfg.source}: " if cfg.source else ""
+        raise ConfigError(f"{source}models.{key} must be a hub id (owner/name) or a folder that exists, got {name!r}")
 
 
 def _own_code(metric: str, root: Path) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +27,7 @@ from panollava.config.names import (
     vision_token,
 )
 from panollava.config.schema import STAGES, SYNTHETIC, Settings
+from panollava.config.wording import visible
 from panollava.config.yaml_file import YamlFile
 from panollava.errors import ConfigError
 from panollava.files import digest_of_text
@@ -243,9 +245,10 @@ def _as_path(path_or_name: str | Path, root: Path) -> Path | None:
         return None
     candidates = [path] if path.is_absolute() else [path, root / path]
     for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    raise ConfigError(f"{path}: no such file. An experiment is given by its name or by its YAML's path")
+        with suppress(OSError):  # a name too long
+            if candidate.is_file():
+                return candidate
+    raise ConfigError(f"{visible(str(path))}: no such file. An experiment is given by its name or by its YAML's path")
 
 
 def _posix(folder: str) -> str:

@@ -58,6 +58,8 @@ class View:
         return cls(kind, float(document["yaw_deg"]), float(document["pitch_deg"]), hfov_deg, vfov_deg)
 
 
+MAX_VIEWS = 1024
+"""The most views of one panorama: more are a mistake in `fov_deg` or `overlap_ratio`."""
 GLOBAL_VIEW = View("global", 0.0, 0.0, 360.0, 180.0)
 
 
@@ -72,7 +74,7 @@ def plan_views(
     """The views of one panorama, in the order in which every array of views holds them.
 
     `fov_deg` in (0, 180), `overlap_ratio` in (0, 1), `anyres_max_patches` >= 1 (counts the global view).
-    Raises ConfigError for an unknown strategy and for values out of range.
+    Raises ConfigError for an unknown strategy, for values out of range and for rings of more than MAX_VIEWS.
     """
     if crop_strategy not in CROP_STRATEGIES:
         near = get_close_matches(str(crop_strategy), CROP_STRATEGIES, n=1)
@@ -82,8 +84,13 @@ def plan_views(
         raise ConfigError(f"fov_deg must be in (0, 180), got {fov_deg}. Typical range: [60, 120]")
     if not 0 < overlap_ratio < 1:
         raise ConfigError(f"overlap_ratio must be in (0, 1), got {overlap_ratio}. Typical range: [0.3, 0.7]")
-    if anyres_max_patches < 1:
-        raise ConfigError(f"anyres_max_patches must be at least 1, got {anyres_max_patches}. Typical: 9")
+    if not 1 <= anyres_max_patches <= MAX_VIEWS:
+        raise ConfigError(f"anyres_max_patches must be in [1, {MAX_VIEWS}], got {anyres_max_patches}. Typical: 9")
+    if crop_strategy not in ("resize", "cubemap") and fov_deg * (1 - overlap_ratio) * MAX_VIEWS < 360:
+        raise ConfigError(
+            f"fov_deg {fov_deg:g} and overlap_ratio {overlap_ratio:g} make a ring of more than {MAX_VIEWS} views. "
+            "Typical: 90 and 0.5, which make 8"
+        )
     settings = _Settings(float(fov_deg), float(overlap_ratio), int(anyres_max_patches), bool(cubemap_poles))
     return tuple(CROP_STRATEGIES[crop_strategy](settings))
 

@@ -1,0 +1,82 @@
+"""config/schema.json, which editors use, allows what panollava reads and refuses what it refuses of a single key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from panollava.config.json_schema import json_schema
+from panollava.config.schema import Settings, leaf_keys
+from panollava.config.yaml_file import read_yaml
+
+jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
+ROOT = Path(__file__).parents[2]
+PROBES: list[Any] = [
+    None, True, 0, 1, -1, 2, 7, 300, 10**9, 0.5, 1.5, -0.5, "", "x", "auto", "synthetic", [], ["x"], ["x", "x"], [1],
+    [224, 224], ["finetune"], ["vision", "finetune"], ["bleu4"], ["bleu4", "bleu4"], ["a.b:c"], {}, {"a": 1}, "mlp",
+    "bf16", "32-true", 16, "e2p", "miniature/siglip", "all", "ddp", "EXP 1", "EXP1", "x" * 200,
+]  # fmt: skip
+# Only panollava's own validators know what is wrong with some texts and lists here.
+_PLACES = ("data.", *(f"training.stage_configs.{stage}.data." for stage in ("vision", "resampler", "finetune")))
+OWN_VALIDATORS = {
+    *(f"{place}csv_{split}" for place in _PLACES for split in ("train", "val", "test")),
+    "models.vision_name", "models.language_model_name", "evaluation.custom_metrics",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def validator() -> Any:
+    document = json_schema()
+    jsonschema.Draft202012Validator.check_schema(document)
+    return jsonschema.Draft202012Validator(document)
+
+
+@pytest.mark.parametrize("name", ["default.yaml", "experiments/EXP1.yaml"])
+def test_the_projects_own_files_fit(validator: Any, name: str) -> None:
+    assert [error.message for error in validator.iter_errors(read_yaml(ROOT / "config" / name).values)] == []
+
+
+def test_every_key_stands_in_it_with_what_it_means(validator: Any) -> None:
+    for key in leaf_keys():
+        found = validator.schema
+        for name in key.split("."):
+            found = found["properties"][name]
+        assert found["description"] and validator.evolve(schema=found).is_valid(found["default"]), key
+
+
+def test_it_agrees_with_panollava_on_every_key_and_probe(validator: Any) -> None:
+    disagreements = []
+    for key in leaf_keys():
+        for probe in PROBES:
+            document: Any = probe
+            for name in reversed(key.split(".")):
+                document = {name: document}
+            try:
+                Settings.model_validate(document)
+                ours = True
+            except ValidationError:
+                ours = False
+            theirs = validator.is_valid(document)
+            if theirs != ours and not (theirs and key in OWN_VALIDATORS and isinstance(probe, (str, list))):
+                disagreements.append((key, probe))
+    assert disagreements == [("training.stages", [])]  # refused too, together with its order
+
+
+@pytest.mark.parametrize(
+    ("document", "word"),
+    [
+        ({"training": {"stages": []}}, "non-empty"), ({"lora": {"rnak": 4}}, "rnak"), ({"lora": 5}, "5"),
+        ({"experiment": {"name": "a/b"}}, "a/b"), ({"image_processing": {"image_size": [224]}}, "224"),
+    ],
+)  # fmt: skip
+def test_it_refuses(validator: Any, document: Any, word: str) -> None:
+    assert word in str([*validator.iter_errors(document)])
+
+
+def test_deprecated_keys_are_marked(validator: Any) -> None:
+    old = validator.schema["properties"]["training"]["properties"]["prefix"]
+    assert old["deprecated"] and "experiment.name" in old["description"]
+    assert validator.is_valid({"training": {"prefix": "OLD"}, "paths": {"csv_train": "a.csv"}})
