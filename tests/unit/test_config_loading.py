@@ -295,8 +295,9 @@ def test_the_generated_file_is_the_one_in_the_repository_but_for_the_experiments
 
 
 def test_the_json_schema_for_editors_is_current() -> None:
-    """After a key was added: python -m panollava.config.json_schema > config/schema.json"""
-    assert json.loads((ROOT / "config/schema.json").read_text(encoding="utf-8")) == json_schema()
+    text = json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
+    same = (ROOT / "config/schema.json").read_text(encoding="utf-8") == text
+    assert same, "a key was added or changed: python -m panollava.config.json_schema > config/schema.json"
 
 
 def test_exp1_is_the_embedded_default() -> None:
