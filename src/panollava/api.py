@@ -91,7 +91,7 @@ class EvaluationRunner:
 
         Without `checkpoint_dir` the experiment's own folder is evaluated, without `csv_input` the folder's test CSV.
         """
-        from panollava.evaluation.run_eval import EvalRequest, evaluate_folder, settings_of
+        from panollava.evaluation.run_eval import EvalRequest, evaluate_folder
         from panollava.training.model_dir import resolve_model_dir
 
         given = {name: Path(path).absolute() if path else None for name, path in
@@ -99,12 +99,11 @@ class EvaluationRunner:
         with chdir(self.cfg.root), log_as_before():
             start_log()
             folder = given["folder"] or resolve_model_dir(self.cfg, stage)
-            settings, weights = settings_of(self.cfg)
             request = EvalRequest(
                 folder, stage, given["csv"], max_samples, epoch, step, batch_size, protocol, given["output"],
                 image_cache=Path(self.cfg.settings.paths.image_cache).absolute(),
             )  # fmt: skip
-            path, document = evaluate_folder(request, settings, weights, self.cfg)
+            path, document = evaluate_folder(request, self.cfg)
         self.path, self.document = self.cfg.root / path, document
         return document["metrics"]
 

@@ -148,8 +148,8 @@ def predict(o: Options) -> None:
     from panollava.evaluation.run_predict import predict_csv
 
     _refuse_other(o["checkpoint"], o["slice"]["upstream"]["select_checkpoint"])
-    with noted(o["out"], digest_of(o["slice"])):
-        predict_csv(
+    with noted(o["out"], digest_of(o["slice"])) as told:
+        told |= predict_csv(
             slice_document=o["slice"],
             checkpoint=read_json(o["checkpoint"]),
             csv_path=Path(o["csv"][0]),

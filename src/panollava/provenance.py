@@ -33,13 +33,27 @@ def made_by(path: str | Path) -> str | None:
         return None
 
 
+def told_beside(path: str | Path) -> dict[str, Any]:
+    """What the job that made this file noted about it beyond its slice; empty where there is no note."""
+    try:
+        note = read_json(_note(Path(path)))
+        told: dict[str, Any] = note.get("told", {}) if note["bytes"] == Path(path).stat().st_size else {}
+        return told
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
 @contextmanager
-def noted(path: str | Path, digest: str) -> Iterator[None]:
-    """Write `path`, a file without a place for it, in the block; the note beside it says by which slice."""
+def noted(path: str | Path, digest: str) -> Iterator[dict[str, Any]]:
+    """Write `path`, a file without a place for it, in the block; the note beside it says by which slice.
+
+    What the block puts into the dictionary stands in the note as well (`told_beside`).
+    """
     path = Path(path)
     _note(path).unlink(missing_ok=True)
-    yield
-    write_json(_note(path), {"config": digest, "bytes": path.stat().st_size})
+    told: dict[str, Any] = {}
+    yield told
+    write_json(_note(path), {"config": digest, "bytes": path.stat().st_size, **({"told": told} if told else {})})
 
 
 def _note(path: Path) -> Path:

@@ -14,7 +14,6 @@ import torch
 
 from panollava.data.gather import gather_prepared
 from panollava.errors import CheckpointError, StorageError
-from panollava.evaluation.run_eval import disagreements
 from panollava.files import atomic_path
 from panollava.models.processor import PanoramaProcessor
 from panollava.stage_state import stage_state
@@ -140,22 +139,6 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         partial.write_text("half")
         raise RuntimeError
     assert target.read_text() == "old" and os.listdir(tmp_path) == ["result.txt"]
-
-
-def test_disagreements_between_configuration_and_folder() -> None:
-    folder = {"fov_deg": 90.0, "image_size": [64, 64], "vision_name": "a", "system_message": ""}
-    same = {"models": {"vision_name": "a"}, "image_processing": {"fov_deg": 90.0, "image_size": 64}}
-    assert disagreements(same, folder) == []
-    chosen = {"resampler_type": "qformer", "qformer": {"layers": 2}, "bimamba": {"layers": 2}}
-    assert disagreements({"models": {**chosen, "bimamba": {"layers": 9}}}, chosen) == []
-    assert disagreements({"models": {**chosen, "qformer": {"layers": 9}}}, chosen) == [
-        "qformer: configuration {'layers': 9}, folder {'layers': 2}"
-    ]
-    other = {"image_processing": {"fov_deg": 70.0}, "system_messages": {"default": "x"}}
-    assert disagreements(other, folder) == [
-        "fov_deg: configuration 70.0, folder 90.0",
-        "system_message: configuration 'x', folder ''",
-    ]
 
 
 def test_the_project_of_a_folder(tmp_path: Path) -> None:

@@ -59,13 +59,12 @@ def evaluate(
 
         path, document = score_csv(csv_input, protocol, output_dir)
     else:
-        from panollava.evaluation.run_eval import EvalRequest, evaluate_folder, settings_of
+        from panollava.evaluation.run_eval import EvalRequest, evaluate_folder
         from panollava.training.model_dir import resolve_model_dir
 
-        settings, weights, experiment = None, None, None
+        experiment = None
         if config is not None:
             experiment = load_experiment(config)
-            settings, weights = settings_of(experiment)
             checkpoint_dir = checkpoint_dir or resolve_model_dir(experiment, stage)
         assert checkpoint_dir is not None
         path, document = evaluate_folder(
@@ -84,8 +83,6 @@ def evaluate(
                 log_max_samples,
                 image_cache_of(Path.cwd()),
             ),
-            settings,
-            weights,
             experiment,
         )
     print_metrics(document)

@@ -40,7 +40,7 @@ def serve(
     from panollava.logs import LOGGER, start_log
 
     start_log()
-    from panollava.evaluation.run_eval import describe
+    from panollava.evaluation.found_folder import describe
     from panollava.serve.answering import Answering
     from panollava.serve.examples import csv_of, find_examples
     from panollava.training.checkpointing import load_stage

@@ -8,7 +8,8 @@ on and gives the same answers. Traded away: the order of the CSV while predictin
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,13 @@ from panollava.data.dataset import PictureStore, picture_batch
 from panollava.data.samples import Sample
 from panollava.errors import EvaluationError, PromptTooLong
 from panollava.evaluation.predictions import Prediction
+from panollava.files import write_text
 from panollava.logs import LOGGER
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.vlm import PanoramaVLM
 from panollava.training.job import is_out_of_memory
+from panollava.training.state_folder import FolderLock
+from panollava.views.panorama import PanoramaError
 
 PICTURES_PER_CHUNK = 128  # encoder features held at once
 PICTURES_PER_BATCH = 16
@@ -48,11 +52,13 @@ class FinishedAnswers:
         self.path = path
         self.texts: dict[int, tuple[str, str]] = {}
         if path is not None and path.is_file():
-            for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-                if line.endswith("\n"):  # a line that a kill cut short is not there
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+                try:
                     sample_id, text, error = json.loads(line)
-                    self.texts[sample_id] = (text, error)
-            self._rewrite()
+                except ValueError:  # cut short by a kill: it and what may follow are not there
+                    break
+                self.texts[int(sample_id)] = (str(text), str(error))
+            write_text(path, "".join(_line(i, *answer) for i, answer in self.texts.items()))
 
     def add(self, batch: dict[int, tuple[str, str]]) -> None:
         self.texts.update(batch)
@@ -61,9 +67,25 @@ class FinishedAnswers:
             with self.path.open("a", encoding="utf-8") as stream:
                 stream.write("".join(_line(i, *answer) for i, answer in batch.items()))
 
-    def _rewrite(self) -> None:
-        assert self.path is not None
-        self.path.write_text("".join(_line(i, *a) for i, a in self.texts.items()), encoding="utf-8")
+    def forget(self) -> None:
+        self.texts.clear()
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+
+@contextmanager
+def kept_answers(folder: Path, key: str) -> Iterator[Callable[[str], FinishedAnswers]]:
+    """Finished answers by name, kept in `folder` until the block has ended without an error. One process at a time.
+
+    `key` is a digest of all that they depend on: those of another key are removed.
+    """
+    with FolderLock(folder):
+        for old in folder.glob("*.jsonl"):
+            if not old.stem.endswith(key):
+                old.unlink()
+        yield lambda name: FinishedAnswers(folder / f"{name}_{key}.jsonl")
+        for done in folder.glob(f"*_{key}.jsonl"):
+            done.unlink()
 
 
 def _line(sample_id: int, text: str, error: str) -> str:
@@ -94,7 +116,8 @@ def predict(
     """Answer every sample, in the order of `samples`.
 
     `pictures` gives uint8 views [V, h, w, 3] by image path; with `stand_ins` the model is shown that picture instead.
-    A sample whose generation fails has an empty text and its error.
+    A sample whose picture cannot be used any more, or whose generation fails, has an empty text and its error. Raises
+    EvaluationError where all of them fail, since then it is not the samples.
     """
     finished = finished or FinishedAnswers(None)
     model.to(device).eval()
@@ -104,7 +127,7 @@ def predict(
         "%d samples, %d pictures, %d batches, %d answers kept from an earlier start",
         len(samples), len(set(shown)), len(batches), len(finished.texts),
     )  # fmt: skip
-    features: dict[str, torch.Tensor] = {}
+    features: dict[str, torch.Tensor | PanoramaError] = {}
     for number, (chunk, batch) in enumerate(batches):
         if all(samples[i].sample_id in finished.texts for i in batch):
             continue
@@ -115,10 +138,26 @@ def predict(
         if (number + 1) % log_every == 0 or number + 1 == len(batches):
             LOGGER.info("batch %d of %d", number + 1, len(batches))
     answers = finished.texts
-    return [
+    predictions = [
         Prediction(s.sample_id, s.image_path, s.query, answers[s.sample_id][0], s.references, answers[s.sample_id][1])
         for s in samples
     ]
+    if samples and all(one.error for one in predictions):
+        finished.forget()  # the next start shall try again
+        raise EvaluationError(f"none of {len(samples)} samples could be answered. The first: {predictions[0].error}")
+    for line in failures(predictions):
+        LOGGER.warning(line)
+    return predictions
+
+
+def failures(predictions: Sequence[Prediction], most: int = 10) -> list[str]:
+    """A line about how many samples have no answer, and one for each of the first of them."""
+    failed = [one for one in predictions if one.error]
+    if not failed:
+        return []
+    lines = [f"{len(failed)} of {len(predictions)} samples have no answer and are scored as empty:"]
+    lines += [f"  sample {one.sample_id}, {one.image_path}, {one.query!r}: {one.error}" for one in failed[:most]]
+    return [*lines, f"  and {len(failed) - most} more"] if len(failed) > most else lines
 
 
 def _batches(samples: list[Sample], shown: list[str], size: int) -> Iterator[tuple[list[str], list[int]]]:
@@ -136,12 +175,19 @@ def _batches(samples: list[Sample], shown: list[str], size: int) -> Iterator[tup
 @torch.no_grad()
 def _encode(
     model: PanoramaVLM, processor: PanoramaProcessor, pictures: PictureStore, paths: list[str], device: torch.device
-) -> dict[str, torch.Tensor]:
-    features: dict[str, torch.Tensor] = {}
+) -> dict[str, torch.Tensor | PanoramaError]:
+    """Features [V, S, D_vision] of each picture, or why it cannot be used."""
+    features: dict[str, torch.Tensor | PanoramaError] = {}
     for start in range(0, len(paths), PICTURES_PER_BATCH):
-        some = paths[start : start + PICTURES_PER_BATCH]
-        pixels = picture_batch([np.array(pictures[path]) for path in some], processor)["pixel_values"]
-        features.update(zip(some, model.encode_vision(pixels.to(device)), strict=True))  # each [V, S, D_vision]
+        opened = {}
+        for path in paths[start : start + PICTURES_PER_BATCH]:
+            try:
+                opened[path] = np.array(pictures[path])
+            except PanoramaError as error:  # it was there when the CSV was prepared
+                features[path] = error
+        if opened:
+            pixels = picture_batch(list(opened.values()), processor)["pixel_values"]
+            features.update(zip(opened, model.encode_vision(pixels.to(device)), strict=True))
     return features
 
 
@@ -150,22 +196,33 @@ def _answer(
     samples: list[Sample],
     shown: list[str],
     batch: list[int],
-    features: dict[str, torch.Tensor],
+    features: dict[str, torch.Tensor | PanoramaError],
     settings: GenerationSettings,
 ) -> dict[int, tuple[str, str]]:
+    """Text and error of each sample of the batch, by its id; one of the two is empty."""
+    answers: dict[int, tuple[str, str]] = {}
+    seen: dict[int, torch.Tensor] = {}
+    for i in batch:
+        found = features[shown[i]]
+        if isinstance(found, PanoramaError):
+            answers[samples[i].sample_id] = ("", f"{type(found).__name__}: {found}")
+        else:
+            seen[i] = found
+    if not seen:
+        return answers
     try:
-        texts = _generate(model, [features[shown[i]] for i in batch], [samples[i].query for i in batch], settings)
-        return {samples[i].sample_id: (text, "") for i, text in zip(batch, texts, strict=True)}
-    except (RuntimeError, PromptTooLong) as error:
+        texts = _generate(model, list(seen.values()), [samples[i].query for i in seen], settings)
+        return answers | {samples[i].sample_id: (text, "") for i, text in zip(seen, texts, strict=True)}
+    except (RuntimeError, ValueError, IndexError, PromptTooLong) as error:  # what models raise about their input
         if is_out_of_memory(error):
             raise EvaluationError(
                 f"out of memory while predicting: lower training.eval_batch_size (now {settings.batch_size})"
             ) from error
-        if len(batch) > 1:  # find the sample that fails; the others keep their answers
-            alone = [_answer(model, samples, shown, [i], features, settings) for i in batch]
-            return {key: value for answer in alone for key, value in answer.items()}
-        LOGGER.warning("sample %d: generation failed: %s", samples[batch[0]].sample_id, error)
-        return {samples[batch[0]].sample_id: ("", f"{type(error).__name__}: {error}")}
+        if len(seen) == 1:
+            return answers | {samples[next(iter(seen))].sample_id: ("", f"{type(error).__name__}: {error}")}
+    for i in seen:  # find the sample that fails; the others keep their answers
+        answers |= _answer(model, samples, shown, [i], features, settings)
+    return answers
 
 
 def _generate(

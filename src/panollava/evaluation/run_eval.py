@@ -16,15 +16,17 @@ import numpy as np
 import torch
 
 from panollava.config.schema import EvaluationSettings
+from panollava.config.slices import CODE_VERSION
 from panollava.data.download import ImageCache
 from panollava.data.prepare import prepare_csv
-from panollava.data.samples import read_samples
+from panollava.data.samples import Sample, read_samples
 from panollava.errors import ConfigError, EvaluationError
-from panollava.evaluation.predict import FinishedAnswers, predict, shuffled_pictures
+from panollava.evaluation.found_folder import describe, disagreements
+from panollava.evaluation.predict import kept_answers, predict, shuffled_pictures
 from panollava.evaluation.predictions import Prediction, read_predictions, write_predictions
 from panollava.evaluation.run_metrics import score_files
-from panollava.evaluation.run_predict import generation_settings
-from panollava.files import refuse_overwriting, sha256_file
+from panollava.evaluation.run_predict import generation_settings, made_with
+from panollava.files import digest_of, refuse_overwriting, sha256_file
 from panollava.logs import LOGGER
 from panollava.models.processor import PanoramaProcessor
 from panollava.training.checkpointing import LoadedStage, load_stage
@@ -66,23 +68,16 @@ class RenderedPictures:
         return self.processor.open(self.root / image_path)
 
 
-def settings_of(experiment: WorkflowConfig) -> tuple[dict[str, Any], dict[str, Any]]:
-    """`settings` and `weights` of `evaluate_folder`, from an experiment."""
-    merged = experiment.to_dict()
-    settings = {key: merged[key] for key in ("generation", "evaluation", "training", "data")}
-    return settings, {key: merged[key] for key in ("models", "image_processing", "system_messages")}
-
-
 def evaluate_folder(
-    request: EvalRequest, settings: dict[str, Any] | None = None, weights: dict[str, Any] | None = None,
-    experiment: WorkflowConfig | None = None,
-) -> tuple[Path, dict[str, Any]]:  # fmt: skip
+    request: EvalRequest, experiment: WorkflowConfig | None = None, settings: dict[str, Any] | None = None
+) -> tuple[Path, dict[str, Any]]:
     """Predict and score; returns metrics.json's path and document.
 
-    `settings` (sections generation, evaluation, training, data of a configuration) overrides what the folder remembers;
-    `weights` (models, image_processing, system_messages) does not, since the weights depend on it: one warning lists
-    the keys on which it and the folder disagree. `experiment` stands in for the metadata of a folder without. Raises
-    CheckpointError, DataError and EvaluationError with what to do instead.
+    The settings of generation and evaluation of `experiment` (and, before them, `settings`: sections generation,
+    evaluation, training, data) override what the folder remembers; those that the weights depend on do not: one
+    warning lists the keys on which it and the folder disagree. `experiment` stands in for the metadata of a folder
+    without. Killed, the same call goes on with the answers that are there. Raises CheckpointError, DataError and
+    EvaluationError with what to do instead.
     """
     loaded = load_stage(
         request.checkpoint_dir, stage=request.stage, epoch=request.epoch, step=request.step, config=experiment
@@ -94,15 +89,16 @@ def evaluate_folder(
         )
     for line in describe(loaded):
         LOGGER.info(line)
-    differing = disagreements(weights or {}, loaded.metadata["model_config"])
-    if differing:
-        LOGGER.warning("the configuration differs from the folder, which counts: %s", "; ".join(differing))
-    remembered = {**loaded.metadata["remembered"], **(settings or {})}
+    if experiment is not None:
+        differing = disagreements(experiment, loaded.metadata, csv_chosen=request.csv_input is not None)
+        if differing:
+            LOGGER.warning("the configuration differs from the folder, which counts: %s", "; ".join(differing))
+    remembered = _settings(loaded.metadata["remembered"], experiment, settings)
     torch.set_num_threads(remembered["training"]["cpu_threads"])
     generation = generation_settings(remembered)
     if request.batch_size is not None:
         generation = replace(generation, batch_size=request.batch_size)
-    evaluation: dict[str, Any] = {**_EVALUATION, **remembered["evaluation"]}
+    evaluation = remembered["evaluation"]
     evaluation["protocol"] = request.protocol or evaluation["protocol"]
 
     csv_path, why = _csv_of(request, loaded)
@@ -128,37 +124,60 @@ def evaluate_folder(
         samples = samples[: request.max_samples]
 
     pictures = RenderedPictures(loaded.processor, root)
-    device = first_device()
     stand_ins = shuffled_pictures(samples, generation.seed) if evaluation["blind_control"] else None
-    for name, shown in (("predictions", None), ("predictions_blind", stand_ins)):
-        if name == "predictions_blind" and shown is None:
-            (output / "predictions_blind.csv").unlink(missing_ok=True)
-            continue
-        predictions = predict(
-            loaded.model, loaded.processor, samples, pictures, generation, device=device, stand_ins=shown,
-            finished=FinishedAnswers(None), log_every=request.log_interval,
-        )  # fmt: skip
-        write_predictions(output / f"{name}.csv", predictions)
-        if name == "predictions" and request.log_samples:
-            _log_samples(predictions[: request.log_max_samples])
-    blind = output / "predictions_blind.csv"
-    document = score_files(
-        output / "predictions.csv",
-        blind if stand_ins is not None else None,
-        evaluation,
-        output / "metrics.json",
-        {
-            "csv": {"path": str(csv_path), "sha256": sha256_file(csv_path), "chosen_as": why},
-            "checkpoint": {
-                "folder": str(loaded.checkpoint.folder),
-                "file": loaded.checkpoint.path.name,
-                "chosen_as": loaded.checkpoint.chosen_as,
-                "sha256": sha256_file(loaded.checkpoint.path),
-                "config_digest": loaded.metadata["checkpoint_info"]["config_digest"],
-            },
-        },
-    )
+    csv = {"path": str(csv_path), "sha256": sha256_file(csv_path), "chosen_as": why, "max_samples": request.max_samples}
+    checkpoint = {
+        "folder": str(loaded.checkpoint.folder),
+        "file": loaded.checkpoint.path.name,
+        "chosen_as": loaded.checkpoint.chosen_as,
+        "sha256": sha256_file(loaded.checkpoint.path),
+        "config_digest": loaded.metadata["checkpoint_info"]["config_digest"],
+    }
+    made = {
+        "config": digest_of([remembered, checkpoint["config_digest"]]),
+        "csv": csv,
+        "checkpoint": checkpoint,
+        **made_with(loaded.model, generation),
+    }
+    key = digest_of([CODE_VERSION["predict"], made, loaded.metadata["model_config"], _pictures_of(samples, root)])
+    with kept_answers(output / ".state", key) as kept:
+        for name, shown in (("predictions", None), ("predictions_blind", stand_ins)):
+            if name == "predictions_blind" and shown is None:
+                continue
+            predictions = predict(
+                loaded.model, loaded.processor, samples, pictures, generation, device=first_device(), stand_ins=shown,
+                finished=kept(name), log_every=request.log_interval,
+            )  # fmt: skip
+            write_predictions(output / f"{name}.csv", predictions)
+            if name == "predictions" and request.log_samples:
+                _log_samples(predictions[: request.log_max_samples])
+        blind = output / "predictions_blind.csv" if stand_ins is not None else None
+        document = score_files(output / "predictions.csv", blind, evaluation, output / "metrics.json", made)
     return output / "metrics.json", document
+
+
+def _settings(
+    remembered: dict[str, Any], experiment: WorkflowConfig | None, settings: dict[str, Any] | None
+) -> dict[str, Any]:
+    """The sections generation, evaluation, training and data: what is given over what the folder remembers."""
+    chosen = dict(remembered)
+    if experiment is not None:
+        merged = experiment.to_dict()
+        chosen |= {section: merged[section] for section in ("generation", "evaluation", "training", "data")}
+    chosen |= settings or {}
+    return {**chosen, "evaluation": {**_EVALUATION, **chosen["evaluation"]}}
+
+
+def _pictures_of(samples: list[Sample], root: Path) -> list[list[Any]]:
+    """Size and time of each picture: answers about one that has changed since are not kept."""
+    found: list[list[Any]] = []
+    for path in dict.fromkeys(sample.image_path for sample in samples):
+        try:
+            stat = (root / path).stat()
+            found.append([path, stat.st_size, stat.st_mtime_ns])
+        except OSError:
+            found.append([path, None, None])
+    return found
 
 
 def score_csv(
@@ -170,7 +189,8 @@ def score_csv(
     read_predictions(predictions)  # what cannot be read leaves an older result as it is
     (output / "metrics.json").unlink(missing_ok=True)
     evaluation: dict[str, Any] = {**_EVALUATION, "protocol": protocol}
-    document = score_files(predictions, None, evaluation, output / "metrics.json", {"csv": {"path": str(predictions)}})
+    source = {"csv": {"path": str(predictions), "sha256": sha256_file(predictions)}}
+    document = score_files(predictions, None, evaluation, output / "metrics.json", source)
     return output / "metrics.json", document
 
 
@@ -181,44 +201,6 @@ def _check_output(output: Path, source: Path, names: Sequence[str]) -> None:
             f"{output} holds the results of an experiment, which only the DAG writes: choose another --output-dir"
         )
     refuse_overwriting([output / name for name in names], [source])
-
-
-def disagreements(weights: dict[str, Any], model_config: dict[str, Any]) -> list[str]:
-    """`key: configuration X, folder Y` for each key that the weights depend on and that differs."""
-    flat = {**weights.get("models", {}), **weights.get("image_processing", {})}
-    for resampler in {"qformer", "perceiver", "bimamba"} - {model_config.get("resampler_type")}:
-        flat.pop(resampler, None)  # options of a resampler that the weights do not have
-    flat["system_message"] = weights.get("system_messages", {}).get("default")
-    size = flat.get("image_size")
-    flat["image_size"] = [size, size] if isinstance(size, int) else size
-    return [
-        f"{key}: configuration {value!r}, folder {model_config[key]!r}"
-        for key, value in flat.items()
-        if value is not None and key in model_config and value != model_config[key]
-    ]
-
-
-def describe(loaded: LoadedStage) -> list[str]:
-    """What was found, before anything is computed."""
-    model, metadata = loaded.model.config, loaded.metadata
-    return [
-        f"folder:         {loaded.checkpoint.folder}",
-        f"checkpoint:     {loaded.checkpoint.path.name} ({loaded.checkpoint.chosen_as})",
-        f"experiment:     {metadata['experiment_name']}",
-        f"stage:          {metadata['stage']}",
-        f"vision:         {model.vision_name}",
-        f"language model: {model.language_model_name}",
-        f"resampler:      {model.resampler_type}",
-        f"crop:           {model.crop_strategy}",
-        f"LoRA:           {_adapter_text(loaded)}",
-    ]
-
-
-def _adapter_text(loaded: LoadedStage) -> str:
-    if not loaded.model.config.use_lora:
-        return "none"
-    adapter = loaded.checkpoint.folder / "lora_weights"
-    return str(adapter) if adapter.is_dir() else f"in {loaded.checkpoint.path.name} ({adapter.name} is not there)"
 
 
 def _csv_of(request: EvalRequest, loaded: LoadedStage) -> tuple[Path, str]:

@@ -11,6 +11,7 @@ from panollava.evaluation.report import write_metrics_page, write_samples_page
 from panollava.evaluation.score import score_predictions, write_metrics_json
 from panollava.files import digest_of, sha256_file
 from panollava.logs import LOGGER
+from panollava.provenance import told_beside
 
 
 def metrics_of_run(
@@ -34,6 +35,7 @@ def metrics_of_run(
         {
             "config": digest_of(slice_document),
             "inputs": slice_document.get("inputs"),
+            **told_beside(predictions),
             "checkpoint": {k: checkpoint[k] for k in ("folder", "file", "epoch", "step", "sha256", "config_digest")},
         },
     )
@@ -43,7 +45,7 @@ def metrics_of_run(
     write_metrics_page(document, metrics_page, experiment)
     write_samples_page(
         read_predictions(predictions),
-        _blind_rows(blind),
+        blind_rows_of(blind),
         "exact_match" in document["metrics"],
         samples_page,
         experiment,
@@ -54,18 +56,25 @@ def score_files(
     predictions: Path, blind: Path | None, evaluation: dict[str, Any], output: Path, provenance: dict[str, Any]
 ) -> dict[str, Any]:
     """Score a predictions CSV (and its blind control) by `evaluation.*`, write metrics.json, return its document."""
+    blind_rows = blind_rows_of(blind)
     report = score_predictions(
         read_predictions(predictions),
         protocol=evaluation["protocol"],
         metrics=evaluation["metrics"],
         custom_metrics=evaluation["custom_metrics"],
-        blind_rows=_blind_rows(blind),
+        blind_rows=blind_rows,
         bootstrap_samples=evaluation["bootstrap_samples"],
     )
-    return write_metrics_json(output, report, {**provenance, "predictions": sha256_file(predictions)})
+    made = {
+        **provenance,
+        "predictions": sha256_file(predictions),
+        "predictions_blind": sha256_file(blind) if blind is not None and blind_rows is not None else None,
+        "evaluation": {key: evaluation[key] for key in ("metrics", "custom_metrics", "bootstrap_samples")},
+    }
+    return write_metrics_json(output, report, made)
 
 
-def _blind_rows(path: Path | None) -> list[dict[str, str]] | None:
+def blind_rows_of(path: Path | None) -> list[dict[str, str]] | None:
     """None without a blind control, and for one of a header only: with one picture there is nothing to shuffle."""
     if path is None or path.read_text(encoding="utf-8").strip() == ",".join(COLUMNS):
         return None

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from panollava.data.samples import read_samples
-from panollava.evaluation.predict import FinishedAnswers, GenerationSettings, predict, shuffled_pictures
+from panollava.evaluation.predict import GenerationSettings, kept_answers, predict, shuffled_pictures
 from panollava.evaluation.predictions import write_predictions
 from panollava.files import digest_of, sha256_file
 from panollava.logs import LOGGER
+from panollava.models.vlm import PanoramaVLM
 from panollava.training.checkpointing import load_stage
 from panollava.training.job import first_device
-from panollava.training.state_folder import FolderLock
+from panollava.training.metadata import package_versions
 from panollava.views.cache import ViewCache
 
 
@@ -39,38 +41,47 @@ def predict_csv(
     output: Path,
     state: Path,
     blind: bool,
-) -> None:
+) -> dict[str, Any]:
     """Predict every (image, query) of `csv_path` from the cached `views`; `blind` shows each sample another picture.
 
-    Answers of finished batches are kept in `state` until the output is written, so that a killed job goes on.
+    Returns what metrics.json tells about how the answers were made (`made_with`). Answers of finished batches are kept
+    in `state` until the output is written, so that a killed job goes on.
     """
     config = slice_document["config"]
     torch.set_num_threads(config["training"]["cpu_threads"])
     loaded = load_stage(checkpoint["folder"], epoch=checkpoint["epoch"], root=Path.cwd())
     samples = read_samples(csv_path)
-    seed = config["training"]["seed"]
-    stand_ins = shuffled_pictures(samples, seed) if blind else None
+    settings, csv_sha256 = generation_settings(config), sha256_file(csv_path)
+    stand_ins = shuffled_pictures(samples, settings.seed) if blind else None
+    told = {"csv": {"path": str(csv_path), "sha256": csv_sha256}, **made_with(loaded.model, settings)}
     if blind and stand_ins is None:
         LOGGER.warning("%s holds one picture only: there is nothing to shuffle, so no blind control", csv_path)
         write_predictions(output, [])
-        return
-    key = digest_of({"slice": slice_document, "checkpoint": checkpoint["sha256"], "csv": sha256_file(csv_path)})
-    with FolderLock(state):
-        for old in state.glob("*.jsonl"):
-            if old.stem != key:
-                old.unlink()
-        kept = state / f"{key}.jsonl"
+        return told
+    key = digest_of({"slice": slice_document, "checkpoint": checkpoint["sha256"], "csv": csv_sha256})
+    with kept_answers(state, key) as kept:
         predictions = predict(
-            loaded.model,
-            loaded.processor,
-            samples,
-            ViewCache.open(views),
-            generation_settings(config),
-            device=first_device(),
-            stand_ins=stand_ins,
-            finished=FinishedAnswers(kept),
-        )
+            loaded.model, loaded.processor, samples, ViewCache.open(views), settings,
+            device=first_device(), stand_ins=stand_ins, finished=kept("answers"),
+        )  # fmt: skip
         write_predictions(output, predictions)
-        kept.unlink(missing_ok=True)
     failed = sum(bool(p.error) for p in predictions)
     LOGGER.info("%d predictions, %d failed: %s", len(predictions), failed, output)
+    return told
+
+
+def made_with(model: PanoramaVLM, settings: GenerationSettings) -> dict[str, Any]:
+    """What an answer depends on beside weights and questions: settings, seed, device, dtype, versions of libraries."""
+    generation = asdict(settings)
+    assert model.language is not None
+    return {
+        "seed": generation.pop("seed"),
+        "device": _device_name(first_device()),
+        "dtype": str(next(model.language.parameters()).dtype).removeprefix("torch."),
+        "generation": generation,
+        "predicted_with": package_versions(),
+    }
+
+
+def _device_name(device: torch.device) -> str:
+    return f"cuda ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else device.type

@@ -1,0 +1,90 @@
+"""What `panollava eval` found before it computes anything: the folder's facts, and where a configuration disagrees.
+
+A loaded stage, and perhaps an experiment, enter; lines of text leave.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from panollava.config.schema import SYNTHETIC
+from panollava.training.checkpointing import LoadedStage
+from panollava.training.job import stage_model_config
+
+if TYPE_CHECKING:
+    from panollava.config import WorkflowConfig
+
+_MODELS = ("vision_name", "language_model_name", "trust_remote_code", "resampler_type", "latent_dimension",
+           "vicreg_projector_dim", "use_projection_positional_encoding")  # fmt: skip
+
+
+def describe(loaded: LoadedStage) -> list[str]:
+    """Folder, chosen file, experiment, stage and the parts of the model, one a line."""
+    model, metadata = loaded.model.config, loaded.metadata
+    return [
+        f"folder:         {loaded.checkpoint.folder}",
+        f"checkpoint:     {loaded.checkpoint.path.name} ({loaded.checkpoint.chosen_as})",
+        f"experiment:     {metadata['experiment_name']}",
+        f"stage:          {metadata['stage']}",
+        f"vision:         {model.vision_name}",
+        f"language model: {model.language_model_name}",
+        f"resampler:      {model.resampler_type}",
+        f"crop:           {model.crop_strategy}",
+        f"LoRA:           {_adapter_text(loaded)}",
+    ]
+
+
+def disagreements(experiment: WorkflowConfig, metadata: dict[str, Any], csv_chosen: bool = False) -> list[str]:
+    """`key: configuration X, folder Y` for each setting on which an experiment and a folder's metadata differ.
+
+    In all of them the folder counts. Settings of generation and evaluation are not among them, since there the
+    configuration does; nor is the test CSV where the user has chosen one.
+    """
+    config, stage, told = experiment.effective, metadata["stage"], metadata["model_config"]
+    image_size = config["image_processing"]["image_size"] or told["image_size"]
+    asked = stage_model_config(stage, config, tuple(image_size), None, None).to_json()
+    pairs: dict[str, tuple[Any, Any]] = {"experiment.name": (experiment.names.experiment, metadata["experiment_name"])}
+    for key, value in asked.items():
+        if key not in ("vision_path", "language_path") and key in told:
+            pairs |= _pairs(_setting(key, stage), value, told[key])
+    trained = metadata["training_config"]
+    for key, value in config["training"]["stage_configs"][stage].items():
+        recorded = {"lr": "learning_rate"}.get(key, key)
+        if recorded in trained:
+            pairs[f"training.stage_configs.{stage}.{key}"] = (value, trained[recorded])
+    for key in ("seed", "precision"):
+        if key in trained:
+            pairs[f"training.{key}"] = (config["training"][key], trained[key])
+    csvs, recorded_csvs = experiment.csvs("test"), metadata["dataset"].get("test_csv")
+    if csvs != [SYNTHETIC] and not csv_chosen:
+        pairs["data.csv_test"] = (csvs[0] if len(csvs) == 1 else csvs, recorded_csvs)
+    return [f"{key}: configuration {one!r}, folder {two!r}" for key, (one, two) in pairs.items() if one != two]
+
+
+def _pairs(key: str, asked: Any, told: Any) -> dict[str, tuple[Any, Any]]:
+    """The values of a setting, or of the settings in a section, by dotted key; what one of them lacks is left out."""
+    if not isinstance(asked, dict) or not isinstance(told, dict):
+        return {key: (asked, told)}
+    return {f"{key}.{name}": (value, told[name]) for name, value in asked.items() if name in told}
+
+
+def _setting(key: str, stage: str) -> str:
+    """The dotted key of the configuration that a key of `model_config` comes from."""
+    if key in _MODELS or key in ("qformer", "perceiver", "bimamba"):
+        return f"models.{key}"
+    if key == "system_message":
+        return "system_messages.default"
+    if key == "lora":
+        return key
+    if key == "use_lora":
+        return "lora.use_lora"
+    if key.startswith("vicreg_") or key in ("vision_loss", "densecl_temperature", "max_text_length"):
+        return f"training.stage_configs.{stage}.{'loss' if key == 'vision_loss' else key}"
+    return f"image_processing.{key}"
+
+
+def _adapter_text(loaded: LoadedStage) -> str:
+    if not loaded.model.config.use_lora:
+        return "none"
+    adapter = loaded.checkpoint.folder / "lora_weights"
+    return str(adapter) if adapter.is_dir() else f"in {loaded.checkpoint.path.name} ({adapter.name} is not there)"

@@ -1,0 +1,78 @@
+"""One warning lists each setting on which a configuration and a folder disagree, and no other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from panollava.config import WorkflowConfig
+from panollava.evaluation.found_folder import disagreements
+from panollava.training.job import stage_model_config
+
+PLANS = yaml.safe_load((Path(__file__).parents[1] / "workflow/golden_plans.yaml").read_text(encoding="utf-8"))
+OF_WEIGHTS = ("models.", "image_processing.", "lora.", "system_messages.", "training.stage_configs.finetune.",
+              "training.seed", "training.precision")  # fmt: skip
+# What the finetune stage's folder says nothing about: backbones by their digest, the vision stage, the stage's data.
+ELSEWHERE = ("models.miniature.", "models.vicreg_projector_dim", "training.stage_configs.finetune.data.",
+             "training.stage_configs.finetune.vicreg_")  # fmt: skip
+
+
+def experiment(changes: dict[str, Any] | None = None) -> WorkflowConfig:
+    base = WorkflowConfig.from_dict(
+        {
+            "experiment": {"name": "E"},
+            "models": {"vision_name": "miniature/siglip", "language_model_name": "miniature/qwen3"},
+            "image_processing": {"image_size": 64},
+        }
+    )
+    return base.with_values(changes or {})
+
+
+def metadata(trained: WorkflowConfig, **changes: Any) -> dict[str, Any]:
+    """What the finetune stage of an experiment notes in its folder."""
+    config = trained.effective
+    settings = config["training"]["stage_configs"]["finetune"]
+    kept = {key: value for key, value in settings.items() if key not in ("lr", "data")}
+    return {
+        "experiment_name": trained.names.experiment,
+        "stage": "finetune",
+        "model_config": stage_model_config("finetune", config, (64, 64), Path("v"), Path("l")).to_json(),
+        "training_config": {**kept, "learning_rate": settings["lr"], "seed": 42, "precision": "auto"},
+        "dataset": {"test_csv": trained.csvs("test")[0]},
+        **changes,
+    }
+
+
+PROBES = {
+    key: probe for key, probe in PLANS["keys"].items() if key.startswith(OF_WEIGHTS) and not key.startswith(ELSEWHERE)
+}
+
+
+def test_there_are_probes() -> None:
+    assert len(PROBES) > 40
+
+
+@pytest.mark.parametrize("key", PROBES)
+def test_a_changed_setting_is_listed_and_nothing_else(key: str) -> None:
+    probe = PROBES[key]
+    trained = experiment(probe.get("on_in"))
+    assert disagreements(trained, metadata(trained)) == []
+    found = disagreements(trained.with_values({key: probe["value"]}), metadata(trained))
+    assert [line.partition(":")[0] for line in found if not line.startswith("experiment.name")] == [key], found
+
+
+def test_another_experiment_and_another_test_csv_are_told(tmp_path: Path) -> None:
+    trained = experiment()
+    other = trained.with_values({"experiment.name": "F", "data.csv_test": "mine.csv"})
+    assert disagreements(other, metadata(trained)) == [
+        "experiment.name: configuration 'F', folder 'E'",
+        "data.csv_test: configuration 'mine.csv', folder 'data/quic360/test.csv'",
+    ]
+    assert len(disagreements(other, metadata(trained), csv_chosen=True)) == 1
+
+
+def test_what_the_configuration_leaves_to_the_model_is_no_disagreement() -> None:
+    assert disagreements(experiment({"image_processing.image_size": None}), metadata(experiment())) == []
