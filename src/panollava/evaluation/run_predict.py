@@ -49,7 +49,8 @@ def predict_csv(
     """
     config = slice_document["config"]
     torch.set_num_threads(config["training"]["cpu_threads"])
-    loaded = load_stage(checkpoint["folder"], epoch=checkpoint["epoch"], root=Path.cwd())
+    # The folder is the one that this project's own configuration trained: `select_checkpoint` compared the digests.
+    loaded = load_stage(checkpoint["folder"], epoch=checkpoint["epoch"], root=Path.cwd(), trust_remote_code=True)
     samples = read_samples(csv_path)
     settings, csv_sha256 = generation_settings(config), sha256_file(csv_path)
     stand_ins = shuffled_pictures(samples, settings.seed) if blind else None

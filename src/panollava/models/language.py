@@ -29,7 +29,7 @@ from panollava.files import atomic_path
 from panollava.logs import LOGGER
 from panollava.models.config import LoraSettings
 from panollava.models.prompt import pad_id_of
-from panollava.models.vision import checkpoint_config, quiet_loading, refuse_missing_weights
+from panollava.models.vision import checkpoint_config, quiet_loading, readable_weights, refuse_missing_weights
 
 # The linear layers of Qwen, Llama and Gemma blocks; other families get every linear layer but the head.
 _BLOCK_LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -50,12 +50,13 @@ class LanguageModel(nn.Module):
         LOGGER.info("attention: %s (%s)", attention or "the model's own", reason)
         options = {} if attention is None else {"attn_implementation": attention}
         self.model: Any
-        with quiet_loading():
+        with quiet_loading(), readable_weights(source):
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 source,
                 config=config,
                 dtype=dtype,
                 trust_remote_code=trust_remote_code,
+                ignore_mismatched_sizes=True,  # refused below, with their names
                 output_loading_info=True,
                 **options,
             )

@@ -75,8 +75,13 @@ def save_model(model: PanoramaVLM, folder: Path, processor: PanoramaProcessor | 
     write_json(folder / _CONFIG, document)
 
 
-def load_model(kind: type[PanoramaVLM], folder: Path, dtype: torch.dtype) -> PanoramaVLM:
-    """The model of a saved folder, in eval mode. Raises CheckpointError that names every key that does not fit."""
+def load_model(
+    kind: type[PanoramaVLM], folder: Path, dtype: torch.dtype, trust_remote_code: bool = False
+) -> PanoramaVLM:
+    """The model of a saved folder, in eval mode; Python code that it brings runs only with `trust_remote_code`.
+
+    Raises CheckpointError that names every key that does not fit.
+    """
     if not is_saved_model(folder):
         raise CheckpointError(
             f"{folder}: no {_CONFIG} of model type {MODEL_TYPE} there. A stage folder loads with from_checkpoint; "
@@ -87,7 +92,8 @@ def load_model(kind: type[PanoramaVLM], folder: Path, dtype: torch.dtype) -> Pan
     paths = {"vision_path": str(folder / _VISION)}
     if with_language:
         paths["language_path"] = str(folder / _LANGUAGE)
-    config = ModelConfig.from_json({**document["model"], **paths})
+    trusted = trust_remote_code and document["model"].get("trust_remote_code", False)
+    config = ModelConfig.from_json({**document["model"], **paths, "trust_remote_code": trusted})
     model = kind(config, with_language=with_language, dtype=dtype)
     for part in (model.vision, model.language):
         if part is not None and part.unexpected_keys:

@@ -10,6 +10,7 @@ Traded away: pooled outputs and intermediate layers; NaFlex' batches of pictures
 
 from __future__ import annotations
 
+import pickle
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,11 +18,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 from transformers.utils import logging as transformers_logging
 
 from panollava.errors import CheckpointError, ConfigError
+from panollava.logs import LOGGER
 
 Triple = tuple[float, float, float]
 
@@ -85,14 +88,19 @@ def checkpoint_config(source: str, trust_remote_code: bool = False) -> Any:
     """A checkpoint's configuration. Raises ConfigError where transformers does not know it, or may not run its code,
     CheckpointError where it is not to be had."""
     try:
-        return AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+        if trust_remote_code and (_has_own_code(config) or getattr(config, "auto_map", None)):
+            commit = getattr(config, "_commit_hash", None)
+            version = f", commit {commit}" if commit else ""
+            LOGGER.warning("models.trust_remote_code: Python code of %s%s runs here", source, version)
+        return config
     except OSError as error:
         raise CheckpointError(f"{source}: {str(error).partition(chr(10))[0]}") from error
     except ValueError as error:
         if "trust_remote_code" in str(error) and not trust_remote_code:
             raise ConfigError(
                 f"{source} brings Python code of its own, which runs only if you trust it: "
-                "set models.trust_remote_code: true"
+                "set models.trust_remote_code: true (of a trained folder: in the experiment that --config names)"
             ) from error
         raise ConfigError(f"{source}: {str(error).partition(chr(10))[0]}") from error
 
@@ -169,12 +177,13 @@ class VisionEncoder(nn.Module):
         if hasattr(config, "vision_use_head"):
             config.vision_use_head = False  # SigLIP's pooling head: nothing here would ever train it
         self.model: Any
-        with quiet_loading():
+        with quiet_loading(), readable_weights(source):
             loaded: Any = AutoModel.from_pretrained(
                 source,
                 config=config,
                 dtype=torch.float32,
                 trust_remote_code=trust_remote_code,
+                ignore_mismatched_sizes=True,  # refused below, with their names
                 output_loading_info=True,
             )
         self.model, loading = loaded
@@ -260,6 +269,16 @@ def quiet_loading() -> Iterator[None]:
         transformers_logging.set_verbosity(level)
         if bars:
             transformers_logging.enable_progress_bar()
+
+
+@contextmanager
+def readable_weights(source: str) -> Iterator[None]:
+    """Weights that are damaged, absent, or a pickle of more than tensors (which never runs): a CheckpointError."""
+    try:
+        yield
+    except (OSError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise CheckpointError(f"{source}: its weights cannot be read: {first}") from error
 
 
 def refuse_missing_weights(source: str, loading: dict[str, Any]) -> None:

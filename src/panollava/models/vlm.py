@@ -91,7 +91,8 @@ class PanoramaVLM(nn.Module):
     def from_checkpoint(cls, folder: str | Path, **chosen: Any) -> PanoramaVLM:
         """The trained model of a stage folder (or an experiment's), in eval mode.
 
-        `chosen` may name stage, epoch or step, and `config` (a WorkflowConfig) for a folder without metadata. Raises
+        `chosen` may name stage, epoch or step, `config` (a WorkflowConfig) for a folder without metadata, and
+        `trust_remote_code` where its backbones may run Python code of their own. Raises
         CheckpointError where something is missing or does not fit, with the keys.
         """
         from panollava.training.checkpointing import load_stage  # training knows models; only here the other way
@@ -99,14 +100,16 @@ class PanoramaVLM(nn.Module):
         return load_stage(folder, **chosen).model
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, *, dtype: torch.dtype = torch.float32) -> PanoramaVLM:
+    def from_pretrained(
+        cls, folder: str | Path, *, dtype: torch.dtype = torch.float32, trust_remote_code: bool = False
+    ) -> PanoramaVLM:
         """The model that `save_pretrained` wrote, in eval mode; `dtype` is that of the language model's weights.
 
         Raises CheckpointError that names missing and unexpected keys.
         """
         from panollava.models.saving import load_model
 
-        return load_model(cls, Path(folder), dtype)
+        return load_model(cls, Path(folder), dtype, trust_remote_code)
 
     def save_pretrained(self, folder: str | Path, processor: PanoramaProcessor | None = None) -> None:
         """Write a Hugging Face folder (see `saving`): complete, with processor, tokenizer and model card.

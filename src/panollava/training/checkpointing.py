@@ -7,7 +7,7 @@ come from the backbones that the folder's metadata names. Files are loaded with 
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,16 @@ from panollava.training.without_metadata import metadata_of_config
 if TYPE_CHECKING:
     from panollava.config import WorkflowConfig
 
-_NEEDED = ("model_config", "training_config", "dataset", "checkpoint_info", "backbones", "processor", "remembered")
+_NEEDED = (
+    "experiment_name",
+    "model_config",
+    "training_config",
+    "dataset",
+    "checkpoint_info",
+    "backbones",
+    "processor",
+    "remembered",
+)
 
 
 def save_weights(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
@@ -79,13 +88,15 @@ class LoadedStage:
 
 def load_stage(
     path: str | Path, *, stage: str | None = None, epoch: int | None = None, step: int | None = None,
-    root: Path | None = None, config: WorkflowConfig | None = None,
+    root: Path | None = None, config: WorkflowConfig | None = None, trust_remote_code: bool = False,
 ) -> LoadedStage:  # fmt: skip
     """Rebuild model, processor and data settings from a stage folder, from any working folder.
 
     `root` overrides the project root that the metadata records (a job passes its own). `config` stands in for the
-    metadata of a folder that has none (one of the original project's, or a lone checkpoint). Raises CheckpointError
-    where metadata, checkpoint or a local backbone is missing or differs; tensors that do not fit are listed.
+    metadata of a folder that has none (one of the original project's, or a lone checkpoint). A folder may come from a
+    stranger: Python code of its backbones runs only with `trust_remote_code`, or where `config` sets it. Raises
+    CheckpointError where metadata, checkpoint or a local backbone is missing or differs; tensors that do not fit are
+    listed.
     """
     folder = find_stage_folder(path, stage)
     if config is not None and not (folder / METADATA).is_file():
@@ -102,6 +113,8 @@ def load_stage(
     roots = [root] if root else [recorded, Path.cwd()]
     home = _home_of(folder, roots)
     model_config = resolve_backbones(metadata, [home, *roots])
+    trusted = trust_remote_code or (config is not None and config.settings.models.trust_remote_code)
+    model_config = replace(model_config, trust_remote_code=model_config.trust_remote_code and trusted)
     dtype = language_dtype(metadata["training_config"]["precision"])
     model = PanoramaVLM(model_config, with_language=metadata["stage"] != "vision", dtype=dtype)
     header, state = load_weights(checkpoint.path)

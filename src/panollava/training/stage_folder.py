@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from panollava.errors import CheckpointError
+from panollava.config.names import check_name
+from panollava.errors import CheckpointError, ConfigError
 from panollava.files import read_json, relative_link, sha256_file
 from panollava.logs import LOGGER
 
@@ -57,9 +58,23 @@ def read_metadata(folder: str | Path) -> dict[str, Any]:
         document: dict[str, Any] = read_json(path)
     except ValueError as error:
         raise CheckpointError(f"{path} is damaged ({error}). {_REMEDY}") from error
-    if not isinstance(document, dict) or "stage" not in document:
+    if not isinstance(document, dict) or document.get("stage") not in STAGES:
         raise CheckpointError(f"{path} does not say which stage this is. {_REMEDY}")
+    _check_names(path, document)
     return document
+
+
+def _check_names(path: Path, document: dict[str, Any]) -> None:
+    """A folder may come from a stranger: its names become parts of paths. Raises CheckpointError."""
+    try:
+        check_name(document.get("experiment_name", "absent"))
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}. {_REMEDY}") from error
+    for entry in document.get("epoch_info", {}).get("checkpoints", []):
+        if entry["file"] in (".", "..") or Path(entry["file"]).name != entry["file"]:
+            raise CheckpointError(
+                f"{path}: a checkpoint's file must lie in the folder, got {entry['file']!r}. {_REMEDY}"
+            )
 
 
 def find_stage_folder(path: str | Path, stage: str | None = None) -> Path:
