@@ -63,7 +63,8 @@ def test_drop_overlap_keeps_each_direction_once() -> None:
 def test_resample_reproduces_a_smooth_function_of_direction() -> None:
     views, grid = plan_views("e2p"), (12, 12)
     stitching = Stitching("resample", views, 144, grid)
-    assert stitching.blend is not None and torch.allclose(stitching.blend.sum(1), torch.ones(len(stitching.blend)))
+    assert stitching.weights is not None and torch.allclose(stitching.weights.sum(1), torch.ones(stitching.num_tokens))
+    assert stitching.weights.shape[1] <= 12  # of 8·144 tokens: nothing grows with their product
     rays = np.stack([view_rays(view, *grid).reshape(-1, 3) for view in views])
     out = stitching(torch.from_numpy(rays).float()[None])[0].numpy()
     whole = view_rays(View("global", 0, 0, 360, 180), 24, 48).reshape(-1, 3)

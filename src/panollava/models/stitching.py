@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from panollava.errors import ConfigError
@@ -25,10 +26,11 @@ from panollava.views.strategies import View
 
 
 class Stitching(nn.Module):
-    """A choice of tokens (`index` into the V·S tokens), and with `resample` a blend of them before it."""
+    """A choice of tokens (`index` into the V·S tokens); with `resample`, blends of a few `cells` each behind it."""
 
     index: Tensor
-    blend: Tensor | None
+    cells: Tensor | None
+    weights: Tensor | None
 
     def __init__(self, mode: str, views: Sequence[View], tokens_per_view: int, grid: tuple[int, int] | None) -> None:
         super().__init__()
@@ -37,7 +39,7 @@ class Stitching(nn.Module):
                 f"stitching_mode {mode!r} needs tokens that have directions, which this resampler mixes away; "
                 "use concat or stride_views"
             )
-        blend = None
+        cells = weights = None
         if mode == "concat":
             kept = np.ones((len(views), tokens_per_view), dtype=bool)
         elif mode == "drop_overlap":
@@ -46,25 +48,30 @@ class Stitching(nn.Module):
             kept = np.repeat(_strided(views)[:, None], tokens_per_view, axis=1)
         elif mode == "resample":
             kept = np.repeat(np.array([[view.kind == "global"] for view in views]), tokens_per_view, axis=1)
-            blend = _blend(views, grid or (1, 1))
+            if not kept.all():
+                cells, weights = _blend(views, grid or (1, 1))
         else:
             raise ConfigError(f"stitching_mode must be concat, drop_overlap, stride_views or resample, got {mode!r}")
         self.mode = mode
         self.register_buffer("index", torch.from_numpy(np.flatnonzero(kept)), persistent=False)
-        weights = None if blend is None else torch.from_numpy(blend).float()
-        self.register_buffer("blend", weights, persistent=False)  # [T_blend, V·S]
+        for name, table in (("cells", cells), ("weights", weights)):
+            value = None if table is None else torch.from_numpy(table)
+            self.register_buffer(name, value, persistent=False)  # [T_blend, K]: K tokens for each one of the grid
 
     @property
     def num_tokens(self) -> int:
         """T, the visual tokens of one panorama."""
-        return len(self.index) + (0 if self.blend is None else len(self.blend))
+        return len(self.index) + (0 if self.cells is None else len(self.cells))
 
     def forward(self, tokens: Tensor) -> Tensor:
         tokens = tokens.flatten(1, 2)  # [B, V·S, D]
         kept = tokens[:, self.index]  # [B, T, D]
-        if self.blend is None:
+        if self.cells is None or self.weights is None:
             return kept
-        return torch.cat([kept, self.blend.to(tokens.dtype) @ tokens], dim=1)
+        table = tokens.transpose(0, 1).flatten(1)  # [V·S, B·D]
+        weights = self.weights.to(tokens.dtype)
+        blended = F.embedding_bag(self.cells, table, mode="sum", per_sample_weights=weights)  # [T_blend, B·D]
+        return torch.cat([kept, blended.unflatten(1, (len(tokens), -1)).transpose(0, 1)], dim=1)  # [B, T, D]
 
 
 def _local(views: Sequence[View]) -> list[int]:
@@ -102,29 +109,31 @@ def _strided(views: Sequence[View]) -> np.ndarray:
     return kept
 
 
-def _blend(views: Sequence[View], grid: tuple[int, int]) -> np.ndarray:
-    """Weights [T, V·S], rows summing to 1, of an equirectangular grid over everything that the local views see.
+def _blend(views: Sequence[View], grid: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens of the V·S and their weights, both [T, K], rows summing to 1, of an equirectangular grid over everything
+    that the local views see.
 
     Within a view bilinear; between views by closeness to the view's centre, falling to zero at its edge.
     """
     rows, columns = grid
     local = _local(views)
-    if not local:
-        return np.zeros((0, len(views) * rows * columns))
     height = round(180 / min(views[i].vfov_deg / rows for i in local))
     width = round(360 / min(views[i].hfov_deg / columns for i in local))
     whole = view_rays(View("global", 0.0, 0.0, 360.0, 180.0), height, width).reshape(-1, 3)
-    weights = np.zeros((len(whole), len(views), rows * columns))
+    cells, weights = [], []
     for i in local:
         uv, valid = project(views[i], whole)
         share = np.where(valid, (1.001 - np.abs(uv)).prod(axis=-1), 0.0)
         place = (np.clip(uv, -1, 1) + 1) / 2 * [columns, rows] - 0.5
         for (row, column), part in _bilinear(place, rows, columns):
-            weights[np.arange(len(whole)), i, row * columns + column] += part * share
-    flat = weights.reshape(len(whole), -1)
-    total = flat.sum(axis=1, keepdims=True)
-    seen = total[:, 0] > 0
-    return flat[seen] / total[seen]
+            cells.append(i * rows * columns + row * columns + column)
+            weights.append(part * share)
+    cell, weight = np.stack(cells, axis=1), np.stack(weights, axis=1)  # [directions, 4·views]
+    seen = weight.sum(axis=1) > 0
+    cell, weight = cell[seen], weight[seen] / weight[seen].sum(axis=1, keepdims=True)
+    most = int((weight > 0).sum(axis=1).max())  # few views see one direction
+    first = np.argsort(-weight, axis=1, kind="stable")[:, :most]
+    return np.take_along_axis(cell, first, axis=1), np.take_along_axis(weight, first, axis=1).astype(np.float32)
 
 
 def _bilinear(place: np.ndarray, rows: int, columns: int) -> list[tuple[tuple[np.ndarray, np.ndarray], np.ndarray]]:
