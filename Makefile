@@ -2,20 +2,22 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# What only the tests need from Debian: a Slurm, a browser.
-TEST_PACKAGES := slurm-wlm munge slurmd slurmctld slurm-client chromium
+# What only the tests need from Debian: a Slurm, a browser, and Maven, which fetches CoreNLP.
+TEST_PACKAGES := slurm-wlm munge slurmd slurmctld slurm-client chromium maven
+# Where the tests' metric parts lie: not the user's own cache, in which SPICE would then run for every experiment.
+TEST_CACHE := $(CURDIR)/$(VENV)/metric-parts
 TARGETS := results/EXP1/metrics.json runs/EXP1_stage_state.json
 
-.PHONY: run test lint format docker-build system system-test clean-venv
+.PHONY: run test lint format docker-build system system-test spice-test clean-venv
 
 run: $(VENV)/.installed system  ## EXP1, from nothing to its metrics
 	@echo "== EXP1: three stages, predictions, metrics"
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores all -- $(TARGETS)
 	@echo "== done: results/EXP1/metrics.json"
 
-test: $(VENV)/.installed-test system system-test  ## the test suite
+test: $(VENV)/.installed-test system system-test spice-test  ## the test suite
 	@echo "== tests"
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n 2 --dist loadgroup
+	PANOLLAVA_CACHE="$(TEST_CACHE)" PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check src tests benchmarks
@@ -51,6 +53,12 @@ system-test:
 	  || { tail -n 5 $(VENV)/system-test.log; echo "== this did not work; tests that need these packages are skipped"; }; \
 	else echo "== test packages are missing; tests that need them are skipped. To install them:"; \
 	  echo "     $$install"; fi
+
+# CoreNLP for the tests that compute SPICE (386 MB, once).
+spice-test: $(VENV)/.installed-test system system-test
+	@echo "== SPICE's parts, in $(TEST_CACHE)"; mkdir -p $(TEST_CACHE); \
+	PANOLLAVA_CACHE="$(TEST_CACHE)" $(BIN)/panollava setup-metrics 2>$(TEST_CACHE)/setup.log \
+	  || { tail -n 5 $(TEST_CACHE)/setup.log; echo "== this did not work; tests of real SPICE are skipped"; }
 
 $(BIN)/uv:
 	@echo "== $(VENV): a virtual environment with $$($(PYTHON) --version)"

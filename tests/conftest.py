@@ -16,9 +16,14 @@ from typing import Any
 import pytest
 import yaml
 
+from panollava.evaluation.metrics.java import cache_folder
 from panollava.processes import set_cpu_defaults
 
 set_cpu_defaults()
+
+# The tests marked `spice` compute real SPICEs with the parts that lie here; all others have a cache without them, so
+# that they take the same time everywhere.
+SPICE_CACHE = os.environ.setdefault("PANOLLAVA_SPICE_TESTS", str(cache_folder()))
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
@@ -171,6 +176,23 @@ def built_once(tmp_path_factory: pytest.TempPathFactory, name: str, build: Calla
             build(root)
             (base / f"{name}.done").touch()
     return root
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_without_spice(tmp_path_factory: pytest.TempPathFactory) -> None:
+    base = tmp_path_factory.getbasetemp()
+    os.environ["PANOLLAVA_CACHE"] = str((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache")
+
+
+@pytest.fixture
+def spice_cache(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The cache folder that holds SPICE's parts, in use; skips where they are not installed."""
+    from panollava.evaluation.metrics.spice_parts import missing_parts
+
+    monkeypatch.setenv("PANOLLAVA_CACHE", SPICE_CACHE)
+    if missing := missing_parts():
+        pytest.skip(f"SPICE lacks {', '.join(missing)} (panollava setup-metrics)")
+    return SPICE_CACHE
 
 
 @pytest.fixture(autouse=True)

@@ -175,6 +175,7 @@ def compute_metrics(o: Options) -> None:
         output=Path(o["out"]),
         metrics_page=Path(o["html"]),
         samples_page=Path(o["samples"]),
+        spice_heap=o["spice_heap"],
     )
 
 
@@ -241,7 +242,7 @@ LIST_OPTIONS = ("csv", "metrics", "states")
 TEXT_OPTIONS = (
     "out", "rejected", "stage", "train-csv", "val-csv", "train-views", "val-views", "views", "state", "cache", "init",
     "vision", "language", "folder", "checkpoint", "predictions", "blind-predictions", "html", "plot",
-    "samples", "log",
+    "samples", "spice-heap", "log",
 )  # fmt: skip
 
 

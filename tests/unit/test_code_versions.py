@@ -46,7 +46,8 @@ MODULES: dict[str, list[str]] = {
     "predict": _PREDICT,
     "predict_blind": _PREDICT,
     "metrics": [
-        "evaluation/metrics/*.py", "evaluation/protocols.py", "evaluation/score.py", "evaluation/predictions.py",
+        "evaluation/metrics/*.py", "evaluation/metrics/launcher/*.java",
+        "evaluation/protocols.py", "evaluation/score.py", "evaluation/predictions.py",
         "evaluation/resampling.py",
     ],
 }  # fmt: skip
@@ -58,6 +59,9 @@ def code_digest(patterns: list[str]) -> str:
     assert files, patterns
     digest = hashlib.sha256()
     for file in files:
+        if file.suffix != ".py":
+            digest.update(file.read_bytes())
+            continue
         tree = ast.parse(file.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             match getattr(node, "body", None):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -66,6 +67,24 @@ def test_metrics_and_predictions(finished: Project) -> None:
     assert document["num_samples"] == len(asked)
     for key in ("config", "predictions", "checkpoint", "versions"):
         assert document["provenance"][key]
+
+
+@pytest.mark.spice
+def test_real_spice_of_a_finished_experiment(spice_cache: str, project: Project) -> None:
+    """Once its parts are installed: computed by the DAG, and again from the CSV alone, which parses nothing."""
+    assert (
+        "setup-metrics"
+        in json.loads((project.root / "results/SMALL/metrics.json").read_text())["metrics"]["spice"]["reason"]
+    )
+    project.panollava("run", "SMALL", "--forcerun", "compute_metrics")
+    document = json.loads((project.root / "results/SMALL/metrics.json").read_text())
+    found = document["metrics"]["spice"]
+    assert found["reason"] is None and 0 <= found["value"] <= 1 and "corenlp:3.6.0" in found["signature"]
+    assert 0 <= document["controls"]["blind"]["spice"] <= 1
+    done = project.panollava("eval", "--csv-input", "results/SMALL/predictions.csv", "--output-dir", "again")
+    again = json.loads((project.root / "again/metrics.json").read_text())["metrics"]["spice"]
+    assert again["value"] == found["value"]
+    assert (match := re.search(r"(\d+) captions, (\d+) of them parsed before", done.stderr)) and match[1] == match[2]
 
 
 def test_checkpoints_hold_all_that_was_trained_and_nothing_else(finished: Project) -> None:

@@ -441,12 +441,13 @@ def inputs_of_metrics(wildcards):
     return inputs_if(is_current(names.metrics, experiment.slice_json("metrics")), found)
 
 
-def blind_option(wildcards, input):
-    return (
-        f"--blind-predictions={shlex.quote(str(input.blind))}"
-        if "blind" in input.keys()
-        else ""
-    )
+def metrics_options(wildcards, input):
+    """What makes no scores stale: paths, and what they may take to compute."""
+    evaluation = experiment_of(wildcards).settings.evaluation
+    given = [f"--spice-heap={evaluation.spice_heap}"]
+    if "blind" in input.keys():
+        given.append(f"--blind-predictions={input.blind}")
+    return shlex.join(given)
 
 
 # ---- ablations -----------------------------------------------------------------------------------

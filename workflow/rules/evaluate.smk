@@ -60,10 +60,10 @@ rule compute_metrics:
         runtime=grows(60),
     params:
         slice=sliced("metrics"),
-        blind=lambda w, input, output: blind_option(w, input),
+        options=lambda w, input, output: metrics_options(w, input),
     shell:
         f"{JOB} compute_metrics"
-        " --predictions {input.predictions:q} {params.blind}"
+        " --predictions {input.predictions:q} {params.options}"
         " --checkpoint {input.checkpoint:q} --slice {params.slice:q} --out {output.metrics:q}"
         " --html {output.table:q} --samples {output.samples:q} --log {log:q}"
 

@@ -1,4 +1,4 @@
-"""`check-env`: what this machine has, what is missing, and the command that installs it."""
+"""`check-env`: what this machine has and lacks; `setup-metrics`: bring what the metrics lack."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 
 def add_to(app: typer.Typer) -> None:
     app.command("check-env")(check_env)
+    app.command("setup-metrics")(setup_metrics)
 
 
 def check_env(
@@ -37,3 +38,16 @@ def check_env(
         return
     for line in environment_lines(checks):
         print(line)
+
+
+def setup_metrics() -> None:
+    """Bring what check-env reports missing for any metric: Java, WordNet, SPICE's CoreNLP (386 MB, for all projects).
+
+    System packages are installed where this user may do so, and named otherwise. The rest goes to $PANOLLAVA_CACHE,
+    else ~/.cache/panollava.
+    """
+    from panollava.evaluation.setup_metrics import setup_metrics as bring
+    from panollava.logs import start_log
+
+    start_log()
+    bring()

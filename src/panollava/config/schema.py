@@ -114,6 +114,12 @@ def _custom_metric(value: Any) -> Any:
     return value
 
 
+def _heap(value: Any) -> Any:
+    if not isinstance(value, str) or not re.fullmatch(r"[1-9]\d*[kmgKMG]", value):
+        raise ValueError(f"must be a whole number and k, m or g, got {value!r}. Typical: 2500m, 8g")
+    return value
+
+
 def _choice_or_list(choices: tuple[str, ...] | None, word: str) -> Any:
     def check(value: Any) -> Any:
         if value == "auto" and isinstance(value, str):
@@ -416,6 +422,9 @@ class EvaluationSettings(Section):
     blind_control: bool = key(True, "Answer once more with the pictures shuffled between samples.")
     custom_metrics: list[Annotated[str, BeforeValidator(_custom_metric)]] = key(
         [], "Your own metrics, each as package.module:function."
+    )
+    spice_heap: Annotated[str, BeforeValidator(_heap)] = key(
+        "2500m", "Most memory of SPICE's parser, as Java writes it; $PANOLLAVA_SPICE_HEAP replaces it on a machine."
     )
     bootstrap_samples: int = key(
         1000, "Draws of the images behind each score's 95 % interval; 0 gives no intervals.", ge=0, le=100_000

@@ -155,6 +155,7 @@ UNTRACKED: dict[str, str] = {
     "training.log_every_n_steps": "how often a line is logged",
     "training.tensorboard": "where curves are shown",
     "training.wandb_project": "where curves are shown",
+    "evaluation.spice_heap": "how much memory SPICE's parser may take; the score is the same",
     "workflow.experiments": "which experiments are built, not how",
     "training.stage_configs.vision.max_text_length": _NO_TEXT,
     **{f"training.stage_configs.{stage}.{name}": _NO_VICREG for stage in STAGES[1:] for name in _VICREG},

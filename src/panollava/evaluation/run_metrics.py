@@ -22,6 +22,7 @@ def metrics_of_run(
     output: Path,
     metrics_page: Path,
     samples_page: Path,
+    spice_heap: str,
 ) -> None:
     """Score the DAG's predictions and their blind control: metrics.json, and the same for the report's readers.
 
@@ -30,7 +31,7 @@ def metrics_of_run(
     document = score_files(
         predictions,
         blind,
-        slice_document["config"]["evaluation"],
+        {**slice_document["config"]["evaluation"], "spice_heap": spice_heap},
         output,
         {
             "config": digest_of(slice_document),
@@ -64,6 +65,7 @@ def score_files(
         custom_metrics=evaluation["custom_metrics"],
         blind_rows=blind_rows,
         bootstrap_samples=evaluation["bootstrap_samples"],
+        spice_heap=evaluation["spice_heap"],
     )
     made = {
         **provenance,

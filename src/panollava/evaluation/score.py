@@ -20,6 +20,7 @@ from panollava.evaluation.metrics.custom import check_names, run_custom
 from panollava.evaluation.metrics.java import java_version
 from panollava.evaluation.metrics.ptb import PtbTokens
 from panollava.evaluation.metrics.result import package_version
+from panollava.evaluation.metrics.spice_run import DEFAULT_HEAP
 from panollava.evaluation.protocols import KEY, ScoredTexts, apply_protocol
 from panollava.evaluation.resampling import CONFIDENCE, SEED, interval_of, units_of
 from panollava.files import write_json
@@ -70,6 +71,7 @@ def score_predictions(
     blind_rows: Rows | None = None,
     bootstrap_samples: int = 0,
     lenient: bool = False,
+    spice_heap: str = DEFAULT_HEAP,
 ) -> ScoreReport:
     """Score rows with `prediction` and `reference` (and `image_path`, `original_query`, `error` where there).
 
@@ -77,6 +79,7 @@ def score_predictions(
     those that cannot run without a value) or a list of keys, each of which must run unless `lenient`.
     `custom_metrics` are dotted names `package.module:function`. `blind_rows` are the same samples answered with
     shuffled pictures. With `bootstrap_samples` a score has an interval from as many draws of the images (`resampling`).
+    `spice_heap` is the most memory that SPICE's Java takes ("2500m").
 
     Raises EvaluationError for unknown names, for a listed metric that cannot run, and for a blind control whose
     samples or references differ from the predictions'.
@@ -95,13 +98,14 @@ def score_predictions(
     if coco and blind_texts is not None:
         _tokenize_together(names, texts, blind_texts)
 
+    options = {"spice": {"heap": spice_heap}}
     results: dict[str, MetricResult] = {}
     blind_values: dict[str, float | None] = {}
     for name in names:
-        results[name] = _run(name, texts, must_run)
+        results[name] = _run(name, texts, must_run, options.get(name, {}))
         if blind_texts is not None:
             lost = results[name].value is None
-            blind_values[name] = None if lost else _run(name, blind_texts, must_run).value
+            blind_values[name] = None if lost else _run(name, blind_texts, must_run, options.get(name, {})).value
     for dotted in custom_metrics:
         for key, result in run_custom(dotted, scored, taken=results).items():
             results[key] = result
@@ -175,9 +179,9 @@ def versions() -> dict[str, str | None]:
     return found
 
 
-def _run(name: str, texts: TextSet, must_run: bool) -> MetricResult:
+def _run(name: str, texts: TextSet, must_run: bool, options: Mapping[str, Any]) -> MetricResult:
     try:
-        return METRICS[name](texts)
+        return METRICS[name](texts, **options)
     except MetricUnavailable as missing:
         if must_run:
             raise EvaluationError(

@@ -12,7 +12,8 @@ from panollava.evaluation.metrics.rouge import rouge_l
 from panollava.evaluation.metrics.spice import spice
 from panollava.evaluation.metrics.texts import TextSet
 
-Metric = Callable[[TextSet], MetricResult]
+Metric = Callable[..., MetricResult]
+"""Takes a TextSet, and options of its own by their name."""
 
 METRICS: dict[str, Metric] = {
     "bleu4": bleu4,

@@ -92,7 +92,7 @@ def load_wordnet() -> Any:
 def _nltk_corpus() -> Path | None:
     """NLTK's own WordNet corpus (folder or zip) on NLTK's search path, found without importing NLTK."""
     folders = [part for part in os.environ.get("NLTK_DATA", "").split(os.pathsep) if part]
-    folders += [str(Path.home() / "nltk_data")]
+    folders += [str(Path.home() / "nltk_data"), str(cache_folder() / "nltk_data")]
     folders += [f"{base}/nltk_data" for base in (sys.prefix, f"{sys.prefix}/share", f"{sys.prefix}/lib")]
     folders += [f"/usr/{base}/nltk_data" for base in ("share", "local/share", "lib", "local/lib")]
     for folder in folders:
