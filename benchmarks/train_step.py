@@ -1,0 +1,273 @@
+"""A training step of the finetune stage against the plain loop, with equal batches and equal losses.
+
+    python benchmarks/train_step.py                                # EXP1's sizes
+    python benchmarks/train_step.py --sizes large --layers 2       # SigLIP2-so400m and Qwen3-0.6B, two blocks of each
+    python benchmarks/train_step.py --sizes large --batch 8        # whole, on a GPU
+
+Random weights. The plain loop runs the frozen encoder in every step and takes the cross entropy of all positions'
+logits; ours reads the encoder's features from the cache and asks for the logits of supervised positions only; `like
+lengths` has batches of rows of like length besides, `checkpointed` gradient checkpointing. All take turns in one
+process and start from equal weights. Steps a second are of the clock, CPU seconds of all threads; ratios are of CPU
+seconds on a CPU and of the clock on a GPU. Peak memory is what a step adds to what was there before, weights and
+optimiser included in the latter. FLOPs are counted by PyTorch; the share of the peak is against a matrix product
+measured here. With `--layers` the ratio of FLOPs is also given for all blocks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from random_models import SIZES, Noise, Sizes, build_backbones, draw_rows
+from torch.utils.flop_counter import FlopCounterMode
+
+from panollava.data.dataset import CaptionDataset, Collator
+from panollava.data.lengths import padded_share, row_lengths
+from panollava.data.loader import SeededBatches
+from panollava.models.processor import PanoramaProcessor
+from panollava.models.vlm import PanoramaVLM
+from panollava.training.features import cached_features, feature_dtype
+from panollava.training.job import autocast, first_device, language_dtype, resolve_precision
+from panollava.training.module import StageModule
+from panollava.training.optimizers import build_optimizer
+from panollava.training.stages import freeze_for_stage
+
+Batch = dict[str, Any]
+LR, MAX_TEXT = 1e-3, 96
+
+
+@dataclass
+class Way:
+    """One way to do a step: its batches, its loss, its optimiser, and what was measured."""
+
+    name: str
+    batches: list[Batch]
+    loss: Callable[[Batch], torch.Tensor]
+    plain_optimizer: bool = False
+    checkpointing: bool = False
+    losses: list[float] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
+    wall_s: list[float] = field(default_factory=list)
+    peak_bytes: int = 0
+    flops: int = 0
+
+
+class Bench:
+    """A model whose finetune stage is set, with its rows and pictures, and the ways to train it."""
+
+    def __init__(self, sizes: Sizes, layers: int | None, batch: int, steps: int, folder: Path) -> None:
+        self.sizes, self.layers, self.device = sizes, layers, first_device()
+        self.precision = resolve_precision("auto")
+        config = build_backbones(folder, sizes, layers)
+        torch.manual_seed(1)
+        self.model = model = PanoramaVLM(config, dtype=language_dtype(self.precision))
+        freeze_for_stage(model, "finetune", 0)
+        self.module = StageModule(
+            model, "finetune", kept=set(), total_steps=steps, optimizer="adamw", lr=LR, muon_lr=0.02,
+            weight_decay=0.0, warmup_ratio=0.0, frozen_features=feature_dtype(self.precision),
+        )  # fmt: skip
+        self.processor = PanoramaProcessor.for_model(config, model.vision)
+        paths = [f"{number}.png" for number in range(min(8, batch * steps))]
+        self.rows = draw_rows(batch * steps, len(paths))
+        self.views: Any = Noise(paths, (len(model.views), *self.processor.image_size, 3))
+        self.store = cached_features(
+            model, self.processor, self.views, "noise", folder, device=self.device, precision=self.precision,
+            images_per_batch=batch,
+        )  # fmt: skip
+        self.ways = self._ways(batch)
+        model.to(self.device).train()
+        self.start = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+
+    def _ways(self, batch: int) -> list[Way]:
+        assert self.model.prompt is not None
+        lengths = row_lengths(self.model.prompt, self.rows, MAX_TEXT)
+        mixed, alike = (
+            SeededBatches(len(self.rows), batch, seed=0, shuffle=True, lengths=given).batches()
+            for given in (None, lengths)
+        )
+        kinds = [
+            f"{padded_share(order, lengths):.1%} in {kind}"
+            for order, kind in ((mixed, "mixed batches"), (alike, "batches of like length"))
+        ]
+        print(
+            f"{self.sizes.name}: {self._blocks()}; {self.model.num_image_tokens} picture tokens, batch {batch}, "
+            f"{self.precision}, {_device_name(self.device)}\npadding: {', '.join(kinds)}, of all positions"
+        )
+        cached = self._batches(mixed, True)
+        return [
+            Way("plain", self._batches(mixed, False), self._plain, plain_optimizer=True),
+            Way("ours", cached, self._ours),
+            Way("  like lengths", self._batches(alike, True), self._ours),
+            Way("  checkpointed", cached, self._ours, checkpointing=True),
+        ]
+
+    def _blocks(self) -> str:
+        whole = [part["num_hidden_layers"] for part in (self.sizes.vision, self.sizes.language)]
+        kept = whole if self.layers is None else [self.layers] * 2
+        return f"{kept[0]} of {whole[0]} vision and {kept[1]} of {whole[1]} language blocks, random weights"
+
+    def _batches(self, order: list[list[int]], cached: bool) -> list[Batch]:
+        data = CaptionDataset(self.rows, self.store if cached else self.views)
+        collate = Collator(self.processor, self.model.prompt, MAX_TEXT, cached)
+        return [collate([data[row] for row in rows]) for rows in order]
+
+    def _ours(self, batch: Batch) -> torch.Tensor:
+        return self.module._share(batch).loss
+
+    def _plain(self, batch: Batch) -> torch.Tensor:
+        """Encoder, all logits, cross entropy over all positions with the labels shifted: as a first version would."""
+        logits = self.model(**batch, stage="finetune", full_logits=True)["logits"]
+        targets = F.pad(batch["labels"], (0, 1), value=-100)[:, 1:]
+        return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=-100)
+
+    def train(self, way: Way) -> None:
+        """All batches of `way` once, from the first weights; the first step is counted and warms up."""
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                if name in self.start:
+                    parameter.copy_(self.start[name])
+        trainable = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
+        if way.plain_optimizer:
+            optimizer = torch.optim.AdamW([p for _, p in trainable], lr=LR, betas=(0.9, 0.98), weight_decay=0.0)
+        else:
+            optimizer = build_optimizer(trainable, lr=LR, weight_decay=0.0)
+        if way.checkpointing:
+            self.model.enable_gradient_checkpointing()
+        for number, batch in enumerate(way.batches):
+            if number:
+                before = self._begin()
+                cpu, wall = time.process_time(), time.perf_counter()
+                way.losses.append(self._step(way, batch, optimizer))
+                way.cpu_s.append(time.process_time() - cpu)
+                way.wall_s.append(time.perf_counter() - wall)
+                way.peak_bytes = max(way.peak_bytes, self._peak() - before)
+            else:
+                with FlopCounterMode(display=False) as counter:
+                    way.losses.append(self._step(way, batch, optimizer))
+                way.flops = counter.get_total_flops()
+        if way.checkpointing:
+            for part in (self.model.vision, self.model.language):
+                part.model.gradient_checkpointing_disable()  # type: ignore[union-attr]
+        for _, parameter in trainable:
+            parameter.grad = None
+
+    def _step(self, way: Way, batch: Batch, optimizer: torch.optim.Optimizer) -> float:
+        moved = {key: value.to(self.device) for key, value in batch.items()}
+        with autocast(self.precision, self.device):
+            loss = way.loss(moved)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return float(loss.detach())  # waits for a GPU
+
+    def _begin(self) -> int:
+        """Bytes in use now, from where the peak is counted."""
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)  # what is freed but kept would hide what a step takes
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            return torch.cuda.memory_allocated()
+        with suppress(OSError):  # resets the peak; where that is not allowed the peak is the process' own
+            Path("/proc/self/clear_refs").write_text("5")
+        return _status("VmRSS")
+
+    def _peak(self) -> int:
+        return torch.cuda.max_memory_allocated() if self.device.type == "cuda" else _status("VmHWM")
+
+    def flops_of_all_blocks(self, way: Way) -> float:
+        """The FLOPs of a step with all blocks: the encoder's and the language model's grow with their number."""
+        assert self.layers is not None and self.model.language is not None
+        encoder = 0
+        if "pixel_values" in way.batches[0]:
+            with FlopCounterMode(display=False) as counter:
+                self.model.encode_vision(way.batches[0]["pixel_values"].to(self.device))
+            encoder = counter.get_total_flops()
+        batch = way.batches[0]
+        full = way.plain_optimizer
+        heads = batch["labels"].numel() if full else int((batch["labels"] != -100).any(0).sum()) * len(batch["labels"])
+        head = 2 * 2 * heads * self.model.language.hidden_size * self.sizes.language["vocab_size"]
+        blocks = way.flops - encoder - head
+        vision, language = (
+            part["num_hidden_layers"] / self.layers for part in (self.sizes.vision, self.sizes.language)
+        )
+        return encoder * vision + blocks * language + head
+
+
+def measured_peak(device: torch.device, precision: str) -> float:
+    """FLOPs a second of a large matrix product in the training's arithmetic."""
+    size = 8192 if device.type == "cuda" else 2048
+    dtype = torch.bfloat16 if precision == "bf16-mixed" else torch.float32
+    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(8):
+        started = time.perf_counter()
+        (left @ right)[0, 0].item()
+        best = min(best, time.perf_counter() - started)
+    return 2 * size**3 / best
+
+
+def _status(name: str) -> int:
+    text = Path("/proc/self/status").read_text(encoding="utf-8")
+    return 1024 * int(text.split(f"{name}:")[1].split()[0])
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+
+
+def report(bench: Bench, peak: float) -> None:
+    plain = bench.ways[0]
+    gpu = bench.device.type == "cuda"
+    cost = {way.name: statistics.median(way.wall_s if gpu else way.cpu_s) for way in bench.ways}
+    print(f"measured peak of a matrix product: {peak / 1e12:.2f} TFLOP/s")
+    print(f"{'':16}{'steps/s':>9}{'CPU s':>8}{'times':>7}{'peak GiB':>10}{'TFLOP':>8}{'of peak':>9}{'loss':>10}")
+    for way in bench.ways:
+        wall = statistics.median(way.wall_s)
+        print(
+            f"{way.name:16}{1 / wall:>9.3f}{statistics.median(way.cpu_s):>8.2f}{cost['plain'] / cost[way.name]:>7.2f}"
+            f"{way.peak_bytes / 2**30:>10.2f}{way.flops / 1e12:>8.3f}{way.flops / wall / peak:>9.1%}"
+            f"{statistics.mean(way.losses):>10.5f}"
+        )
+    for way in bench.ways[1:]:
+        if way.batches is bench.ways[1].batches:
+            first = abs(way.losses[0] - plain.losses[0]) / plain.losses[0]
+            worst = max(abs(a - b) / b for a, b in zip(way.losses, plain.losses, strict=True))
+            print(f"{way.name.strip()}: losses apart from plain's by {first:.1e} at first, {worst:.1e} at most")
+    if bench.layers is not None:
+        totals = [bench.flops_of_all_blocks(way) for way in bench.ways[:2]]
+        shown = " and ".join(f"{total / 1e12:.1f}" for total in totals)
+        print(f"with all blocks: {shown} TFLOP a step, {totals[0] / totals[1]:.2f} times")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", choices=SIZES, default="exp1")
+    parser.add_argument("--layers", type=int, help="keep so many blocks of each backbone; default: all")
+    parser.add_argument("--batch", type=int, help="rows in a batch; default: EXP1's 24, or 1 for large")
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=2)
+    given = parser.parse_args()
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    torch.set_num_threads(given.threads)
+    sizes = SIZES[given.sizes]
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(sizes, given.layers, given.batch or sizes.batch_size, given.steps, Path(folder))
+        for way in bench.ways:
+            bench.train(way)
+        report(bench, measured_peak(bench.device, bench.precision))
+
+
+if __name__ == "__main__":
+    main()
