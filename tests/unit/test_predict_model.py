@@ -1,0 +1,74 @@
+"""Predicting with a real (tiny) model: batches give the answers of one by one, sampling goes on where a kill cut it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import language_folder, tiny_config, vision_folder
+
+from panollava.data.samples import Sample
+from panollava.evaluation.predict import FinishedAnswers, GenerationSettings, predict
+from panollava.models.processor import PanoramaProcessor
+from panollava.models.vlm import PanoramaVLM
+
+GREEDY = GenerationSettings(6, False, 1.0, 1.0, batch_size=3, seed=1)
+SAMPLED = replace(GREEDY, do_sample=True, top_p=0.95)
+QUERIES = ["what?", "a red box", "where is the blue sphere? is it behind you?", "describe it: xyz"]
+SAMPLES = [Sample(n, f"p{n % 2}.png", QUERIES[n // 2], ("reference",)) for n in range(8)]
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[PanoramaVLM, PanoramaProcessor, dict[str, Any]]:
+    root = tmp_path_factory.mktemp("backbones")
+    vision_folder(root, "siglip")
+    language_folder(root, "llama", seed=3)
+    torch.manual_seed(5)
+    model = PanoramaVLM(tiny_config(root, language="llama"))
+    processor = PanoramaProcessor.for_model(model.config, model.vision)
+    shape = (len(model.views), *processor.image_size, 3)
+    noise = np.random.default_rng(0)
+    return model, processor, {f"p{n}.png": noise.integers(0, 255, shape, dtype=np.uint8) for n in range(2)}
+
+
+def texts(parts: Any, settings: GenerationSettings, **options: Any) -> list[str]:
+    model, processor, pictures = parts
+    return [
+        one.text
+        for one in predict(model, processor, SAMPLES, pictures, settings, device=torch.device("cpu"), **options)
+    ]
+
+
+def test_batches_give_the_answers_of_one_by_one(parts: Any) -> None:
+    together = texts(parts, GREEDY)
+    assert together == texts(parts, replace(GREEDY, batch_size=1)) and len(set(together)) > 1
+
+
+def test_sampling_is_a_matter_of_the_seed(parts: Any) -> None:
+    once = texts(parts, SAMPLED)
+    torch.manual_seed(99)
+    assert once == texts(parts, SAMPLED) != texts(parts, replace(SAMPLED, seed=2))
+    assert once != texts(parts, GREEDY)
+
+
+def test_a_killed_prediction_samples_the_same_answers(
+    parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, generate, asked = parts[0], parts[0].generate, []
+
+    def killed(*arguments: Any, **options: Any) -> Any:
+        asked.append(options["queries"])
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return generate(*arguments, **options)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(model, "generate", killed)
+        texts(parts, SAMPLED, finished=FinishedAnswers(tmp_path / "answers.jsonl"))
+    kept = FinishedAnswers(tmp_path / "answers.jsonl")
+    assert len(kept.texts) == 3
+    assert texts(parts, SAMPLED, finished=kept) == texts(parts, SAMPLED)
