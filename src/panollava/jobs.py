@@ -160,6 +160,30 @@ def predict(o: Options) -> None:
         )
 
 
+def predict_rolled(o: Options) -> None:
+    from panollava.evaluation.run_measures import predict_rolled_csv
+
+    _refuse_other(o["checkpoint"], o["slice"]["upstream"]["select_checkpoint"])
+    with noted(o["out"], digest_of(o["slice"])):
+        predict_rolled_csv(o["slice"], read_json(o["checkpoint"]), Path(o["csv"][0]), Path(o["out"]), Path(o["state"]))
+
+
+def measure_perplexity(o: Options) -> None:
+    from panollava.evaluation.run_measures import measure_perplexity_csv
+
+    _refuse_other(o["checkpoint"], o["slice"]["upstream"]["select_checkpoint"])
+    measure_perplexity_csv(o["slice"], read_json(o["checkpoint"]), Path(o["csv"][0]), Path(o["views"]), Path(o["out"]))
+
+
+def measure_overlap(o: Options) -> None:
+    from panollava.evaluation.run_measures import measure_overlap_csv
+
+    _refuse_other(o["checkpoint"], o["slice"]["upstream"]["select_checkpoint"])
+    measure_overlap_csv(
+        o["slice"], read_json(o["checkpoint"]), Path(o["csv"][0]), Path(o["views"]), Path(o["out"]), Path(o["plot"])
+    )
+
+
 def compute_metrics(o: Options) -> None:
     from panollava.evaluation.run_metrics import metrics_of_run
 
@@ -167,6 +191,10 @@ def compute_metrics(o: Options) -> None:
     _refuse_other(o["predictions"], upstream["predict"])
     if o["blind_predictions"]:
         _refuse_other(o["blind_predictions"], upstream["predict_blind"])
+    if o["rolled_predictions"]:
+        _refuse_other(o["rolled_predictions"], upstream["predict_rolled"])
+    for path in o["measures"]:
+        _refuse_other(path, upstream[f"measure_{Path(path).stem}"])
     metrics_of_run(
         slice_document=o["slice"],
         predictions=Path(o["predictions"]),
@@ -176,6 +204,8 @@ def compute_metrics(o: Options) -> None:
         metrics_page=Path(o["html"]),
         samples_page=Path(o["samples"]),
         spice_heap=o["spice_heap"],
+        measures=[Path(path) for path in o["measures"]],
+        rolled=_path(o["rolled_predictions"]),
     )
 
 
@@ -233,16 +263,17 @@ JOBS: dict[str, Callable[[Options], None]] = {
     job.__name__: job
     for job in (
         draw_synthetic, pretrain_vision, pretrain_language, prepare_csv, gather_prepared, cache_views, train_stage,
-        select_checkpoint, write_stage_state, predict, compute_metrics, compare, compare_ablation,
+        select_checkpoint, write_stage_state, predict, predict_rolled, measure_perplexity, measure_overlap,
+        compute_metrics, compare, compare_ablation,
     )
 }  # fmt: skip
 
 JSON_OPTIONS = ("slice", "naming", "untracked")
-LIST_OPTIONS = ("csv", "metrics", "states")
+LIST_OPTIONS = ("csv", "metrics", "states", "measures")
 TEXT_OPTIONS = (
     "out", "rejected", "stage", "train-csv", "val-csv", "train-views", "val-views", "views", "state", "cache", "init",
-    "vision", "language", "folder", "checkpoint", "predictions", "blind-predictions", "html", "plot",
-    "samples", "spice-heap", "log",
+    "vision", "language", "folder", "checkpoint", "predictions", "blind-predictions", "rolled-predictions", "html",
+    "plot", "samples", "spice-heap", "log",
 )  # fmt: skip
 
 
@@ -253,6 +284,8 @@ TO_LOWER = {
     "cache_views": "image_processing.image_size",
     "train_stage": "batch_size, image_processing.image_size or the size of the models",
     "predict": "training.eval_batch_size",
+    "predict_rolled": "training.eval_batch_size",
+    "measure_perplexity": "training.eval_batch_size",
 }
 
 

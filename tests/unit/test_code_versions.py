@@ -30,6 +30,8 @@ _TRAIN = [
     "training/stages.py",
 ]  # fmt: skip
 _PREDICT = [*_MODEL, "data/samples.py", "data/dataset.py", "evaluation/predict.py", "evaluation/run_predict.py"]
+_MEASURE = [*_MODEL, "data/samples.py", "data/dataset.py", "evaluation/run_measures.py",
+            "evaluation/measures/encode.py", "evaluation/measures/measured.py"]  # fmt: skip
 MODULES: dict[str, list[str]] = {
     "synthetic": ["data/synthetic/*.py"],
     "miniature_vision": [*_MINIATURE, "models/miniature/vision.py", *_VIEWS],
@@ -45,9 +47,14 @@ MODULES: dict[str, list[str]] = {
     "select_checkpoint": ["training/stage_folder.py"],
     "predict": _PREDICT,
     "predict_blind": _PREDICT,
+    "predict_rolled": [*_PREDICT, "evaluation/run_measures.py", "evaluation/measures/rolled.py",
+                       "evaluation/measures/places.py"],
+    "measure_perplexity": [*_MEASURE, "evaluation/measures/perplexity.py"],
+    "measure_overlap": [*_MEASURE, "evaluation/measures/overlap.py", "evaluation/measures/overlap_plot.py"],
     "metrics": [
         "evaluation/metrics/*.py", "evaluation/metrics/launcher/*.java",
         "evaluation/protocols.py", "evaluation/score.py", "evaluation/predictions.py",
+        "evaluation/measures/measured.py", "evaluation/measures/rolled.py", "evaluation/measures/places.py",
         "evaluation/resampling.py",
     ],
 }  # fmt: skip

@@ -24,6 +24,7 @@ BUSY: dict[str, Any] = {
     "models": {"vision_name": "miniature/siglip", "language_model_name": "miniature/qwen3"},
     "image_processing": {"crop_strategy": "anyres", "image_size": 64},
     "generation": {"do_sample": True},
+    "evaluation": {"extra": ["perplexity", "overlap_consistency", "yaw_equivariance"]},
     "training": {"stage_configs": {stage: {"optimizer": "muon"} for stage in ("vision", "resampler", "finetune")}},
 }
 
@@ -66,7 +67,9 @@ def test_every_setting_is_tracked_or_untracked_with_a_reason() -> None:
     assert set(CODE_VERSION) == {node_kind(node) for node in NODES}
 
 
-AFTER_FINETUNE = ["train_finetune", "select_checkpoint", "predict", "predict_blind", "metrics"]
+PREDICTIONS = ["predict", "predict_blind", "predict_rolled"]
+ANSWERS = [*PREDICTIONS, "measure_perplexity", "measure_overlap", "metrics"]
+AFTER_FINETUNE = ["train_finetune", "select_checkpoint", *ANSWERS]
 AFTER_VISION = ["train_vision", "train_resampler", *AFTER_FINETUNE]
 TABLE = {
     "training.stage_configs.finetune.lr=0.000123": AFTER_FINETUNE,
@@ -76,8 +79,10 @@ TABLE = {
     'system_messages.default="Say it."': ["train_resampler", *AFTER_FINETUNE],
     "models.miniature.language.max_steps=9": ["miniature_language", "train_resampler", *AFTER_FINETUNE],
     "models.miniature.vision.steps=9": ["miniature_vision", *AFTER_VISION],
-    "generation.max_new_tokens=17": ["predict", "predict_blind", "metrics"],
-    "training.eval_batch_size=3": ["predict", "predict_blind", "metrics"],
+    "generation.max_new_tokens=17": [*PREDICTIONS, "metrics"],
+    "training.eval_batch_size=3": [*PREDICTIONS, "measure_perplexity", "metrics"],
+    'evaluation.extra=["overlap_consistency"]': ["metrics"],
+    'evaluation.extra=[]': ["metrics"],
     'evaluation.protocol="original"': ["metrics"],
     "evaluation.blind_control=false": ["metrics"],
     "data.synthetic.seed=3": [node for node in NODES if not node.startswith("miniature")],
@@ -86,7 +91,7 @@ TABLE = {
     'models.resampler_type="bimamba"': AFTER_VISION,
     'training.stage_configs.vision.loss="densecl"': AFTER_VISION,
     'image_processing.stitching_mode="resample"': ["train_resampler", *AFTER_FINETUNE],
-    'data.csv_test="test.csv"': ["prepare_test", "views_test", "predict", "predict_blind", "metrics"],
+    'data.csv_test="test.csv"': ["prepare_test", "views_test", *ANSWERS],
     'training.stage_configs.finetune.data.csv_train="train.csv"': ["prepare_train", "views_train", *AFTER_FINETUNE],
     "training.num_workers=3": [],
     "training.checkpoint_every_n_steps=7": [],

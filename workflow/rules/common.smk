@@ -15,7 +15,7 @@ from panollava.config.job_options import (
     miniature_folders,
     previous_stage,
 )
-from panollava.config.slices import canonical
+from panollava.config.slices import canonical, measures_of
 from panollava.errors import PanollavaError
 from panollava.evaluation.ablation import rows_so_far, summary_slice
 from panollava.evaluation.ablation_table import standing_text, write_so_far
@@ -368,6 +368,9 @@ PREDICTIONS = {
     "predict": "predictions.csv",
     "predict_blind": "predictions_blind.csv",
 }
+# What further scores (evaluation.extra) are made of, and nodes that open panoramas themselves.
+MEASURES = ("predict_rolled", "measure_perplexity", "measure_overlap")
+OPENS_PANORAMAS = ("predict_rolled", "measure_overlap")
 
 
 @planned
@@ -383,6 +386,17 @@ def inputs_of_selection(wildcards):
     }
 
 
+def results_of(experiment, node):
+    """The files of a node that asks the model; the first one says by which configuration."""
+    names = experiment.names
+    if node in PREDICTIONS:
+        return [f"{names.results}/{PREDICTIONS[node]}"]
+    plot = (
+        [f"{names.results}/measures/overlap.png"] if node == "measure_overlap" else []
+    )
+    return [names.measured(node), *plot]
+
+
 def inputs_of_prediction(node):
     @planned
     def inputs(wildcards):
@@ -396,10 +410,13 @@ def inputs_of_prediction(node):
             "views": cached("views", experiment.views_key("test"), "index.json"),
             **backbone_inputs(experiment.slice_of(f"train_{stage}")),
         }
+        drawn = experiment.slice_of("prepare_test")["upstream"].get("synthetic")
+        if drawn and node in OPENS_PANORAMAS:
+            found["scenes"] = cached("synthetic", drawn, "scenes.json")
+        results = results_of(experiment, node)
         current = [
-            is_current(
-                f"{names.results}/{PREDICTIONS[node]}", experiment.slice_json(node)
-            ),
+            is_current(results[0], experiment.slice_json(node)),
+            all_there(*results),
             is_current(
                 names.checkpoint_json, experiment.slice_json("select_checkpoint")
             ),
@@ -438,6 +455,7 @@ def inputs_of_metrics(wildcards):
     }
     if experiment.settings.evaluation.blind_control:
         found["blind"] = f"{names.results}/{PREDICTIONS['predict_blind']}"
+    found |= {node: names.measured(node) for node in measures_of(experiment)}
     return inputs_if(is_current(names.metrics, experiment.slice_json("metrics")), found)
 
 
@@ -447,7 +465,12 @@ def metrics_options(wildcards, input):
     given = [f"--spice-heap={evaluation.spice_heap}"]
     if "blind" in input.keys():
         given.append(f"--blind-predictions={input.blind}")
-    return shlex.join(given)
+    measured = {node: str(input[node]) for node in MEASURES if node in input.keys()}
+    if "predict_rolled" in measured:
+        given.append(f"--rolled-predictions={measured.pop('predict_rolled')}")
+    return shlex.join(
+        [*given, *(["--measures", *measured.values()] if measured else [])]
+    )
 
 
 # ---- ablations -----------------------------------------------------------------------------------

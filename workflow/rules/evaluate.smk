@@ -34,6 +34,77 @@ use rule predict as predict_blind with:
         options=prediction_options("predict_blind"),
 
 
+# Further scores (evaluation.extra): each is planned only for experiments that ask for it.
+rule predict_rolled:
+    input:
+        unpack(inputs_of_prediction("predict_rolled")),
+    output:
+        f"{RESULTS}/{{experiment}}/predictions_rolled.csv",
+    log:
+        f"{LOGS}/{{experiment}}/predict_rolled.log",
+    resources:
+        gpu=1,
+        mem_mb=grows(16000),
+        runtime=grows(240),
+        cpus_per_task=cores_of_training,
+    params:
+        slice=sliced("predict_rolled"),
+        options=prediction_options("predict_rolled"),
+    shell:
+        f"{JOB} predict_rolled"
+        " {params.options} --checkpoint {input.checkpoint:q} --csv {input.csv:q}"
+        " --slice {params.slice:q} --out {output:q} --log {log:q}"
+
+
+rule measure_perplexity:
+    input:
+        unpack(inputs_of_prediction("measure_perplexity")),
+    output:
+        f"{RESULTS}/{{experiment}}/measures/perplexity.json",
+    log:
+        f"{LOGS}/{{experiment}}/measure_perplexity.log",
+    resources:
+        gpu=1,
+        mem_mb=grows(16000),
+        runtime=grows(120),
+        cpus_per_task=cores_of_training,
+    params:
+        slice=sliced("measure_perplexity"),
+        options=prediction_options("measure_perplexity"),
+    shell:
+        f"{JOB} measure_perplexity"
+        " {params.options} --checkpoint {input.checkpoint:q} --csv {input.csv:q}"
+        " --slice {params.slice:q} --out {output:q} --log {log:q}"
+
+
+rule measure_overlap:
+    input:
+        unpack(inputs_of_prediction("measure_overlap")),
+    output:
+        scores=f"{RESULTS}/{{experiment}}/measures/overlap.json",
+        plot=report(
+            f"{RESULTS}/{{experiment}}/measures/overlap.png",
+            category="Metrics",
+            subcategory="{experiment}",
+            labels={"page": "agreement of overlapping views"},
+            caption="../report/overlap.rst",
+        ),
+    log:
+        f"{LOGS}/{{experiment}}/measure_overlap.log",
+    resources:
+        gpu=1,
+        mem_mb=grows(16000),
+        runtime=grows(60),
+        cpus_per_task=cores_of_training,
+    params:
+        slice=sliced("measure_overlap"),
+        options=prediction_options("measure_overlap"),
+    shell:
+        f"{JOB} measure_overlap"
+        " {params.options} --checkpoint {input.checkpoint:q} --csv {input.csv:q}"
+        " --slice {params.slice:q} --out {output.scores:q} --plot {output.plot:q} --log {log:q}"
+
+
 rule compute_metrics:
     input:
         unpack(inputs_of_metrics),

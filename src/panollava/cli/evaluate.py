@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from panollava.cli.common import image_cache_of, load_experiment
+from panollava.config.slices import EXTRA_NODES
 from panollava.errors import ConfigError
 
 Protocol = Literal["grouped", "per-annotation", "original"]
@@ -30,6 +31,9 @@ def evaluate(
     step: Annotated[int | None, typer.Option(min=1, help="The checkpoint of this optimiser step.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Samples in a batch.")] = None,
     protocol: Annotated[Protocol | None, typer.Option(help="What is scored; default: as configured.")] = None,
+    extra: Annotated[
+        str | None, typer.Option(help="Further scores, separated by commas, or none; default: as configured.")
+    ] = None,
     output_dir: Annotated[Path | None, typer.Option(help="Receives metrics.json and predictions.csv.")] = None,
     log_samples: Annotated[bool, typer.Option(help="Show predictions beside references.")] = False,
     log_interval: Annotated[int, typer.Option(min=1, help="Batches between progress lines.")] = 25,
@@ -48,10 +52,11 @@ def evaluate(
         if csv_input is None:
             raise ConfigError("pass --checkpoint-dir, or --config, or --csv-input with predictions to score")
         given = {"--stage": stage, "--max-samples": max_samples, "--epoch": epoch, "--step": step,
-                 "--batch-size": batch_size}  # fmt: skip
+                 "--batch-size": batch_size, "--extra": extra}  # fmt: skip
         useless = [name for name, value in given.items() if value is not None]
         if useless:
             raise ConfigError(f"{', '.join(useless)}: nothing is predicted without --checkpoint-dir or --config")
+    chosen = None if extra is None else _extra(extra)
     start_log()
     if checkpoint_dir is None and config is None:
         assert csv_input is not None
@@ -82,8 +87,17 @@ def evaluate(
                 log_interval,
                 log_max_samples,
                 image_cache_of(Path.cwd()),
+                chosen,
             ),
             experiment,
         )
     print_metrics(document)
     LOGGER.info("written: %s", path)
+
+
+def _extra(text: str) -> list[str]:
+    """`perplexity,overlap_consistency` as a list; `none` is empty. Raises ConfigError for an unknown name."""
+    names = [name.strip() for name in text.split(",") if name.strip() and name.strip() != "none"]
+    if unknown := [name for name in names if name not in EXTRA_NODES]:
+        raise ConfigError(f"--extra takes some of {', '.join(EXTRA_NODES)}, or none; got {unknown[0]!r}")
+    return names

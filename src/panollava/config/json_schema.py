@@ -21,7 +21,7 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic.fields import FieldInfo
 
 from panollava.config.legacy import MOVED, PREFIX
-from panollava.config.schema import NAME_MAX_LENGTH, NAME_PATTERN, MetricName, Section, Settings, section_of
+from panollava.config.schema import NAME_MAX_LENGTH, NAME_PATTERN, ExtraName, MetricName, Section, Settings, section_of
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _BOUNDS = {Ge: ("minimum", "ge"), Gt: ("exclusiveMinimum", "gt"), Le: ("maximum", "le"), Lt: ("exclusiveMaximum", "lt")}
@@ -60,6 +60,7 @@ _SPECIAL: dict[str, dict[str, Any]] = {
             {"type": "array", "items": {"enum": list(get_args(MetricName))}, "minItems": 1, "uniqueItems": True},
         ]
     },
+    "evaluation.extra": {"type": "array", "items": {"enum": list(get_args(ExtraName))}, "uniqueItems": True},
     "lora.target_modules": {
         "anyOf": [
             {"const": "auto"},

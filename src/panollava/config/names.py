@@ -173,6 +173,12 @@ class ExperimentNames:
     def predictions(self) -> str:
         return f"{self.results}/predictions.csv"
 
+    def measured(self, node: str) -> str:
+        """What a node behind `evaluation.extra` writes: `measures/overlap.json`, `predictions_rolled.csv`."""
+        if node == "predict_rolled":
+            return f"{self.results}/predictions_rolled.csv"
+        return f"{self.results}/measures/{node.removeprefix('measure_')}.json"
+
     @property
     def checkpoint_json(self) -> str:
         return f"{self.results}/checkpoint.json"

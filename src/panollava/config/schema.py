@@ -24,6 +24,7 @@ STAGES: tuple[StageName, ...] = get_args(StageName)
 CropStrategy = Literal["resize", "sliding_window", "e2p", "cubemap", "anyres", "anyres_max", "anyres_e2p"]
 ResamplerType = Literal["mlp", "qformer", "perceiver", "bimamba"]
 MetricName = Literal["bleu4", "meteor", "rouge_l", "spice", "cider"]
+ExtraName = Literal["perplexity", "overlap_consistency", "dino_similarity", "yaw_equivariance", "yaw_agreement"]
 
 SYNTHETIC = "synthetic"
 RESAMPLER_OPTIONS = ("models.qformer.", "models.perceiver.", "models.bimamba.")
@@ -118,6 +119,15 @@ def _heap(value: Any) -> Any:
     if not isinstance(value, str) or not re.fullmatch(r"[1-9]\d*[kmgKMG]", value):
         raise ValueError(f"must be a whole number and k, m or g, got {value!r}. Typical: 2500m, 8g")
     return value
+
+
+def _some_of(choices: tuple[str, ...]) -> Any:
+    def check(value: Any) -> Any:
+        if not isinstance(value, list) or not all(item in choices for item in value) or len(set(value)) != len(value):
+            raise ValueError(f"must be a list of some of {', '.join(choices)}, each once, got {value!r}")
+        return value
+
+    return check
 
 
 def _choice_or_list(choices: tuple[str, ...] | None, word: str) -> Any:
@@ -420,6 +430,11 @@ class EvaluationSettings(Section):
         "grouped", "What is scored: each (image, query) once against all references, or row by row."
     )
     blind_control: bool = key(True, "Answer once more with the pictures shuffled between samples.")
+    extra: Annotated[list[str], BeforeValidator(_some_of(get_args(ExtraName)))] = key(
+        [],
+        "Scores that need further passes of the model: some of perplexity, overlap_consistency, dino_similarity, "
+        "yaw_equivariance, yaw_agreement (docs/evaluation.md). The last two cost as much as predicting.",
+    )
     custom_metrics: list[Annotated[str, BeforeValidator(_custom_metric)]] = key(
         [], "Your own metrics, each as package.module:function."
     )

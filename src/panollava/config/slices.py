@@ -56,8 +56,20 @@ NODES = (
     "select_checkpoint",
     "predict",
     "predict_blind",
+    "predict_rolled",
+    "measure_perplexity",
+    "measure_overlap",
     "metrics",
 )
+
+EXTRA_NODES = {
+    "perplexity": "measure_perplexity",
+    "overlap_consistency": "measure_overlap",
+    "dino_similarity": "measure_overlap",
+    "yaw_equivariance": "predict_rolled",
+    "yaw_agreement": "predict_rolled",
+}
+"""The node behind each score of `evaluation.extra`; without such a score it is not planned."""
 
 CODE_VERSION = {
     "synthetic": 1,
@@ -71,6 +83,9 @@ CODE_VERSION = {
     "select_checkpoint": 1,
     "predict": 1,
     "predict_blind": 1,
+    "predict_rolled": 1,
+    "measure_perplexity": 1,
+    "measure_overlap": 1,
     "metrics": 2,
 }
 """Raise a node's number when its code changes the meaning of what it writes: then it runs again everywhere."""
@@ -119,10 +134,12 @@ READS: dict[str, tuple[str, ...]] = {
     "select_checkpoint": (),
     "predict": ("generation.max_new_tokens", "generation.do_sample", "generation.temperature", "generation.top_p",
                 "training.eval_batch_size", "training.seed", *_MACHINE),
-    "metrics": ("evaluation.metrics", "evaluation.protocol", "evaluation.custom_metrics", "evaluation.blind_control",
-                "evaluation.bootstrap_samples"),
+    "measure_perplexity": ("training.eval_batch_size", "training.seed", *_MACHINE),
+    "measure_overlap": ("training.seed", *_MACHINE),
+    "metrics": ("evaluation.metrics", "evaluation.protocol", "evaluation.extra", "evaluation.custom_metrics",
+                "evaluation.blind_control", "evaluation.bootstrap_samples"),
 }  # fmt: skip
-READS["predict_blind"] = READS["predict"]
+READS["predict_blind"] = READS["predict_rolled"] = READS["predict"]
 """The settings that each node reads, by dotted key."""
 
 THROUGH_INPUTS = {
@@ -242,6 +259,12 @@ def _label(kind: str, parent: str) -> str:
     return node_kind(parent) if kind == "views" else parent
 
 
+def measures_of(cfg: WorkflowConfig) -> list[str]:
+    """The nodes that `evaluation.extra` asks for, in the DAG's order."""
+    asked = {EXTRA_NODES[key] for key in cfg.settings.evaluation.extra}
+    return [node for node in NODES if node in asked]
+
+
 def last_stage(cfg: WorkflowConfig) -> str:
     """The stage that answers."""
     return cfg.settings.training.stages[-1]
@@ -306,7 +329,8 @@ def _of_metrics(cfg: WorkflowConfig, node: str, _: str | None) -> Parents:
     if code:
         inputs["custom_metrics"] = code
     blind = [("predict_blind", None)] if cfg.settings.evaluation.blind_control else []
-    return inputs, [("predict", None), *blind]
+    measured: list[tuple[str, str | None]] = [(measure, None) for measure in measures_of(cfg)]
+    return inputs, [("predict", None), *blind, *measured]
 
 
 _PARENTS: dict[str, Callable[[WorkflowConfig, str, str | None], Parents]] = {
@@ -319,6 +343,9 @@ _PARENTS: dict[str, Callable[[WorkflowConfig, str, str | None], Parents]] = {
     "select_checkpoint": _of_selection,
     "predict": _of_prediction,
     "predict_blind": _of_prediction,
+    "predict_rolled": _of_prediction,
+    "measure_perplexity": _of_prediction,
+    "measure_overlap": _of_prediction,
     "metrics": _of_metrics,
 }
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from panollava.config.slices import measures_of
 from panollava.errors import EvaluationError
 from panollava.files import read_json
 from panollava.job_logs import INTERRUPTED, read_job_log
@@ -179,6 +180,8 @@ def job_logs_of(config: WorkflowConfig) -> Iterator[tuple[str, str, set[str]]]:
     yield "select_checkpoint", names.log("select_checkpoint"), {config.digest("select_checkpoint")}
     yield "predict", names.log("predict"), predicted
     yield "predict_blind", names.log("predict_blind"), predicted
+    for measure in measures_of(config):
+        yield measure, names.log(measure), {config.digest(measure)}
     yield "compute_metrics", names.log("compute_metrics"), {config.digest("metrics")}
 
 

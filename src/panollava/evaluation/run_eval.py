@@ -24,6 +24,7 @@ from panollava.errors import ConfigError, EvaluationError
 from panollava.evaluation.found_folder import describe, disagreements
 from panollava.evaluation.predict import kept_answers, predict, shuffled_pictures
 from panollava.evaluation.predictions import Prediction, read_predictions, write_predictions
+from panollava.evaluation.run_measures import measure_folder
 from panollava.evaluation.run_metrics import score_files
 from panollava.evaluation.run_predict import generation_settings, made_with
 from panollava.files import digest_of, refuse_overwriting, sha256_file
@@ -36,7 +37,10 @@ if TYPE_CHECKING:
     from panollava.config import WorkflowConfig
 
 _EVALUATION = EvaluationSettings().model_dump(mode="json")  # of scores alone, and of folders that lack a newer key
-_RESULTS = ("metrics.json", "predictions.csv", "predictions_blind.csv")
+_RESULTS = (
+    "metrics.json", "predictions.csv", "predictions_blind.csv", "predictions_rolled.csv", "measures/perplexity.json",
+    "measures/overlap.json", "measures/overlap.png",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class EvalRequest:
     log_interval: int = 25
     log_max_samples: int = 50
     image_cache: Path = Path("cache/images")
+    extra: list[str] | None = None
 
 
 class RenderedPictures:
@@ -100,6 +105,8 @@ def evaluate_folder(
         generation = replace(generation, batch_size=request.batch_size)
     evaluation = remembered["evaluation"]
     evaluation["protocol"] = request.protocol or evaluation["protocol"]
+    if request.extra is not None:
+        evaluation["extra"] = request.extra
 
     csv_path, why = _csv_of(request, loaded)
     LOGGER.info("questions: %s (%s)", csv_path, why)
@@ -152,7 +159,12 @@ def evaluate_folder(
             if name == "predictions" and request.log_samples:
                 _log_samples(predictions[: request.log_max_samples])
         blind = output / "predictions_blind.csv" if stand_ins is not None else None
-        document = score_files(output / "predictions.csv", blind, evaluation, output / "metrics.json", made)
+        measures, rolled = measure_folder(
+            loaded, samples, pictures, root, evaluation["extra"], generation, stand_ins, output, kept
+        )
+        document = score_files(
+            output / "predictions.csv", blind, evaluation, output / "metrics.json", made, measures, rolled
+        )
     return output / "metrics.json", document
 
 
@@ -188,7 +200,7 @@ def score_csv(
     _check_output(output, predictions, ("metrics.json",))
     read_predictions(predictions)  # what cannot be read leaves an older result as it is
     (output / "metrics.json").unlink(missing_ok=True)
-    evaluation: dict[str, Any] = {**_EVALUATION, "protocol": protocol}
+    evaluation: dict[str, Any] = {**_EVALUATION, "protocol": protocol}  # no model, so nothing extra
     source = {"csv": {"path": str(predictions), "sha256": sha256_file(predictions)}}
     document = score_files(predictions, None, evaluation, output / "metrics.json", source)
     return output / "metrics.json", document

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from panollava.evaluation.console import metric_lines, summary_line
+from panollava.evaluation.measures.measured import Measured, with_measures
+from panollava.evaluation.measures.rolled import equivariance, read_rolled
 from panollava.evaluation.predictions import COLUMNS, read_predictions
 from panollava.evaluation.report import write_metrics_page, write_samples_page
 from panollava.evaluation.score import score_predictions, write_metrics_json
@@ -23,10 +26,13 @@ def metrics_of_run(
     metrics_page: Path,
     samples_page: Path,
     spice_heap: str,
+    measures: Sequence[Path] = (),
+    rolled: Path | None = None,
 ) -> None:
     """Score the DAG's predictions and their blind control: metrics.json, and the same for the report's readers.
 
-    The table goes to the log too.
+    `measures` and `rolled` (predictions about rolled panoramas) are what `evaluation.extra` asked for. The table goes
+    to the log too.
     """
     document = score_files(
         predictions,
@@ -39,6 +45,8 @@ def metrics_of_run(
             **told_beside(predictions),
             "checkpoint": {k: checkpoint[k] for k in ("folder", "file", "epoch", "step", "sha256", "config_digest")},
         },
+        measures,
+        rolled,
     )
     for line in [*metric_lines(document), summary_line(document)]:
         LOGGER.info(line)
@@ -54,12 +62,18 @@ def metrics_of_run(
 
 
 def score_files(
-    predictions: Path, blind: Path | None, evaluation: dict[str, Any], output: Path, provenance: dict[str, Any]
+    predictions: Path,
+    blind: Path | None,
+    evaluation: dict[str, Any],
+    output: Path,
+    provenance: dict[str, Any],
+    measures: Sequence[Path] = (),
+    rolled: Path | None = None,
 ) -> dict[str, Any]:
     """Score a predictions CSV (and its blind control) by `evaluation.*`, write metrics.json, return its document."""
-    blind_rows = blind_rows_of(blind)
+    rows, blind_rows = read_predictions(predictions), blind_rows_of(blind)
     report = score_predictions(
-        read_predictions(predictions),
+        rows,
         protocol=evaluation["protocol"],
         metrics=evaluation["metrics"],
         custom_metrics=evaluation["custom_metrics"],
@@ -67,12 +81,18 @@ def score_files(
         bootstrap_samples=evaluation["bootstrap_samples"],
         spice_heap=evaluation["spice_heap"],
     )
+    measured = [Measured.read(path) for path in measures]
+    if rolled is not None:
+        measured.append(equivariance(rows, read_rolled(rolled), blind_rows))
+    report = with_measures(report, evaluation["extra"], measured, evaluation["bootstrap_samples"])
     made = {
         **provenance,
         "predictions": sha256_file(predictions),
         "predictions_blind": sha256_file(blind) if blind is not None and blind_rows is not None else None,
         "evaluation": {key: evaluation[key] for key in ("metrics", "custom_metrics", "bootstrap_samples")},
     }
+    if further := [*measures, *([rolled] if rolled else [])]:
+        made["measures"] = {path.name: sha256_file(path) for path in further}
     return write_metrics_json(output, report, made)
 
 

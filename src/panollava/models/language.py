@@ -97,16 +97,28 @@ class LanguageModel(nn.Module):
         ids = torch.arange(0, rows, max(1, rows // 20_000), device=self.model.device)
         return float(self.embed(ids[None]).float().std())
 
-    def forward(self, embeds: Tensor, attention_mask: Tensor, positions: Tensor | None = None) -> Tensor:
-        """Logits [B, K, vocab] at the K `positions` (int64), or [B, L, vocab] at all when None."""
-        options: dict[str, Any] = {}
+    def forward(
+        self, embeds: Tensor, attention_mask: Tensor, positions: Tensor | None = None, past: Any = None
+    ) -> Tensor:
+        """Logits [B, K, vocab] at the K `positions` (int64), or [B, L, vocab] at all when None.
+
+        `past` is what `read` returned for what stands before: `attention_mask` then covers it too, and `past` grows.
+        """
+        options: dict[str, Any] = {"use_cache": past is not None}
+        if past is not None:
+            options["past_key_values"] = past
         if positions is not None and self._selects:
             options["logits_to_keep"] = positions
-        output = self.model(inputs_embeds=embeds, attention_mask=attention_mask, use_cache=False, **options)
+        output = self.model(inputs_embeds=embeds, attention_mask=attention_mask, **options)
         logits: Tensor = output.logits
         if positions is not None and not self._selects:
             logits = logits[:, positions]
         return logits
+
+    def read(self, embeds: Tensor) -> Any:
+        """Keys and values (a transformers `Cache`) of [B, L, D_lm] without padding, for `forward`'s `past`."""
+        options: dict[str, Any] = {"logits_to_keep": 1} if self._selects else {}
+        return self.model(inputs_embeds=embeds, use_cache=True, **options).past_key_values
 
     def generate(self, embeds: Tensor, attention_mask: Tensor, end_ids: Sequence[int], **options: Any) -> Tensor:
         """New token ids [B, T] after left-padded embeddings, ended by any of `end_ids` or the model's own.

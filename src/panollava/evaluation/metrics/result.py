@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -46,6 +46,12 @@ class MetricResult:
         if self.interval is not None:
             document["interval"] = list(self.interval)
         return document
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> MetricResult:
+        """The inverse of `to_json`."""
+        interval = document.get("interval")
+        return cls(**{**document, "interval": None if interval is None else (interval[0], interval[1])})
 
 
 class MetricUnavailable(Exception):

@@ -1,0 +1,176 @@
+"""Perplexity of the references, given picture and question: how surprised the model is by what people wrote.
+
+    perplexity = exp( sum of -log p(token) / number of tokens )
+
+over the tokens of every reference of every question, its end token included, each predicted from the picture, the
+question and the reference's own tokens before it (teacher forcing). The sequence is `ChatPrompt.training`'s and the
+loss that of training, in eval mode and without a length limit: a reference that is cut has no end. Tokens count alike,
+so that long references count more. In [1, inf); a model that wavers between n equally likely tokens has n.
+
+Enter: a model, samples, their pictures. Leaves: the perplexity, the same with every picture replaced by another
+one, and both sums of each question. What stands before the question (system message and picture) is read once for all
+questions about a picture. Traded away: reading a question once for all its references.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from panollava.data.dataset import PictureStore
+from panollava.data.samples import Sample
+from panollava.errors import EvaluationError
+from panollava.evaluation.measures.encode import encode_in_chunks
+from panollava.evaluation.measures.measured import Measured, without_value
+from panollava.evaluation.metrics.result import LOWER_IS_BETTER, MetricResult, package_version
+from panollava.logs import LOGGER
+from panollava.models.losses import IGNORED, supervised_positions
+from panollava.models.processor import PanoramaProcessor
+from panollava.models.prompt import PromptIds
+from panollava.models.vlm import PanoramaVLM
+from panollava.training.job import is_out_of_memory
+
+KEY = "perplexity"
+_NO_LIMIT = 2**31
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """A reference as the model is made to say it; `sample` is the place of its question."""
+
+    sample: int
+    ids: PromptIds
+
+    @property
+    def tokens(self) -> int:
+        return sum(label != IGNORED for label in self.ids.labels or ())
+
+
+def perplexity(
+    model: PanoramaVLM,
+    processor: PanoramaProcessor,
+    samples: list[Sample],
+    pictures: PictureStore,
+    *,
+    batch_size: int,
+    device: torch.device,
+    stand_ins: Mapping[str, str] | None = None,
+) -> Measured:
+    """Perplexity of the references of `samples`; blind with `stand_ins` (each picture's other picture).
+
+    `pictures` gives uint8 views [V, h, w, 3] by image path. `batch_size` changes only rounding.
+    Raises EvaluationError where memory runs out and where the weights give no probabilities.
+    """
+    assert model.prompt is not None
+    model.to(device).eval()
+    signature = f"tokens:{model.config.language_model_name}|end:counted|refs:all|mean:token"
+    about = MetricResult(None, f"1 or more, {LOWER_IS_BETTER}", "panollava", package_version("panollava"), signature)
+    references = [
+        _Reference(place, model.prompt.training(sample.query, text, _NO_LIMIT))
+        for place, sample in enumerate(samples)
+        for text in sample.references
+        if text.strip()
+    ]
+    if not references:
+        return without_value({KEY: about}, "no question has a reference")
+    asked = sorted({one.sample for one in references})
+    tokens = _by_sample(references, [one.tokens for one in references])
+    LOGGER.info("perplexity: %d references with %d tokens", len(references), sum(tokens.values()))
+
+    def measure(shown: Mapping[str, str]) -> dict[int, float]:
+        paths = [shown.get(samples[one.sample].image_path, samples[one.sample].image_path) for one in references]
+        losses = _losses(model, processor, references, paths, pictures, batch_size, device)
+        return _by_sample(references, losses)
+
+    nll = measure({})
+    blind_nll = None if stand_ins is None else measure(stand_ins)
+    rows = [
+        {
+            "sample_id": samples[place].sample_id,
+            "image_path": samples[place].image_path,
+            "original_query": samples[place].query,
+            "tokens": tokens[place],
+            "nll": nll[place],
+            "blind_nll": None if blind_nll is None else blind_nll[place],
+        }
+        for place in asked
+    ]
+    measured = Measured({KEY: about}, {KEY: None}, rows, {"references": len(references)})
+    value = measured.sums(KEY).total()
+    if not value < float("inf"):  # NaN too
+        raise EvaluationError(f"the references' perplexity is {value}: the weights give no probabilities")
+    measured.metrics[KEY] = MetricResult(value, about.scale, about.library, about.version, signature)
+    if blind_nll is not None:
+        blind = [{**row, "nll": row["blind_nll"]} for row in rows]
+        measured.blind[KEY] = Measured({}, {}, blind).sums(KEY).total()
+    return measured
+
+
+def _by_sample(references: list[_Reference], values: list[float] | list[int]) -> dict[int, float]:
+    sums: dict[int, float] = {}
+    for one, value in zip(references, values, strict=True):
+        sums[one.sample] = sums.get(one.sample, 0) + value
+    return sums
+
+
+@torch.no_grad()
+def _losses(
+    model: PanoramaVLM,
+    processor: PanoramaProcessor,
+    references: list[_Reference],
+    shown: list[str],
+    pictures: PictureStore,
+    batch_size: int,
+    device: torch.device,
+) -> list[float]:
+    """-log p of each reference, natural logarithm; `shown` is the picture that goes with each."""
+    found = [0.0] * len(references)
+    by_picture: dict[str, list[int]] = {}
+    for index, path in enumerate(shown):
+        by_picture.setdefault(path, []).append(index)
+    for path, features in encode_in_chunks(model, processor, pictures, list(by_picture), device):
+        members = sorted(by_picture[path], key=lambda index: (len(references[index].ids.input_ids), index))
+        batches = [members[start : start + batch_size] for start in range(0, len(members), batch_size)]
+        try:
+            losses = picture_losses(model, features, [[references[i].ids for i in batch] for batch in batches])
+            for batch, values in zip(batches, losses, strict=True):
+                for index, value in zip(batch, values.tolist(), strict=True):
+                    found[index] = value
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise EvaluationError(
+                    f"out of memory while measuring perplexity: lower training.eval_batch_size (now {batch_size})"
+                ) from error
+            raise
+    return found
+
+
+def picture_losses(model: PanoramaVLM, features: Tensor, batches: list[list[PromptIds]]) -> Iterator[Tensor]:
+    """-log p [B] (float64) of the supervised tokens of each batch of sequences about one picture.
+
+    `features` [V, S, D_vision]. All sequences begin alike, up to the end of the picture; that part is read once.
+    """
+    assert model.language is not None and model.prompt is not None
+    first = batches[0][0]
+    start, end = first.image_token_mask.index(True), first.image_token_mask.index(True) + model.num_image_tokens
+    head = torch.tensor([first.input_ids[:start]], dtype=torch.long, device=model.device)
+    embedded = model.language.embed(head)  # [1, L_head, D_lm]
+    seen = model.encode_panorama(features[None]).to(embedded.dtype)  # [1, T, D_lm]
+    read = model.language.read(torch.cat([embedded, seen], dim=1))
+    for sequences in batches:
+        tails = [PromptIds(s.input_ids[end:], s.image_token_mask[end:], (s.labels or [])[end:]) for s in sequences]
+        batch = model.prompt.collate(tails, side="right")
+        ids, own, labels = (batch[key].to(model.device) for key in ("input_ids", "attention_mask", "labels"))
+        past = copy.deepcopy(read)
+        past.batch_repeat_interleave(len(tails))
+        mask = torch.cat([own.new_ones(len(tails), end), own], dim=1)
+        columns, counted = supervised_positions(labels)  # [K], [B, K]
+        logits = model.language(model.language.embed(ids), mask, columns, past)[counted]  # [N, vocab]
+        targets = labels[:, columns + 1][counted]  # [N], row by row
+        losses = F.cross_entropy(logits.float(), targets, reduction="none").double()
+        yield losses.new_zeros(len(tails)).index_add_(0, counted.nonzero()[:, 0], losses)

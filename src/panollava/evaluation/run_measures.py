@@ -1,0 +1,166 @@
+"""From a checkpoint and a prepared CSV to what `evaluation.extra` asks for: the jobs behind the rules
+`measure_perplexity`, `measure_overlap` and `predict_rolled`, and their part of `panollava eval`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from panollava.config.slices import EXTRA_NODES
+from panollava.data.samples import Sample, read_samples
+from panollava.data.tables import write_table
+from panollava.errors import DataError
+from panollava.evaluation.measures.measured import Measured
+from panollava.evaluation.measures.overlap import overlap
+from panollava.evaluation.measures.perplexity import perplexity
+from panollava.evaluation.measures.rolled import COLUMNS, RolledPictures, picture_turns, rolled_samples
+from panollava.evaluation.predict import FinishedAnswers, GenerationSettings, kept_answers, predict, shuffled_pictures
+from panollava.evaluation.run_predict import generation_settings
+from panollava.files import digest_of, sha256_file
+from panollava.logs import LOGGER
+from panollava.training.checkpointing import LoadedStage, load_stage
+from panollava.training.job import first_device
+from panollava.views.cache import ViewCache
+from panollava.views.panorama import Pixels, load_panorama
+
+_PLOT_WIDTH = 720
+
+
+def measure_perplexity_csv(
+    slice_document: dict[str, Any], checkpoint: dict[str, Any], csv_path: Path, views: Path, output: Path
+) -> None:
+    """The perplexity of the references in `csv_path`, and blind."""
+    training = slice_document["config"]["training"]
+    loaded, samples = _load(slice_document, checkpoint, csv_path)
+    measured = perplexity(
+        loaded.model, loaded.processor, samples, ViewCache.open(views), batch_size=training["eval_batch_size"],
+        device=first_device(), stand_ins=shuffled_pictures(samples, training["seed"]),
+    )  # fmt: skip
+    _write(measured, output, slice_document, checkpoint)
+
+
+def measure_overlap_csv(
+    slice_document: dict[str, Any], checkpoint: dict[str, Any], csv_path: Path, views: Path, output: Path, plot: Path
+) -> None:
+    """Whether the views of the pictures in `csv_path` agree, and the plot of it."""
+    loaded, samples = _load(slice_document, checkpoint, csv_path)
+    stand_ins = shuffled_pictures(samples, slice_document["config"]["training"]["seed"])
+    measured = overlap_of(loaded, samples, ViewCache.open(views), Path(), stand_ins, plot)
+    _write(measured, output, slice_document, checkpoint)
+
+
+def overlap_of(
+    loaded: LoadedStage,
+    samples: list[Sample],
+    pictures: Any,
+    root: Path,
+    stand_ins: Mapping[str, str] | None,
+    plot: Path,
+) -> Measured:
+    """Measure and draw; the first panorama below `root` is the plot's example."""
+    from panollava.evaluation.measures.overlap_plot import plot_overlap  # matplotlib: only who draws waits for it
+
+    paths = list(dict.fromkeys(sample.image_path for sample in samples))
+    measured, agreements = overlap(
+        loaded.model, loaded.processor, paths, pictures, device=first_device(), stand_ins=stand_ins
+    )
+    title = f"{loaded.metadata['experiment_name']}: do neighbouring views agree on what both see?"
+    plot_overlap(agreements, plot, title, _panorama(root / paths[0]))
+    return measured
+
+
+def _panorama(path: Path) -> Pixels | None:
+    try:
+        return load_panorama(path, min_width=_PLOT_WIDTH)
+    except DataError as error:  # it was there when its views were cached
+        LOGGER.warning("the plot's panorama is not shown: %s", error)
+        return None
+
+
+def predict_rolled_csv(
+    slice_document: dict[str, Any], checkpoint: dict[str, Any], csv_path: Path, output: Path, state: Path
+) -> None:
+    """Answer every (image, query) of `csv_path` once more with rolled panoramas. Killed, it goes on."""
+    loaded, samples = _load(slice_document, checkpoint, csv_path)
+    key = digest_of({"slice": slice_document, "checkpoint": checkpoint["sha256"], "csv": sha256_file(csv_path)})
+    with kept_answers(state, key) as kept:
+        settings = generation_settings(slice_document["config"])
+        answer_rolled(loaded, samples, Path(), settings, output, kept("answers"))
+
+
+def answer_rolled(
+    loaded: LoadedStage,
+    samples: list[Sample],
+    root: Path,
+    settings: GenerationSettings,
+    output: Path,
+    finished: FinishedAnswers,
+) -> None:
+    """predictions_rolled.csv; a header only, where no turn fits both the views and the questions' words."""
+    processor = loaded.processor
+    turns_deg = picture_turns(samples, processor.views)
+    rows: list[tuple[str, ...]] = []
+    if turns_deg:
+        pictures = RolledPictures(processor.views, processor.image_size, processor.antialias, turns_deg, root)
+        asked = rolled_samples(samples, turns_deg)
+        answers = predict(loaded.model, processor, asked, pictures, settings, device=first_device(), finished=finished)
+        rows = [
+            (str(one.sample_id), one.image_path, sample.query, str(turns_deg[one.image_path]), one.query, one.text,
+             one.error)
+            for sample, one in zip(samples, answers, strict=True)
+        ]  # fmt: skip
+    write_table(output, COLUMNS, rows)
+    LOGGER.info("%d answers about rolled panoramas: %s", len(rows), output)
+
+
+def measure_folder(
+    loaded: LoadedStage,
+    samples: list[Sample],
+    pictures: Any,
+    root: Path,
+    extra: Sequence[str],
+    settings: GenerationSettings,
+    stand_ins: Mapping[str, str] | None,
+    output: Path,
+    kept: Callable[[str], FinishedAnswers],
+) -> tuple[list[Path], Path | None]:
+    """All that `extra` asks for, below `output`: the measures' files, and the answers about rolled panoramas.
+
+    `kept` gives the answers that an earlier start has finished, by name.
+    """
+    asked, files = {EXTRA_NODES[key] for key in extra}, []
+    provenance = {"checkpoint": sha256_file(loaded.checkpoint.path)}
+    if "measure_perplexity" in asked:
+        measured = perplexity(
+            loaded.model, loaded.processor, samples, pictures, batch_size=settings.batch_size, device=first_device(),
+            stand_ins=stand_ins,
+        )  # fmt: skip
+        files.append(output / "measures/perplexity.json")
+        measured.write(files[-1], provenance)
+    if "measure_overlap" in asked:
+        measured = overlap_of(loaded, samples, pictures, root, stand_ins, output / "measures/overlap.png")
+        files.append(output / "measures/overlap.json")
+        measured.write(files[-1], provenance)
+    if "predict_rolled" not in asked:
+        return files, None
+    answer_rolled(loaded, samples, root, settings, output / "predictions_rolled.csv", kept("predictions_rolled"))
+    return files, output / "predictions_rolled.csv"
+
+
+def _load(
+    slice_document: dict[str, Any], checkpoint: dict[str, Any], csv_path: Path
+) -> tuple[LoadedStage, list[Sample]]:
+    torch.set_num_threads(slice_document["config"]["training"]["cpu_threads"])
+    loaded = load_stage(checkpoint["folder"], epoch=checkpoint["epoch"], root=Path.cwd(), trust_remote_code=True)
+    return loaded, read_samples(csv_path)
+
+
+def _write(measured: Measured, output: Path, slice_document: dict[str, Any], checkpoint: dict[str, Any]) -> None:
+    measured.write(output, {"config": digest_of(slice_document), "checkpoint": checkpoint["sha256"]})
+    for key, result in measured.metrics.items():
+        LOGGER.info("%s: %s, blind %s", key, result.reason if result.value is None else result.value,
+                    measured.blind[key])  # fmt: skip
