@@ -82,6 +82,12 @@ def test_unknown_scores_are_refused_when_the_configuration_is_read(value: object
         WorkflowConfig.from_dict({"evaluation": {"extra": value}})
 
 
+@pytest.mark.parametrize("names", [["mine:bleu4"], ["mine:perplexity"], ["mine:f", "yours:f"]])
+def test_custom_metrics_with_a_taken_name_are_refused_when_the_configuration_is_read(names: list[str]) -> None:
+    with pytest.raises(ConfigError, match=r"evaluation\.custom_metrics .*which another metric has: rename"):
+        WorkflowConfig.from_dict({"evaluation": {"custom_metrics": names}})
+
+
 # ---- perplexity ----------------------------------------------------------------------------------
 @pytest.mark.parametrize("language", ["qwen3", "gemma2", "llama-base"])  # gemma2: the picture exceeds its window
 def test_perplexity_is_the_training_loss_token_by_token(build: Any, language: str) -> None:

@@ -164,9 +164,41 @@ def custom_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "    return {'samples': [(1, 2), (0, 3)]}\n"
         "def short(predictions, references, rows):\n"
         "    return {'value': 1.0, 'samples': [1.0]}\n"
+        "def nothing(predictions, references, rows):\n"
+        "    pass\n"
+        "def leaves(predictions, references, rows):\n"
+        "    import sys\n"
+        "    sys.exit('I have had enough')\n"
+        "def talks(predictions, references, rows):\n"
+        "    return 'very\\ngood ' * 100\n"
+        "def other_arguments(predictions):\n"
+        "    return 1.0\n"
+        "def odd_key(predictions, references, rows):\n"
+        "    return {3: 1.0}\n"
+        "def huge(predictions, references, rows):\n"
+        "    return 10 ** 400\n"
+        "def undecided(predictions, references, rows):\n"
+        "    return {'value': 1.0, 'reason': 'none'}\n"
+        "def long_interval(predictions, references, rows):\n"
+        "    return {'value': 1.0, 'interval': [1, 2, 3]}\n"
+        "def empty_interval(predictions, references, rows):\n"
+        "    return {'value': 1.0, 'interval': [2, 1]}\n"
+        "def contradiction(predictions, references, rows):\n"
+        "    return {'value': 0.9, 'samples': [0.0, 1.0]}\n"
+        "def few(predictions, references, rows):\n"
+        "    return {'samples': [0.0]}\n"
+        "def no_list(predictions, references, rows):\n"
+        "    return {'samples': 0.5}\n"
+        "def array(predictions, references, rows):\n"
+        "    import numpy\n"
+        "    return {'samples': numpy.array([[1, 2], [1, 4]]), 'scale': None}\n"
+        "def left(predictions, references, rows):\n"
+        "    raise ValueError\n"
         "def thief(predictions, references, rows):\n"
         "    return {'bleu4': 1.0}\n"
     )
+    (tmp_path / "leaves_at_once.py").write_text("raise SystemExit(3)\n")
+    (tmp_path / "half_a_module.py").write_text("def f(predictions,\n")
     return "my_scores"
 
 
@@ -209,6 +241,23 @@ def test_custom_metrics_with_samples_have_intervals(custom_module: str) -> None:
         ("my_scores:endless", "my_scores:endless returned inf instead of a finite number"),
         ("my_scores:short", "my_scores:short returned 1 samples for 2 predictions"),
         ("my_scores:thief", "my_scores:thief returned the key 'bleu4', which another metric has"),
+        ("my_scores:nothing", "my_scores:nothing returned neither a value nor a reason"),
+        ("my_scores:leaves", "my_scores:leaves raised SystemExit: I have had enough"),
+        ("my_scores:talks", "my_scores:talks returned 'very\\ngood very\\ngood"),
+        (
+            "my_scores:other_arguments",
+            "my_scores:other_arguments raised TypeError: other_arguments() takes 1 positional",
+        ),
+        ("my_scores:odd_key", "my_scores:odd_key returned the key 3 instead of a name"),
+        ("my_scores:huge", "my_scores:huge returned int too large"),
+        ("my_scores:undecided", "my_scores:undecided returned both a value and a reason"),
+        ("my_scores:long_interval", "my_scores:long_interval returned the interval [1, 2, 3] instead of [low, high]"),
+        ("my_scores:empty_interval", "my_scores:empty_interval returned the interval [2, 1] instead of [low, high]"),
+        ("my_scores:contradiction", "my_scores:contradiction returned the value 0.9 with samples that make 0.5"),
+        ("my_scores:few", "my_scores:few returned 1 samples for 2 predictions"),
+        ("my_scores:no_list", "my_scores:no_list returned samples of type float instead of a list"),
+        ("leaves_at_once:f", "leaves_at_once:f raised SystemExit: 3"),
+        ("half_a_module:f", "half_a_module:f raised SyntaxError"),
         ("my_scores:absent", "my_scores:absent raised AttributeError"),
         ("no_such_module:f", "no_such_module:f raised ModuleNotFoundError"),
     ],
@@ -217,10 +266,20 @@ def test_a_custom_metrics_failure_is_its_own(custom_module: str, name: str, reas
     report = score_predictions(GOOD, metrics=["bleu4"], custom_metrics=[name], blind_rows=BLIND)
     result = report.metrics[name.split(":")[1]]
     assert result.value is None and (result.reason or "").startswith(reason) and result.library == name
+    assert len(result.reason or "") <= 300 and "\n" not in (result.reason or "")
     assert report.metrics["bleu4"].value is not None
 
 
-@pytest.mark.parametrize("name", ["my_scores", "my_scores:", ":f", "my scores:f", "x:bleu4"])
+def test_arrays_of_samples_and_keys_that_another_custom_metric_returned(custom_module: str) -> None:
+    names = [f"{custom_module}:{name}" for name in ("array", "pair", "left")]
+    found = score_predictions(GOOD, metrics=["bleu4"], custom_metrics=names, bootstrap_samples=20).metrics
+    assert (found["array"].value, found["array"].scale) == (pytest.approx(2 / 6), "unknown")
+    assert found["array"].interval is not None
+    assert found["left"].value == 1.0  # pair's: a failure of the function `left` does not take its place
+    assert (found["my_scores:left"].reason or "").startswith("my_scores:left raised ValueError")
+
+
+@pytest.mark.parametrize("name", ["my_scores", "my_scores:", ":f", "my scores:f", "x:bleu4", "x:perplexity"])
 def test_custom_metric_names_are_checked_before_anything_runs(name: str) -> None:
     with pytest.raises(EvaluationError, match="custom_metrics"):
         score_predictions(GOOD, metrics=["bleu4"], custom_metrics=[name])

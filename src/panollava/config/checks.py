@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from panollava.config.schema import RESAMPLER_OPTIONS, STAGES, Settings, leaf_keys
+from panollava.config.schema import RESAMPLER_OPTIONS, SCORE_NAMES, STAGES, Settings, leaf_keys
 from panollava.errors import ConfigError
 
 VICREG_KEYS = tuple(
@@ -144,8 +144,20 @@ def _device_errors(settings: Settings) -> list[tuple[str, str]]:
     return found
 
 
+def _metric_errors(settings: Settings) -> list[tuple[str, str]]:
+    """Custom metrics stand under their function's name in metrics.json, beside all others."""
+    taken = set(SCORE_NAMES)
+    for dotted in settings.evaluation.custom_metrics:
+        name = dotted.partition(":")[2]
+        if name in taken:
+            told = f"{dotted} would stand under {name}, which another metric has: rename the function"
+            return [("evaluation.custom_metrics", told)]
+        taken.add(name)
+    return []
+
+
 def _other_errors(settings: Settings) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
+    found = _metric_errors(settings)
     columns = [name for name in (settings.data.columns.image_path, settings.data.columns.query,
                                  settings.data.columns.annotation) if name]  # fmt: skip
     folded = [name.strip().casefold() for name in columns]

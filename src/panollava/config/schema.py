@@ -25,6 +25,7 @@ CropStrategy = Literal["resize", "sliding_window", "e2p", "cubemap", "anyres", "
 ResamplerType = Literal["mlp", "qformer", "perceiver", "bimamba"]
 MetricName = Literal["bleu4", "meteor", "rouge_l", "spice", "cider"]
 ExtraName = Literal["perplexity", "overlap_consistency", "dino_similarity", "yaw_equivariance", "yaw_agreement"]
+SCORE_NAMES: tuple[str, ...] = (*get_args(MetricName), *get_args(ExtraName))
 
 SYNTHETIC = "synthetic"
 RESAMPLER_OPTIONS = ("models.qformer.", "models.perceiver.", "models.bimamba.")

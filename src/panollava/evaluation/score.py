@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from panollava.config.schema import SCORE_NAMES
 from panollava.errors import EvaluationError
 from panollava.evaluation.metrics import FACTS, LABELS, METRICS, MetricResult, MetricUnavailable, TextSet
 from panollava.evaluation.metrics.custom import check_names, run_custom
@@ -85,7 +86,7 @@ def score_predictions(
     samples or references differ from the predictions'.
     """
     names = metric_names(metrics) if metrics or not lenient else []
-    check_names(custom_metrics, taken=METRICS)
+    check_names(custom_metrics, taken=SCORE_NAMES)
     scored = apply_protocol(rows, protocol)
     blind = None if blind_rows is None else apply_protocol(blind_rows, scored.protocol)
     if blind is not None:

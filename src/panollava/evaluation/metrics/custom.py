@@ -6,6 +6,9 @@
 with "value" (and "scale", "signature", "reason", "interval", "samples"), or a dict of several of these by their key.
 "samples" holds a number per prediction, whose mean the value is, or (numerator, denominator), whose sums' quotient it
 is; then "value" may be left out, and the score has an interval and is tested where experiments are compared.
+
+Whatever goes wrong in it - it cannot be imported, raises, exits, returns something else - is the reason of its own null
+value, says whose fault it is, and leaves the other scores alone.
 """
 
 from __future__ import annotations
@@ -25,6 +28,9 @@ from panollava.logs import LOGGER
 
 if TYPE_CHECKING:
     from panollava.evaluation.protocols import ScoredTexts
+
+
+_LONGEST_REASON = 300
 
 
 def check_names(dotted_names: Sequence[str], taken: Container[str]) -> None:
@@ -48,7 +54,8 @@ def run_custom(dotted: str, texts: ScoredTexts, taken: Container[str]) -> dict[s
     library_version = None
 
     def failed(problem: str) -> dict[str, MetricResult]:
-        return {function: MetricResult(None, "unknown", dotted, library_version, reason=f"{dotted} {problem}")}
+        key = dotted if function in taken else function  # another custom metric may have returned that key
+        return {key: MetricResult(None, "unknown", dotted, library_version, reason=_shortened(f"{dotted} {problem}"))}
 
     folder = str(Path.cwd())  # a module of the project itself, whatever started this process
     if folder not in sys.path:
@@ -59,18 +66,20 @@ def run_custom(dotted: str, texts: ScoredTexts, taken: Container[str]) -> dict[s
         returned = call(
             list(texts.predictions), [list(refs) for refs in texts.references], [dict(row) for row in texts.rows]
         )
-    except Exception as error:  # theirs: any failure, told as it is, must not take the other scores with it
+    except (Exception, SystemExit) as error:  # theirs: told as it is, it must not take the other scores with it
         LOGGER.exception("Custom metric %s failed", dotted)
         return failed(f"raised {type(error).__name__}: {error}")
     several = isinstance(returned, Mapping) and not {"value", "samples"} & returned.keys()
     parts: Mapping[str, Any] = returned if several else {function: returned}
     results: dict[str, MetricResult] = {}
     for key, part in parts.items():
+        if not isinstance(key, str) or not key:
+            return failed(f"returned the key {key!r} instead of a name")
         if key in taken:
             return failed(f"returned the key {key!r}, which another metric has")
         try:
             results[key] = _result(part, dotted, library_version, len(texts.predictions))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, LookupError, OverflowError) as error:
             return failed(f"returned {error}")
     return results or failed("returned an empty dict")
 
@@ -81,7 +90,7 @@ def _result(part: Any, dotted: str, library_version: str | None, count: int) -> 
         samples = part.samples
     elif isinstance(part, Mapping):
         fields = part
-        samples = _samples(part["samples"]) if "samples" in part else None
+        samples = None if part.get("samples") is None else _samples(part["samples"])
     else:
         fields, samples = {"value": part}, None
     value, reason, interval = fields.get("value"), fields.get("reason"), fields.get("interval")
@@ -93,23 +102,43 @@ def _result(part: Any, dotted: str, library_version: str | None, count: int) -> 
         raise ValueError("neither a value nor a reason")
     if value is not None:
         value = _finite(value)
+        if reason:
+            raise ValueError("both a value and a reason why there is none")
+        if samples is not None and not math.isclose(value, total := samples.total(), rel_tol=1e-6, abs_tol=1e-9):
+            raise ValueError(f"the value {value} with samples that make {total}")
     return MetricResult(
         value=value,
-        scale=str(fields.get("scale", "unknown")),
+        scale=str(fields.get("scale") or "unknown"),
         library=dotted,
         version=library_version,
         signature=None if fields.get("signature") is None else str(fields["signature"]),
-        reason=None if reason is None else str(reason),
-        interval=None if interval is None else (_finite(interval[0]), _finite(interval[1])),
+        reason=None if reason is None else _shortened(str(reason)),
+        interval=None if interval is None else _interval(interval),
         samples=samples,
     )
 
 
 def _samples(parts: Sequence[Any]) -> SampleSums:
-    """Numbers become a mean, pairs a quotient of sums."""
+    """Numbers become a mean, pairs a quotient of sums; arrays will do as well as lists."""
+    if isinstance(parts, (str, bytes, Mapping)) or not hasattr(parts, "__len__"):
+        raise TypeError(f"samples of type {type(parts).__name__} instead of a list")
+    parts = parts.tolist() if hasattr(parts, "tolist") else list(parts)
     if len(parts) and isinstance(parts[0], (tuple, list)):
         return ratios([(_finite(above), _finite(below)) for above, below in parts])
     return means([_finite(one) for one in parts])
+
+
+def _interval(interval: Any) -> tuple[float, float]:
+    low, high = (_finite(one) for one in interval) if hasattr(interval, "__len__") and len(interval) == 2 else (1, 0)
+    if low > high:
+        raise ValueError(f"the interval {interval!r} instead of [low, high]")
+    return low, high
+
+
+def _shortened(text: str) -> str:
+    """One line that a table can hold."""
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST_REASON else f"{line[: _LONGEST_REASON - 1]}…"
 
 
 def _finite(value: Any) -> float:
