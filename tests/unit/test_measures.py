@@ -126,10 +126,23 @@ def test_references_of_white_space_do_not_count(build: Any) -> None:
     model, processor = build()
     some = [replace(SAMPLES[0], references=("red", " ")), replace(SAMPLES[1], references=(" \n",))]
     found = perplexity(model, processor, some, Noise(9), batch_size=4, device=CPU)
-    assert [row["sample_id"] for row in found.samples] == [0] and found.details == {"references": 1}
+    assert [row["sample_id"] for row in found.samples] == [0] and found.details == {"references": 1, "left_out": 0}
     none = perplexity(model, processor, some[1:], Noise(9), batch_size=4, device=CPU)
     assert none.metrics["perplexity"].value is None
-    assert none.metrics["perplexity"].reason == "no question has a reference"
+    assert none.metrics["perplexity"].reason == "no question has a reference that the language model can take in"
+
+
+def test_references_beyond_the_models_positions_are_left_out_and_counted(build: Any) -> None:
+    model, processor = build()
+    whole = perplexity(model, processor, SAMPLES[:1], Noise(9), batch_size=4, device=CPU)
+    lengths = [len(model.prompt.training(SAMPLES[0].query, text, 999).input_ids) for text in SAMPLES[0].references]
+    model.language.positions = min(lengths)
+    try:
+        found = perplexity(model, processor, SAMPLES[:1], Noise(9), batch_size=4, device=CPU)
+    finally:
+        model.language.positions = None
+    assert found.details == {"references": 1, "left_out": 1}
+    assert found.samples[0]["tokens"] < whole.samples[0]["tokens"]
 
 
 def test_weights_that_give_no_probabilities_are_an_error(build: Any) -> None:

@@ -74,7 +74,7 @@ class LanguageModel(nn.Module):
         self.model.generation_config = GenerationConfig()
         self._selects = "logits_to_keep" in accepted
         self._adapted = False
-        self._positions = positions_of(config)
+        self.positions = positions_of(config)
 
     @property
     def hidden_size(self) -> int:
@@ -126,10 +126,10 @@ class LanguageModel(nn.Module):
         Raises PromptTooLong where prompt and `max_new_tokens` leave the model's context.
         """
         longest, wanted = embeds.shape[1], options.get("max_new_tokens", 1)
-        if self._positions is not None and longest + wanted > self._positions:
+        if self.positions is not None and longest + wanted > self.positions:
             raise PromptTooLong(
                 f"a prompt of {longest:,} tokens and an answer of up to {wanted:,} leave the language model's "
-                f"{self._positions:,} positions: shorten the query, or lower generation.max_new_tokens"
+                f"{self.positions:,} positions: shorten the query, or lower generation.max_new_tokens"
             )
         ends = list(dict.fromkeys([*end_ids, *self.own_end_ids]))
         generated: Tensor = self.model.generate(

@@ -70,14 +70,19 @@ def perplexity(
     model.to(device).eval()
     signature = f"tokens:{model.config.language_model_name}|end:counted|refs:all|mean:token"
     about = MetricResult(None, f"1 or more, {LOWER_IS_BETTER}", "panollava", package_version("panollava"), signature)
-    references = [
+    every = [
         _Reference(place, model.prompt.training(sample.query, text, _NO_LIMIT))
         for place, sample in enumerate(samples)
         for text in sample.references
         if text.strip()
     ]
+    assert model.language is not None
+    longest = model.language.positions
+    references = [one for one in every if longest is None or len(one.ids.input_ids) <= longest]
+    if left_out := len(every) - len(references):
+        LOGGER.warning("%d references leave the language model's %d positions: left out", left_out, longest)
     if not references:
-        return without_value({KEY: about}, "no question has a reference")
+        return without_value({KEY: about}, "no question has a reference that the language model can take in")
     asked = sorted({one.sample for one in references})
     tokens = _by_sample(references, [one.tokens for one in references])
     LOGGER.info("perplexity: %d references with %d tokens", len(references), sum(tokens.values()))
@@ -100,7 +105,7 @@ def perplexity(
         }
         for place in asked
     ]
-    measured = Measured({KEY: about}, {KEY: None}, rows, {"references": len(references)})
+    measured = Measured({KEY: about}, {KEY: None}, rows, {"references": len(references), "left_out": left_out})
     value = measured.sums(KEY).total()
     if not value < float("inf"):  # NaN too
         raise EvaluationError(f"the references' perplexity is {value}: the weights give no probabilities")
