@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import pytest
 from panollava.config import ConfigError, Settings, WorkflowConfig
 from panollava.config.default_file import comment_of, default_yaml
 from panollava.config.json_schema import json_schema
+from panollava.config.legacy import MOVED, REPLACED
 from panollava.config.loading import load_settings
+from panollava.config.migration_file import migration_file
 from panollava.config.schema import Section, leaf_keys, section_of
 from panollava.config.yaml_file import parse_yaml
 
@@ -298,6 +301,16 @@ def test_the_json_schema_for_editors_is_current() -> None:
     text = json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
     same = (ROOT / "config/schema.json").read_text(encoding="utf-8") == text
     assert same, "a key was added or changed: python -m panollava.config.json_schema > config/schema.json"
+
+
+def test_the_map_from_the_original_projects_keys_is_current_and_leads_to_keys_that_exist() -> None:
+    same = (ROOT / "docs/migration.md").read_text(encoding="utf-8") == migration_file()
+    assert same, "legacy.py changed: python -m panollava.config.migration_file > docs/migration.md"
+    keys = list(leaf_keys())
+    for text in [*MOVED.values(), *REPLACED.values()]:
+        for word in re.findall(r"\b[a-z_]+(?:\.[A-Za-z_]+)+", text):
+            key = word.replace("STAGE", "finetune")
+            assert any(known == key or known.startswith(f"{key}.") for known in keys), word
 
 
 def test_exp1_is_the_embedded_default() -> None:

@@ -100,7 +100,7 @@ def test_yaml_makes_no_objects(tmp_path: Path, text: str) -> None:
     assert not (tmp_path / "pwned").exists()
 
 
-@pytest.mark.parametrize("name", ["$(touch pwned)", "a b", "../x/..", "a;b", "-x", "/nowhere", "a/b/c", "{a}"])
+@pytest.mark.parametrize("name", ["$(touch pwned)", "a b", "../x/..", "a;b", "-x", "/nowhere", "a/b/c"])
 def test_what_is_no_model_is_refused_before_any_job(tmp_path: Path, name: str) -> None:
     for csv in ("train", "valid", "test"):
         (tmp_path / f"{csv}.csv").write_text("url,query,annotation\na.png,q,x\n")

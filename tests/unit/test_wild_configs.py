@@ -131,6 +131,8 @@ BAD: dict[str, str | tuple[int, str]] = {
     "data: {max_rejected_fraction: 5}": "max_rejected_fraction must be in [0, 1], got 5",
     "data: {csv_train: Synthetic}": "must be a path, a list of paths or 'synthetic', got 'Synthetic' (text)",
     r'data: {csv_train: "a\0b.csv"}': r"visible characters without white space around it, got 'a\x00",
+    "data: {csv_train: 'data/{a}.csv'}": "must be a path without braces, which are wildcards to Snakemake",
+    "models: {vision_name: '{a}'}": "must be a path without braces",
     "data: {dataset_name: ' x'}": "must be one line of visible characters without white space around it, got ' x'",
     "paths: {runs_dir: ~/runs}": "runs_dir must be a folder's path; ~ and patterns are not expanded, got '~/runs'",
     "paths: {runs_dir: '{experiment}'}": "runs_dir must be a folder's path; ~ and patterns are not expanded",

@@ -30,6 +30,7 @@ def test_every_job_of_a_cluster_says_what_it_needs_and_more_on_a_retry(finished:
         assert third[rule]["mem_mb"] == 3 * first[rule]["mem_mb"], rule
         # A stage resumes, so that it needs no longer limit, which a partition may not have.
         assert third[rule]["runtime"] == first[rule]["runtime"] * (1 if rule.startswith("train_") else 3), rule
+    assert {rule for rule, asked in first.items() if "downloads" in asked} == {"prepare_csv"}
     with_gpu = {"train_vision", "train_resampler", "train_finetune", "predict", "predict_blind"}
     assert {rule for rule, asked in first.items() if "gpu" in asked} == with_gpu
     assert all(first[rule]["gpu"] == 1 and first[rule]["cpus_per_task"] == 2 for rule in with_gpu)

@@ -36,6 +36,8 @@ rule prepare_csv:
     resources:
         mem_mb=grows(4000),
         runtime=grows(240),
+        # A profile allows one at a time: what is a polite number of requests in one job is none in three.
+        downloads=1,
     params:
         slice=keyed("csv"),
         images=lambda w, output: PATHS.image_cache,

@@ -43,6 +43,12 @@ def _one_line(value: Any) -> Any:
     return value
 
 
+def _path(value: Any) -> Any:
+    if isinstance(value, str) and set(value) & set("{}"):
+        raise ValueError(f"must be a path without braces, which are wildcards to Snakemake, got {shown(value)}")
+    return _one_line(value)
+
+
 def _folder(value: Any) -> Any:
     if isinstance(value, str) and (set(value) & set("{}*?[]") or value.startswith("~")):
         raise ValueError(f"must be a folder's path; ~ and patterns are not expanded, got {shown(value)}")
@@ -53,7 +59,7 @@ def _model_name(value: Any) -> Any:
     if isinstance(value, str) and "://" in value:
         owner_and_name = "/".join(value.partition("://")[2].split("/")[1:3])
         raise ValueError(f"must be a hub id or a local folder, got an address. Typical: {owner_and_name}")
-    return _one_line(value)
+    return _path(value)
 
 
 def _experiment_name(value: Any) -> Any:
@@ -82,7 +88,7 @@ def _csv(value: Any) -> Any:
     if value is not None and (not paths or not all(isinstance(path, str) and path.strip() for path in paths)):
         raise ValueError(f"must be a path, a list of paths or '{SYNTHETIC}', got {shown(value)}")
     for path in paths:
-        _one_line(path)
+        _path(path)
         if isinstance(path, str) and path != SYNTHETIC and path.lower() == SYNTHETIC:
             raise ValueError(f"must be a path, a list of paths or '{SYNTHETIC}', got {shown(path)}")
     if isinstance(value, list) and SYNTHETIC in value and len(value) > 1:
