@@ -36,10 +36,11 @@ Checkpoints of the original layouts (`runs/{prefix}_{crop}_{stage}_{resampler}/`
   `generate()` itself still clamps with a warning.
 - `training.stages` keeps the order vision, resampler, finetune, and ends with a stage that answers.
 - The vision stage is refused where its views share no directions (`resize`, `cubemap`).
-- Rows that cannot be used are rejected with their line and reason; none is swapped, repaired or given a black image. Each
-  row with an annotation counts; "None", "NA" and "nan" are text.
-- Scores: `evaluation.protocol: original` repeats the original recipe, to compare with its figures; the default, `grouped`,
-  scores each (image, query) once against all its references. SPICE is SPICE: no similarity of embeddings stands in for it.
+- Rows that cannot be used are rejected with their line and reason; none is swapped, repaired or given a black image.
+  "None", "NA" and "nan" are text.
+- Scores: `evaluation.protocol: original` repeats the original recipe, to compare with its figures; the default,
+  `grouped`, scores each (image, query) once against all its references. SPICE is SPICE: no similarity of embeddings
+  stands in for it.
 
 """
 
