@@ -128,7 +128,7 @@ def test_reloaded_from_the_folder_alone(
     settings = Settings().model_dump(mode="json")
     job = StageJob(
         stage="finetune", slice={"config": settings}, digest="d", root=root,
-        naming={"experiment": "E", "remembered": {}},
+        naming={"experiment": "E", "remembered": {"generation": settings["generation"]}},
         vision_folder=Path(model.config.vision_source), language_folder=Path(model.config.language_source),
         stage_folder=folder, **dict.fromkeys(
             ("train_csv", "val_csv", "train_views", "val_views", "state_folder", "cache"), tmp_path
