@@ -1,6 +1,6 @@
 """An image file enters; an upright equirectangular panorama leaves, uint8 [H, W, 3] RGB, or an error with its reason.
 
-JPEGs are decoded by libjpeg-turbo, at half, quarter or eighth scale where the views need no more (half of the
+JPEGs are decoded by libjpeg-turbo, at an eighth to a half of their size where the views need no more (half of the
 whole path is decoding). Everything else, and every JPEG that libjpeg-turbo finds odd, goes through Pillow. A damaged
 file is an error, never a half-grey picture; so is an animation, of which no frame is *the* picture. Files come from
 strangers: sizes are limited before anything is decoded, and only formats of photographs are opened (for some others
@@ -31,6 +31,9 @@ MAX_BYTES = 2**29
 """The largest image file that is read: 512 MiB."""
 MAX_PIXELS = 2**28
 """The largest panorama that is decoded: 268 million pixels, for instance 23,000 x 11,500."""
+
+_SCALES = (1, 2, 3, 4, 8)
+"""Eighths of a JPEG's size at which it may be decoded. At 5, 6 and 7 libjpeg-turbo is slower than at full size."""
 
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "AVIF", "PPM")
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"II*\x00", b"MM\x00*", b"GIF8", b"BM")
@@ -70,7 +73,7 @@ class PanoramaError(DataError):
 def load_panorama(path: str | Path, min_width: int | None = None) -> Pixels:
     """Decode a panorama to uint8 [H, W, 3] RGB, turned upright by its EXIF orientation.
 
-    With `min_width` a JPEG may come at 1/2, 1/4 or 1/8 of its size, as long as it stays that wide and the scale
+    With `min_width` a JPEG may come at 1/2, 3/8, 1/4 or 1/8 of its size, as long as it stays that wide and the scale
     divides it exactly (so that no direction moves). Grey, palette, alpha (dropped), CMYK and 16 bits become 8-bit
     RGB. Raises PanoramaError.
     """
@@ -137,19 +140,21 @@ def _decode_jpeg(
     content: bytes, name: str | Path, size: tuple[int, int], upright_width: int, min_width: int | None
 ) -> Pixels | None:
     """RGB pixels of a sound JPEG, None where libjpeg-turbo complains of anything but a missing end."""
-    scale = 1
+    eighths = 8
     if min_width is not None:
-        fitting = (s for s in (8, 4, 2) if upright_width >= s * min_width and size[0] % s == 0 and size[1] % s == 0)
-        scale = next(fitting, 1)
+        eighths = next(n for n in _SCALES if n == 8 or _fits(n, size, upright_width, min_width))
+    width, height = (side * eighths // 8 for side in size)
     try:
-        pixels: Pixels = simplejpeg.decode_jpeg(
-            content, colorspace="RGB", min_height=size[1] // scale, min_width=size[0] // scale
-        )
+        pixels: Pixels = simplejpeg.decode_jpeg(content, colorspace="RGB", min_height=height, min_width=width)
     except ValueError as error:
         if any(sign in str(error).lower() for sign in ("premature end", "huffman")):  # Pillow would fill in grey
             raise PanoramaError(name, "truncated", str(error)) from error
         return None
     return pixels
+
+
+def _fits(eighths: int, size: tuple[int, int], upright_width: int, min_width: int) -> bool:
+    return upright_width * eighths >= 8 * min_width and all(side * eighths % 8 == 0 for side in size)
 
 
 def _decode_with_pillow(image: Image.Image, name: str | Path) -> Pixels:
