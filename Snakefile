@@ -24,6 +24,7 @@ report: "workflow/report/workflow.rst"
 # Snakemake keeps the last handler of a kind: one of each, here.
 onstart:
     check_writable()
+    make_room()
     before_jobs()
     show_ablations(quiet=True)
 

@@ -54,7 +54,7 @@ def prepare(folder: Path) -> Callable[[], None]:
 
 def views(folder: Path) -> Callable[[], None]:
     from panollava.data.samples import read_rows
-    from panollava.views.cache import build_view_cache
+    from panollava.views.cache_build import build_view_cache
     from panollava.views.strategies import plan_views
 
     def work() -> None:

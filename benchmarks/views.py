@@ -23,7 +23,8 @@ import py360convert
 from PIL import Image
 from supersampling import psnr, reference
 
-from panollava.views.cache import ViewCache, build_view_cache
+from panollava.views.cache import ViewCache
+from panollava.views.cache_build import build_view_cache
 from panollava.views.panorama import load_panorama
 from panollava.views.render import open_views
 from panollava.views.strategies import View, plan_views

@@ -72,7 +72,7 @@ def prepare_csv(o: Options) -> None:
 
 def cache_views(o: Options) -> None:
     from panollava.data.samples import read_rows
-    from panollava.views.cache import build_view_cache
+    from panollava.views.cache_build import build_view_cache
     from panollava.views.panorama import PanoramaError
     from panollava.views.strategies import plan_views
 
@@ -94,7 +94,9 @@ def cache_views(o: Options) -> None:
     height, width = (size, size) if isinstance(size, int) else size
     paths = list(dict.fromkeys(row.image_path for row in read_rows(o["csv"][0])))
     try:
-        build_view_cache(paths, views, (height, width), images["antialias"], Path(o["out"]))
+        build_view_cache(
+            paths, views, (height, width), images["antialias"], Path(o["out"]), layout=images["view_cache"]
+        )
     except PanoramaError as error:
         drawn = next((folder for folder in Path("cache/synthetic").glob("*") if f"{folder}/" in str(error)), None)
         if drawn is None:

@@ -44,6 +44,12 @@ def quiet_torch() -> None:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
+def available_cores() -> int:
+    """The cores this job may use: OMP_NUM_THREADS (Snakemake sets it to the rule's threads) or the machine's."""
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, int(threads)) if threads.isdigit() else len(os.sched_getaffinity(0))
+
+
 def peak_memory_gib() -> float:
     """The largest resident size of this process or of one of its finished children, in GiB."""
     kilobytes = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))

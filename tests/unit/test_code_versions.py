@@ -17,7 +17,9 @@ from panollava.config.slices import CODE_VERSION
 SOURCE = Path(__file__).parents[2] / "src/panollava"
 RECORD = Path(__file__).with_name("code_versions.json")
 
-_VIEWS = ["views/geometry.py", "views/panorama.py", "views/render.py", "views/strategies.py"]
+_VIEWS = [
+    "views/geometry.py", "views/panorama.py", "views/render.py", "views/sampling.py", "views/strategies.py",
+]  # fmt: skip
 _MINIATURE = [
     "data/synthetic/scenes.py", "data/synthetic/captions.py", "models/miniature/pretraining.py",
     "training/optimizers.py",
@@ -40,7 +42,7 @@ MODULES: dict[str, list[str]] = {
         "data/prepare.py", "data/download.py", "data/hosts.py", "data/http_request.py", "data/http_connection.py",
         "data/tables.py", "views/panorama.py",
     ],
-    "views": [*_VIEWS, "views/cache.py"],
+    "views": [*_VIEWS, "views/cache.py", "views/cache_build.py", "views/jpeg.py"],
     "train_vision": _TRAIN,
     "train_resampler": _TRAIN,
     "train_finetune": _TRAIN,

@@ -87,6 +87,7 @@ TABLE = {
     "evaluation.blind_control=false": ["metrics"],
     "data.synthetic.seed=3": [node for node in NODES if not node.startswith("miniature")],
     "image_processing.antialias=false": ["views_train", "views_val", "views_test", *AFTER_VISION],
+    'image_processing.view_cache="jpeg"': ["views_train", "views_val", "views_test", *AFTER_VISION],
     "image_processing.use_vision_processor=false": AFTER_VISION,
     'models.resampler_type="bimamba"': AFTER_VISION,
     'training.stage_configs.vision.loss="densecl"': AFTER_VISION,

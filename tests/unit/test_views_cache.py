@@ -1,17 +1,23 @@
-"""The view cache: equal to on-the-fly rendering, whole or absent, cheap to send to workers."""
+"""The view cache: equal to on-the-fly rendering, whole or absent, cheap to send to workers, bounded on disk."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from supersampling import psnr
 
 from panollava.errors import DataError
-from panollava.views.cache import ViewCache, available_cores, build_view_cache
+from panollava.processes import available_cores
+from panollava.views.cache import LAYOUTS, ViewCache
+from panollava.views.cache_build import build_view_cache
+from panollava.views.cache_limit import remove_unused, view_caches
 from panollava.views.render import open_views
 from panollava.views.strategies import plan_views
 
@@ -21,41 +27,49 @@ SIZE = (12, 16)
 
 @pytest.fixture
 def images(tmp_path: Path) -> list[str]:
+    """Photographs, as far as JPEG is concerned: smooth, with a little noise."""
     rng = np.random.default_rng(0)
     paths = []
     for index, suffix in enumerate(("png", "jpg", "png")):
-        height = 32 * (index + 1)
-        Image.fromarray(rng.integers(0, 256, (height, 2 * height, 3), np.uint8)).save(tmp_path / f"{index}.{suffix}")
+        coarse = Image.fromarray(rng.integers(0, 256, (4, 8, 3), np.uint8))
+        smooth = np.asarray(coarse.resize((64 * (index + 1), 32 * (index + 1)), Image.Resampling.BICUBIC))
+        noisy = np.clip(smooth + rng.normal(0, 2, smooth.shape), 0, 255).astype(np.uint8)
+        Image.fromarray(noisy).save(tmp_path / f"{index}.{suffix}")
         paths.append(f"{index}.{suffix}")
     return paths
 
 
-def build(tmp_path: Path, images: list[str]) -> Path:
-    build_view_cache(images, VIEWS, SIZE, True, tmp_path / "cache", progress=False, root=tmp_path)
+def build(tmp_path: Path, images: list[str], layout: str = "raw") -> Path:
+    build_view_cache(images, VIEWS, SIZE, True, tmp_path / "cache", progress=False, root=tmp_path, layout=layout)
     return tmp_path / "cache"
 
 
-def test_cached_views_equal_rendered_ones_to_the_byte(tmp_path: Path, images: list[str]) -> None:
-    cache = ViewCache.open(build(tmp_path, [*images, images[0]]))
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_cached_views_are_the_rendered_ones(tmp_path: Path, images: list[str], layout: str) -> None:
+    cache = ViewCache.open(build(tmp_path, [*images, images[0]], layout))
     assert list(cache) == images
     assert len(cache) == 3
-    assert cache.views == VIEWS
-    assert cache.image_size == SIZE
+    assert (cache.views, cache.image_size, cache.layout) == (VIEWS, SIZE, layout)
     for path in images:
         assert path in cache
-        np.testing.assert_array_equal(cache[path], open_views(tmp_path / path, VIEWS, SIZE))
+        rendered = open_views(tmp_path / path, VIEWS, SIZE)
+        for _ in range(2):  # checked against its checksum, and not checked again
+            assert psnr(cache[path], rendered) > 38 if layout == "jpeg" else np.array_equal(cache[path], rendered)
+        assert cache[path].shape == rendered.shape
         assert cache.sha256[path] == hashlib.sha256((tmp_path / path).read_bytes()).hexdigest()
-    np.testing.assert_array_equal(np.load(cache.folder / "views.npy")[2], cache[images[2]])
+    stored = np.load(cache.folder / "views.npy")
+    assert stored.ndim == (5 if layout == "raw" else 1)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_bytes_are_the_same_however_many_threads_build(
-    tmp_path: Path, images: list[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, images: list[str], layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = []
     for threads in ("1", "3"):
         monkeypatch.setenv("OMP_NUM_THREADS", threads)
         assert available_cores() == int(threads)
-        folder = build(tmp_path, images)
+        folder = build(tmp_path, images, layout)
         written.append([(folder / name).read_bytes() for name in ("views.npy", "index.json")])
     assert written[0] == written[1]
 
@@ -67,6 +81,11 @@ def test_a_pickled_cache_opens_its_folder_again(tmp_path: Path, images: list[str
     np.testing.assert_array_equal(pickle.loads(content)[images[1]], cache[images[1]])
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_cache_without_images(tmp_path: Path, layout: str) -> None:
+    assert len(ViewCache(build(tmp_path, [], layout))) == 0
+
+
 def test_a_failed_build_leaves_no_cache_and_no_older_one(tmp_path: Path, images: list[str]) -> None:
     folder = build(tmp_path, images)
     (tmp_path / images[1]).write_bytes((tmp_path / images[1]).read_bytes()[:200])
@@ -75,6 +94,21 @@ def test_a_failed_build_leaves_no_cache_and_no_older_one(tmp_path: Path, images:
     with pytest.raises(DataError, match="is no view cache"):
         ViewCache(folder)
     assert not list(folder.glob(".*partial"))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_changed_bit_is_never_used(tmp_path: Path, images: list[str], layout: str) -> None:
+    folder = build(tmp_path, images, layout)
+    content = bytearray((folder / "views.npy").read_bytes())
+    content[-100] ^= 16
+    (folder / "views.npy").write_bytes(content)
+    cache = ViewCache(folder)
+    assert cache[images[0]].shape == (9, *SIZE, 3)  # the others are as good as before
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"views of 2\.png are damaged. Remove .*cache and run the same command"):
+            cache[images[2]]
+    build(tmp_path, images, layout)
+    assert ViewCache(folder)[images[2]].shape == (9, *SIZE, 3)
 
 
 def test_damage_is_found_when_the_cache_is_opened(tmp_path: Path, images: list[str]) -> None:
@@ -88,6 +122,29 @@ def test_damage_is_found_when_the_cache_is_opened(tmp_path: Path, images: list[s
     (folder / "views.npy").unlink()
     with pytest.raises(DataError, match=r"views\.npy is missing"):
         ViewCache(folder)
-    (folder / "index.json").write_text("{")
-    with pytest.raises(DataError, match="damaged"):
-        ViewCache(folder)
+    index = json.loads((folder / "index.json").read_text())
+    for damaged in ("{", "[]", "{}", json.dumps({**index, "version": 1}), json.dumps({**index, "images": {"a": {}}})):
+        (folder / "index.json").write_text(damaged)
+        with pytest.raises(DataError, match=r"(damaged|version).* Remove .* and run the same command again"):
+            ViewCache(folder)
+
+
+def test_old_caches_go_where_all_are_too_large(tmp_path: Path, images: list[str]) -> None:
+    """The longest unused first, those of the present run never; opening one counts as use."""
+    root = tmp_path / "views"
+    for number, name in enumerate("abcd"):
+        build_view_cache(images[:1], VIEWS, SIZE, True, root / name, progress=False, root=tmp_path)
+        os.utime(root / name, (1000 + number, 1000 + number))
+    ViewCache(root / "b")
+    assert [cache.path.name for cache in view_caches(root)] == ["a", "c", "d", "b"]
+    size = view_caches(root)[0].size
+    assert size > 9 * 12 * 16 * 3
+
+    def never() -> set[str]:
+        raise AssertionError("nobody needs to know what stays")
+
+    assert remove_unused(root, 4 * size, never) == []
+    assert [cache.path.name for cache in remove_unused(root, 3 * size - 1, lambda: {"a"})] == ["c", "d"]
+    assert sorted(path.name for path in root.iterdir()) == ["a", "b"]
+    assert [cache.path.name for cache in remove_unused(root, 0, lambda: {"a", "e"})] == ["b"]
+    assert remove_unused(tmp_path / "absent", 0, never) == []

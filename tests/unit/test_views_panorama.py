@@ -83,7 +83,17 @@ def test_exif_orientation_is_applied(tmp_path: Path, name: str, orientation: int
 
 def test_jpegs_are_decoded_no_smaller_than_asked_and_by_exact_scales(tmp_path: Path) -> None:
     path = save(Image.new("RGB", (400, 200), "red"), tmp_path / "a.jpg")
-    for min_width, width in ((None, 400), (201, 400), (200, 200), (101, 200), (100, 100), (50, 50), (1, 50)):
+    for min_width, width in (
+        (None, 400),
+        (201, 400),
+        (200, 200),
+        (151, 200),
+        (150, 150),
+        (101, 150),
+        (100, 100),
+        (50, 50),
+        (1, 50),
+    ):
         assert load_panorama(path, min_width).shape == (width // 2, width, 3)
     odd = save(Image.new("RGB", (404, 202), "red"), tmp_path / "odd.jpg")
     assert load_panorama(odd, 1).shape == (101, 202, 3)  # a quarter of 202 rows would move the horizon

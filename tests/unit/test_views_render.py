@@ -177,7 +177,7 @@ def test_odd_sizes_and_tiny_panoramas() -> None:
 
 
 def test_required_width_bounds_the_decoded_size() -> None:
-    assert required_width(plan_views("resize"), (64, 64)) == 256  # two rows for each of the view's
+    assert required_width(plan_views("resize"), (64, 64)) == 384  # three rows for each of the view's
     assert required_width(plan_views("e2p"), (256, 256)) == pytest.approx(2.45 * math.pi * 256, abs=2)
     assert required_width(plan_views("e2p"), (256, 256), antialias=False) is None
     assert required_width([], (256, 256)) is None

@@ -22,6 +22,7 @@ from panollava.evaluation.ablation_table import standing_text, write_so_far
 from panollava.evaluation.comparison import VERSION as COMPARISON_VERSION
 from panollava.files import digest_of_text
 from panollava.provenance import made_by
+from panollava.views.cache_limit import remove_unused
 from panollava.workflow_lock import take_folder
 from snakemake.io import IOFile
 from snakemake.settings.types import DeploymentMethod
@@ -60,6 +61,18 @@ def before_jobs():
         leave_snapshot(PROJECT)
     if workflow.executor_plugin.name == "slurm" and workflow.execution_settings.lock:
         cancel_orphans()
+
+
+def make_room():
+    """View caches of settings that nobody asks for now go, where all together are larger than allowed."""
+    if not workflow.is_main_process:
+        return
+    limit = int(PROJECT.default.workflow.view_caches_gib * 2**30)
+    for cache in remove_unused(f"{CACHE}/views", limit, PROJECT.view_keys):
+        print(
+            f"removed {cache.path} ({cache.size / 2**30:.2f} GiB), unused for longest: workflow.view_caches_gib",
+            file=sys.stderr,
+        )
 
 
 def grows(amount):

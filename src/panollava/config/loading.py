@@ -179,9 +179,11 @@ def _misplaced(own: YamlFile, default: YamlFile) -> list[str]:
     """Settings of the whole project in an experiment's file."""
     if own.path == default.path or "workflow" not in own.values:
         return []
+    values = own.values["workflow"]
+    names = " and ".join(f"workflow.{name}" for name in values) if isinstance(values, dict) and values else "workflow"
     return [
-        f"{own.where('workflow')}: workflow.experiments belongs in {default.path}, because it lists what the whole "
-        f"project builds, got {shown(own.values['workflow'])}"
+        f"{own.where('workflow')}: {names} belongs in {default.path}, because it concerns the whole project, got "
+        f"{shown(values)}"
     ]
 
 

@@ -7,6 +7,7 @@ it. The Snakefile imports this: nothing heavy.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -114,6 +115,16 @@ class Project:
         if (kind, key) not in self._slices:
             self._find_slice(kind, key)
         return self._slices[kind, key]
+
+    def view_keys(self) -> set[str]:
+        """Keys of the view caches of all experiments that were asked for so far."""
+        keys = set()
+        for config in self._loaded.values():
+            for node in KINDS["views"]:
+                for stage in (None, *config.settings.training.stages):
+                    with suppress(ConfigError):  # a stage's own CSV, which its plan has not asked for
+                        keys.add(config.digest(node, stage))
+        return keys
 
     def slice_json_by_key(self, kind: str, key: str) -> str:
         return canonical(self.slice_by_key(kind, key))

@@ -264,6 +264,9 @@ class ImageProcessingSettings(Section):
     )
     cubemap_poles: bool = key(True, "Whether cubemap has its up and down faces (6 views) or not (4).")
     antialias: bool = key(True, "Anti-aliased rendering; false samples points, as py360convert does.")
+    view_cache: Literal["raw", "jpeg"] = key(
+        "raw", "How cached views are kept: raw pixels (exact, fastest), or JPEGs (a fifth of the space, about 40 dB)."
+    )
     stitching_mode: Literal["concat", "drop_overlap", "stride_views", "resample"] = key(
         "concat", "How the views' tokens become one sequence."
     )
@@ -461,6 +464,12 @@ class SystemMessages(Section):
 
 class WorkflowSettings(Section):
     experiments: list[Line] = key(["EXP1"], "Experiments that `snakemake --cores all` builds (only read here).")
+    view_caches_gib: float = key(
+        100.0,
+        "Most GiB of cache/views (only read here). When a run starts, caches of other settings go, the longest unused "
+        "first; what the run itself reads stays, whatever its size.",
+        ge=0, typical="[20, 1000]",
+    )  # fmt: skip
 
 
 class Settings(Section):

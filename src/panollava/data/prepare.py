@@ -19,8 +19,8 @@ from panollava.data.samples import PREPARED_COLUMNS
 from panollava.data.tables import Table, TableRow, is_url, read_table, resolve_image, why_no_image, write_table
 from panollava.errors import DataError
 from panollava.logs import LOGGER
+from panollava.processes import available_cores
 from panollava.progress import track
-from panollava.views.cache import available_cores
 from panollava.views.panorama import PanoramaError, load_panorama
 
 _REJECTED_COLUMNS = ("source_csv", "source_line", "reason")

@@ -84,7 +84,7 @@ class ViewCache:
         ends = self._ends[image_path]
         stored = self._stored[ends[0] : ends[-1]]
         if image_path not in self._checked:
-            if zlib.crc32(stored) != self._crc32[image_path]:
+            if zlib.crc32(stored.data) != self._crc32[image_path]:
                 raise DataError(f"{self.folder}/views.npy: the views of {image_path} are damaged. {self._remedy}")
             if self.layout == RAW_LAYOUT:
                 self._checked.add(image_path)

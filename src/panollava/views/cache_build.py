@@ -11,7 +11,7 @@ import hashlib
 import os
 import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,18 +24,13 @@ import cv2
 import numpy as np
 
 from panollava.files import atomic_path, write_json
+from panollava.processes import available_cores
 from panollava.progress import track
 from panollava.views.cache import JPEG_LAYOUT, LAYOUTS, VERSION, npy_header
 from panollava.views.jpeg import encode_views
 from panollava.views.panorama import decode_panorama, read_image
 from panollava.views.render import render_views, required_width
 from panollava.views.strategies import View
-
-
-def available_cores() -> int:
-    """The cores this job may use: OMP_NUM_THREADS (Snakemake sets it to the rule's threads) or the machine's."""
-    threads = os.environ.get("OMP_NUM_THREADS", "")
-    return max(1, int(threads)) if threads.isdigit() else len(os.sched_getaffinity(0))
 
 
 def build_view_cache(
@@ -119,7 +114,7 @@ def _render(
     return _Row(b"".join(parts), [len(part) for part in parts], hashlib.sha256(content).hexdigest())
 
 
-def _in_parallel(render: Any, paths: Sequence[str]) -> Iterator[_Row]:
+def _in_parallel(render: Callable[[str], _Row], paths: Sequence[str]) -> Iterator[_Row]:
     """All rows in order. Threads are enough: decoding and remapping leave the interpreter's lock."""
     threads = available_cores()
     rest = iter(paths)
