@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image
 
 from panollava.cli.main import main
+from panollava.config.schema import EvaluationSettings
 from panollava.data.synthetic.captions import questions
 from panollava.data.synthetic.scenes import sample_scene
 from panollava.errors import EvaluationError
@@ -24,6 +26,8 @@ from panollava.evaluation.comparison.results import metrics_path, names_of, read
 from panollava.evaluation.comparison.run_compare import write_comparison
 from panollava.evaluation.comparison.tables import COLUMNS, console_lines
 from panollava.evaluation.comparison.verdicts import compare_results, matching_samples
+from panollava.evaluation.measures.measured import Measured
+from panollava.evaluation.metrics import MetricResult
 from panollava.evaluation.predictions import Prediction, read_predictions, write_predictions
 from panollava.evaluation.protocols import apply_protocol
 from panollava.evaluation.run_metrics import score_files
@@ -31,8 +35,10 @@ from panollava.evaluation.run_metrics import score_files
 PICTURES, QUERIES = 20, ("what is it?", "where is it?")
 REFERENCES = ("a red box is behind you", "there is a red box behind")
 EVALUATION: dict[str, Any] = {
-    "protocol": "grouped", "metrics": ["bleu4", "rouge_l"], "custom_metrics": [], "bootstrap_samples": 50,
-}  # fmt: skip
+    **EvaluationSettings().model_dump(mode="json"),
+    "metrics": ["bleu4", "rouge_l"],
+    "bootstrap_samples": 50,
+}
 
 
 def evaluated(
@@ -268,3 +274,49 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert code == 1 and "nothing could be compared with A" in error and "protocol per-annotation, not grouped" in told
     assert (tmp_path / "out/comparison.csv").is_file()
     assert call("results/A")[0] == 2 and call("results/A", "results/D")[0] == 1
+
+
+def with_perplexity(folder: Path, nll: float, tokens: str = "m", left_out: int = 0) -> Path:
+    """A finished evaluation with a perplexity, and an overlap score that is 0.5 for every picture."""
+    predictions = evaluated(folder).parent / "predictions.csv"
+    asked = [(n, query) for n in range(PICTURES) for query in QUERIES][left_out:]
+    rows = [{"image_path": f"p{n}.png", "original_query": query, "nll": nll + n % 3, "tokens": 2} for n, query in asked]
+    scale = "1 or more, lower is better"
+    result = MetricResult(None, scale, "panollava", "0", f"tokens:{tokens}")
+    told = Measured({"perplexity": result}, {"perplexity": None}, rows)
+    told.metrics["perplexity"] = replace(result, value=told.sums("perplexity").total())
+    told.write(folder / "measures/perplexity.json", {})
+    pictures = [{"image_path": f"p{n}.png", "overlap_consistency": 0.5} for n in range(PICTURES)]
+    views = Measured({"overlap_consistency": MetricResult(0.5, "s", "panollava", "0")}, {"overlap_consistency": None},
+                     pictures)  # fmt: skip
+    views.write(folder / "measures/overlap.json", {})
+    files = [folder / "measures/perplexity.json", folder / "measures/overlap.json"]
+    evaluation = {**EVALUATION, "extra": ["perplexity", "overlap_consistency"]}
+    score_files(predictions, None, evaluation, folder / "metrics.json", {}, files)
+    return folder / "metrics.json"
+
+
+def test_measured_scores_are_tested_from_the_files_beside_metrics_json(tmp_path: Path) -> None:
+    paths = [with_perplexity(tmp_path / "A", 2.0), with_perplexity(tmp_path / "B", 1.0)]
+    paths += [with_perplexity(tmp_path / "C", 1.0, tokens="other"), with_perplexity(tmp_path / "D", 1.0)]
+    (tmp_path / "D/measures/perplexity.json").write_text("{}")  # no longer the file behind metrics.json
+    compared = compare_results(read_results(paths), 500)
+    lines = {(line.metric, line.experiment): line for line in compared.lines}
+    better = lines["perplexity", "B"]
+    assert better.verdict == "better" and better.difference is not None and better.difference < 0
+    assert better.difference == pytest.approx((better.value or 0) - (lines["perplexity", "A"].value or 0))
+    assert lines["perplexity", "C"].verdict is None
+    assert "measured otherwise than the baseline's (tokens:other)" in (lines["perplexity", "C"].note or "")
+    assert lines["perplexity", "D"].verdict is None and lines["perplexity", "D"].value == better.value
+    assert lines["overlap_consistency", "B"].verdict == "no difference shown"
+    assert {line.metric for line in compared.by_type} == {"bleu4", "rouge_l", "perplexity"}
+
+
+def test_a_measurement_is_shared_out_among_the_rows_it_is_about(tmp_path: Path) -> None:
+    (found,) = read_results([with_perplexity(tmp_path / "A", 2.0, left_out=3)])
+    for key in ("perplexity", "overlap_consistency"):
+        samples = found.metrics[key].samples
+        assert samples is not None and samples.total() == pytest.approx(found.metrics[key].value)
+        assert len(samples.per_sample) == PICTURES * len(QUERIES)
+    assert found.metrics["perplexity"].samples is not None
+    assert not found.metrics["perplexity"].samples.per_sample[:3].any()  # questions without a measurement add nothing

@@ -8,11 +8,13 @@ behind metrics.json is refused.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from panollava.errors import EvaluationError, PanollavaError
+from panollava.evaluation.measures.measured import Measured
+from panollava.evaluation.measures.rolled import equivariance, read_rolled
 from panollava.evaluation.metrics import LABELS, METRICS, MetricResult
 from panollava.evaluation.predictions import read_predictions
 from panollava.evaluation.protocols import ScoredTexts, apply_protocol
@@ -116,8 +118,28 @@ def _read(path: Path, name: str) -> Result:
         custom_metrics=list(dict.fromkeys(custom)),
         lenient=True,
     )
-    metrics = {key: _again(name, key, found, report.metrics.get(key)) for key, found in there.items()}
-    return Result(name, path.parent, document, apply_protocol(rows, document["protocol"]), metrics)
+    scored = apply_protocol(rows, document["protocol"])
+    again = {**report.metrics, **_measured(path.parent, document, rows, scored)}
+    metrics = {key: _again(name, key, found, again.get(key)) for key, found in there.items()}
+    return Result(name, path.parent, document, scored, metrics)
+
+
+def _measured(
+    folder: Path, document: Mapping[str, Any], rows: Sequence[Mapping[str, str]], scored: ScoredTexts
+) -> dict[str, MetricResult]:
+    """Scores of `evaluation.extra`, from the files beside metrics.json that are still the ones behind it."""
+    found: dict[str, MetricResult] = {}
+    for name, digest in (document["provenance"].get("measures") or {}).items():
+        rolled = name == "predictions_rolled.csv"
+        path = folder / name if rolled else folder / "measures" / name
+        if not path.is_file() or sha256_file(path) != digest:
+            LOGGER.warning("%s is not the file behind metrics.json: its scores are not tested", path)
+            continue
+        measured = equivariance(rows, read_rolled(path), None) if rolled else Measured.read(path)
+        for key, result in measured.metrics.items():
+            if result.value is not None:
+                found[key] = replace(result, samples=measured.aligned(key, scored.rows))
+    return found
 
 
 def _document(path: Path) -> dict[str, Any]:

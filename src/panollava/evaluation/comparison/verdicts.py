@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from panollava.errors import EvaluationError
 from panollava.evaluation.comparison.query_types import query_types
 from panollava.evaluation.comparison.results import Result
+from panollava.evaluation.measures.measured import OF_PICTURES
 from panollava.evaluation.metrics import MetricResult
 from panollava.evaluation.metrics.result import LOWER_IS_BETTER
 from panollava.evaluation.metrics.sums import SampleSums
@@ -88,7 +89,7 @@ def compare_results(results: Sequence[Result], draws: int) -> Comparison:
     lines, by_type = [], []
     for metric in metrics:
         lines += _lines(metric, results, aligned, refused, units, draws)
-        for kind in kinds:
+        for kind in () if metric in OF_PICTURES else kinds:
             chosen = [i for i, found in enumerate(types) if found == kind]
             by_type += _lines_of_type(metric, kind, chosen, aligned, units, min(draws, DRAWS_BY_TYPE))
     return Comparison(list(results), lines, by_type, refused, order, types, max(units) + 1, draws)
@@ -169,6 +170,8 @@ def _lines(
             line = replace(line, verdict=BASELINE)
         elif name in refused:
             line = replace(line, note="not compared")
+        elif found.signature != results[0].metrics.get(metric, found).signature:
+            line = replace(line, note=f"not tested: measured otherwise than the baseline's ({found.signature})")
         elif first is None or second is None:
             line = replace(line, note=f"not tested: {found.reason or 'the baseline has no such score'}")
         else:

@@ -16,6 +16,7 @@ import numpy as np
 from panollava.errors import EvaluationError
 from panollava.evaluation.metrics.result import MetricResult
 from panollava.evaluation.metrics.sums import Array, SampleSums, ratio
+from panollava.evaluation.protocols import KEY
 from panollava.evaluation.resampling import interval_of, units_of
 from panollava.evaluation.score import ScoreReport
 from panollava.files import read_json, write_json
@@ -28,6 +29,8 @@ _COLUMNS: dict[str, tuple[str, str | None]] = {
     "yaw_equivariance": ("yaw_equivariance", None),
     "yaw_agreement": ("yaw_agreement", None),
 }
+OF_PICTURES = ("overlap_consistency", "dino_similarity")
+"""Scores of pictures, whatever is asked about them."""
 EXTRA = tuple(_COLUMNS)
 """The scores' keys in `evaluation.extra` and metrics.json, in the order of the table."""
 
@@ -82,6 +85,22 @@ class Measured:
         parts = [(row[above], 1.0 if below is None else row[below]) for row in self.samples]
         value = exp_ratio if key == "perplexity" else ratio
         return SampleSums(np.asarray(parts, dtype=np.float64).reshape(-1, 2), value)
+
+    def aligned(self, key: str, rows: Sequence[Mapping[str, str]]) -> SampleSums:
+        """The same sums by scored sample: a measurement is shared out evenly among the rows that it is about.
+
+        Measurements of pictures belong to all questions about the picture. Rows without one add nothing.
+        """
+        names = KEY if self.samples and KEY[1] in self.samples[0] else KEY[:1]
+        places: dict[tuple[str, ...], list[int]] = {}
+        for index, row in enumerate(rows):
+            places.setdefault(tuple(row[name] for name in names), []).append(index)
+        found = np.zeros((len(rows), 2))
+        sums = self.sums(key)
+        for one, parts in zip(self.samples, sums.per_sample, strict=True):
+            about = places.get(tuple(one[name] for name in names), [])
+            found[about] += parts / max(1, len(about))
+        return SampleSums(found, sums.value)
 
 
 def with_measures(report: ScoreReport, extra: Sequence[str], measured: Iterable[Measured], draws: int) -> ScoreReport:
