@@ -82,9 +82,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def rest(self, body: bytes) -> None:
-        """Answer a request for a range, if it is for the version that there is; else send the whole."""
+        """Answer a request for a range, unless it is for another version than there is: then send the whole."""
         wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        if wanted and self.headers.get("If-Range") == self.tag:
+        if wanted and self.headers.get("If-Range", self.tag) == self.tag:
             start = int(wanted[1])
             self.answer(206, body[start:], Content_Range=f"bytes {start}-{len(body) - 1}/{len(body)}")
         else:
@@ -174,6 +174,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.answer(500, b"")
 
     def always_busy(self) -> None:
+        self.wait(0.02)  # so that requests are under way together
         self.answer(429, b"")
 
     def busy_for_an_hour(self) -> None:

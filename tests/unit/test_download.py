@@ -29,10 +29,10 @@ from panollava.errors import DataError
 from panollava.views.panorama import PanoramaError
 
 
-def picture(size: tuple[int, int] = (64, 32), seed: int = 0) -> bytes:
+def picture(size: tuple[int, int] = (64, 32), seed: int = 0, form: str = "PNG") -> bytes:
     pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
     stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG")
+    Image.fromarray(pixels).save(stream, form)
     return stream.getvalue()
 
 
@@ -152,10 +152,12 @@ def test_retry_after_values(text: str | None, seconds: float | None) -> None:
 
 def test_a_busy_host_is_asked_by_fewer_and_its_refusals_count_together(tmp_path: Path, server: OddServer) -> None:
     cache = cache_in(tmp_path, attempts=4, manners={"busy_limit": 3, "first_pause_s": 0.05})
+    started = time.monotonic()
     with ThreadPoolExecutor(8) as pool:
         reasons = list(pool.map(lambda n: _reason(cache, f"{server.base}/always_busy/{n}.png"), range(20)))
     assert all("asked to wait 3 times in a row (HTTP 429 Too Many Requests)" in reason for reason in reasons)
     assert 3 <= server.asked.total() <= 4 + 2 + 1  # 4 at once, then 2, then 1
+    assert time.monotonic() - started > 0.75 * (0.05 + 0.1)  # the pauses between them
     assert cache.given_up == [reasons[0]]
 
 
@@ -215,15 +217,17 @@ def test_the_rest_of_a_broken_file_is_asked_for(
 
 @pytest.mark.parametrize("how", ["ok", "another_range", "no_such_range"])
 def test_a_partial_file_of_another_version_is_not_mixed_in(tmp_path: Path, server: OddServer, how: str) -> None:
-    url = f"{server.base}/{how}/a.png"
+    """A BMP, because in that nobody would notice afterwards."""
+    url = f"{server.base}/{how}/a.bmp"
+    server.pictures["a.bmp"] = picture(form="BMP")
     cache = cache_in(tmp_path)
     target = cache.path_of(url)
     target.parent.mkdir()
     partial = target.with_name(f".{target.name}.partial")
-    partial.write_bytes(picture(seed=1)[:1000])
+    partial.write_bytes(picture(seed=1, form="BMP")[:1000])
     partial.with_name(f"{partial.name}.tag").write_text('"old"')
-    server.tags["a.png"] = '"new"'
-    assert cache(url).read_bytes() == PICTURE
+    server.tags["a.bmp"] = '"new"'
+    assert cache(url).read_bytes() == server.pictures["a.bmp"]
     assert sorted(cache.folder.iterdir()) == [target]
 
 
@@ -245,6 +249,19 @@ def test_after_kill_9_finished_files_stay_and_the_others_go_on(tmp_path: Path, s
     assert [server.asked[f"/{how}/a.png"] for how in ("ok", "slow", "breaks_and_waits")] == [1, 1, 2]
     assert server.ranges["/breaks_and_waits/a.png"] == [None, f"bytes={len(PICTURE) // 2}-"]
     assert "1 images downloaded (1 of them continued)" in cache.summary() and "2 were in" in cache.summary()
+
+
+def test_ctrl_c_ends_soon_and_says_what_stays(tmp_path: Path, server: OddServer) -> None:
+    rows = "".join(f"{server.base}/hangs/{n}.png,q,x\n" for n in range(30))
+    (tmp_path / "in.csv").write_text(f"url,query,annotation\n{rows}")
+    command = [sys.executable, "-m", "panollava", "prepare", "in.csv", "--output-dir", "out"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    _until(lambda: server.asked.total() >= 4)
+    started = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=30)[1]
+    assert process.returncode == 130 and time.monotonic() - started < 10  # one request alone would wait for 30 s
+    assert "what was downloaded is kept" in said and said.endswith("interrupted\n") and "Traceback" not in said
 
 
 def test_two_processes_share_one_download(tmp_path: Path, server: OddServer) -> None:

@@ -32,9 +32,10 @@ def main() -> None:
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == 130:  # Ctrl-C, of which typer makes an exit code without a word
+            print("interrupted", file=sys.stderr)
+        raise
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ CODE_VERSION = {
     "synthetic": 1,
     "miniature_vision": 1,
     "miniature_language": 1,
-    "prepare": 1,
+    "prepare": 2,
     "views": 3,
     "train_vision": 1,
     "train_resampler": 1,

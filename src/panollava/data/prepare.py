@@ -147,8 +147,9 @@ def _check_files(files: Sequence[str], root: Path, fetch: ImageCache | None, pro
             for future in track(as_completed(futures), len(files), label, enabled=progress):
                 checked[futures[future]] = future.result()
         except BaseException:
-            if fetch is not None:
+            if fetch is not None and some_urls:
                 fetch.cancel()
+                LOGGER.warning("interrupted: what was downloaded is kept, the same command goes on from there")
             pool.shutdown(cancel_futures=True)
             raise
     return checked
