@@ -123,6 +123,7 @@ def train_stage(o: Options) -> None:
             cache=Path(o["cache"]),
             root=Path.cwd(),
             init_folder=_path(o["init"]),
+            init_checkpoint=_path(o["init_checkpoint"]),
             vision_folder=_path(o["vision"]),
             language_folder=_path(o["language"]),
             naming=o["naming"],
@@ -274,8 +275,8 @@ JSON_OPTIONS = ("slice", "naming", "untracked")
 LIST_OPTIONS = ("csv", "metrics", "states", "measures")
 TEXT_OPTIONS = (
     "out", "rejected", "stage", "train-csv", "val-csv", "train-views", "val-views", "views", "state", "cache", "init",
-    "vision", "language", "folder", "checkpoint", "predictions", "blind-predictions", "rolled-predictions", "html",
-    "plot", "samples", "spice-heap", "log",
+    "init-checkpoint", "vision", "language", "folder", "checkpoint", "predictions", "blind-predictions",
+    "rolled-predictions", "html", "plot", "samples", "spice-heap", "log",
 )  # fmt: skip
 
 

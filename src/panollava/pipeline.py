@@ -17,7 +17,7 @@ from panollava.config import ConfigError, WorkflowConfig, job_options
 from panollava.config.job_options import CACHE, SPLITS, STAGE_OUTPUTS
 from panollava.files import digest_of
 from panollava.logs import LOGGER
-from panollava.provenance import made_by
+from panollava.provenance import forget, made_by
 
 
 class Pipeline:
@@ -131,6 +131,7 @@ class Pipeline:
         for output in outputs:
             Path(output).unlink(missing_ok=True)
             Path(output).parent.mkdir(parents=True, exist_ok=True)
+            forget(output)
         jobs.run_here(job, slice=document, log=log, **options)
 
 

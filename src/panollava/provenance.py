@@ -6,6 +6,7 @@ document holds the digest of its slice; a CSV has it in a hidden note beside it.
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,6 +55,17 @@ def noted(path: str | Path, digest: str) -> Iterator[dict[str, Any]]:
     told: dict[str, Any] = {}
     yield told
     write_json(_note(path), {"config": digest, "bytes": path.stat().st_size, **({"told": told} if told else {})})
+
+
+def forget(path: str | Path) -> None:
+    """Let Snakemake forget by which parameters it made `path`: somebody else makes it now, and the file itself tells.
+
+    Its record is a file below `.snakemake/metadata`, named by the output's path in base 64. Where it is not found,
+    Snakemake makes the file once more.
+    """
+    name = urlsafe_b64encode(str(path).encode()).decode()
+    if len(name) < 255:  # longer names lie in folders
+        Path(".snakemake/metadata", name).unlink(missing_ok=True)
 
 
 def _note(path: Path) -> Path:

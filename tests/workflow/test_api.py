@@ -52,7 +52,7 @@ def test_trained_and_evaluated_in_this_process_as_by_the_dag(
     assert checkpoint == stage_folder(project.root, "finetune") / (checkpoint.parent / "best.ckpt").readlink()
     state = json.loads((project.root / "runs/SMALL_stage_state.json").read_text())
     assert {row["status"] for row in state["stages"].values()} == {"completed"}
-    assert plan(project) == {"predict": 1, "predict_blind": 1, "compute_metrics": 1}
+    assert plan(project) == {"cache_views": 1, "predict": 1, "predict_blind": 1, "compute_metrics": 1}
 
     before = (checkpoint.parent / "checkpoint_metadata.json").stat().st_mtime_ns
     assert ThreeStageTrainer(cfg).run() == checkpoint  # all is current: nothing is done
@@ -119,7 +119,10 @@ def test_old_layouts_are_found_and_load_with_a_configuration(finished: Project, 
     loaded, theirs = load_stage(folder, config=cfg), load_stage(source)
     assert loaded.processor == theirs.processor
     pairs = zip(loaded.model.named_parameters(), theirs.model.named_parameters(), strict=True)
-    assert all(name == other and torch.equal(ours, its) for (name, ours), (other, its) in pairs)
+    assert all(
+        name == other and (name.startswith("vicreg_projector.") or torch.equal(ours, its))
+        for (name, ours), (other, its) in pairs
+    )
 
 
 def test_the_final_model_of_the_old_layout(finished: Project, tmp_path: Path) -> None:

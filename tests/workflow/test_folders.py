@@ -88,7 +88,9 @@ def test_an_exported_folder_is_whole_and_says_where_it_comes_from(finished: Proj
     model, checkpoint = PanoramaVLM.from_pretrained(output), PanoramaVLM.from_checkpoint(finished.root / "runs/SMALL")
     assert PanoramaProcessor.from_pretrained(output) == loaded.processor
     ours, theirs = model.state_dict(), checkpoint.state_dict()
-    assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert ours.keys() == theirs.keys()
+    for key in ours:  # the VICReg projector, which finetune's checkpoints do not have, is new in each
+        assert key.startswith("vicreg_projector.") or torch.equal(ours[key], theirs[key]), key
     assert model.origin == checkpoint.origin and model.origin is not None
     assert model.origin["evaluation"]["metrics"] == json.loads(
         (finished.root / "results/SMALL/metrics.json").read_text()

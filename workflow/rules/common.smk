@@ -15,6 +15,7 @@ from panollava.config.job_options import (
     miniature_folders,
     previous_stage,
 )
+from panollava.config.overlay import overlay_of_environment
 from panollava.config.slices import canonical, measures_of
 from panollava.errors import PanollavaError
 from panollava.evaluation.ablation import rows_so_far, summary_slice
@@ -31,7 +32,11 @@ from snakemake.settings.types import DeploymentMethod
 logging.raiseExceptions = False
 
 try:
-    PROJECT = project_of_job() if workflow.remote_exec else Project(".")
+    PROJECT = (
+        project_of_job()
+        if workflow.remote_exec
+        else Project(".", overlay=overlay_of_environment())
+    )
     PATHS = PROJECT.paths
     if (
         workflow.is_main_process
@@ -340,7 +345,9 @@ def stage_options(stage):
     def options(wildcards):
         given = job_options.stage_options(experiment_of(wildcards), stage)
         texts = {
-            key: value if isinstance(value, str) else json.dumps(value)
+            key.replace("_", "-"): (
+                value if isinstance(value, str) else json.dumps(value)
+            )
             for key, value in given.items()
         }
         return shlex.join(f"--{key}={text}" for key, text in texts.items())

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from panollava.cli import compare, data, evaluate, experiments, machine, models, serve, workflow
+from panollava.cli import compare, data, evaluate, experiments, machine, models, serve, train, workflow, zoo
 from panollava.errors import PanollavaError
 from panollava.processes import set_cpu_defaults
 
@@ -17,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (workflow, experiments, data, evaluate, compare, models, serve, machine):
+for module in (workflow, train, evaluate, compare, models, data, experiments, zoo, serve, machine):
     module.add_to(app)
 
 

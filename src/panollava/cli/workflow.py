@@ -44,19 +44,32 @@ def run(
     experiment of workflow.experiments is built. Example: panollava run EXP1 -n
     """
     words = [*(targets or []), *context.args]
-    if not Path("Snakefile").is_file():
-        raise ConfigError(f"{Path.cwd()} holds no Snakefile: run this in the project's root")
+    check_root()
     named = [_files_of(word, before) for before, word in zip([None, *words], words, strict=False)]
     arguments = [argument for files, _ in named for argument in files]
     if any(is_ablation for _, is_ablation in named):
         arguments = ["--keep-going", *arguments]
-    elsewhere = any(word.startswith(("--workflow-profile", "--profile", "--executor")) for word in words)
-    if not elsewhere and not any(word.startswith(("--cores", "--jobs", "-c", "-j")) for word in words):
+    raise typer.Exit(run_snakemake(arguments))
+
+
+def check_root() -> None:
+    if not Path("Snakefile").is_file():
+        raise ConfigError(f"{Path.cwd()} holds no Snakefile: run this in the project's root")
+
+
+def run_snakemake(arguments: list[str], environment: dict[str, str] | None = None) -> int:
+    """Run snakemake in front, on all cores unless the arguments say otherwise; its exit code, 128 + N for a signal N.
+
+    Stopped, it and its jobs stop with their state saved. `environment` is added to the present one.
+    """
+    elsewhere = any(word.startswith(("--workflow-profile", "--profile", "--executor")) for word in arguments)
+    if not elsewhere and not any(word.startswith(("--cores", "--jobs", "-c", "-j")) for word in arguments):
         arguments = ["--cores", "all", *arguments]
     parent = os.getpid()
     # SIGKILL: a snakemake that outlives its front door would wait for its jobs while the next run finds it locked.
     child = subprocess.Popen(
         [sys.executable, "-m", "snakemake", *arguments],
+        env={**os.environ, **(environment or {})},
         preexec_fn=lambda: die_with_parent(signal.SIGKILL, parent),
     )
 
@@ -71,7 +84,7 @@ def run(
     # A terminal sends Ctrl-C to snakemake and the jobs as well; a lone SIGINT from elsewhere stops them like SIGTERM.
     signal.signal(signal.SIGINT, (lambda *_: None) if sys.stdin.isatty() else stop)
     code = child.wait()
-    raise typer.Exit(code if code >= 0 else 128 - code)
+    return code if code >= 0 else 128 - code
 
 
 def _files_of(word: str, before: str | None) -> tuple[list[str], bool]:

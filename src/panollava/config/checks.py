@@ -41,6 +41,10 @@ def cross_warnings(settings: Settings, written: Container[str]) -> list[tuple[st
         if reason:
             written_key = next(key for key in VICREG_KEYS if key in written)
             found.append((written_key, f"has no effect: {reason}, and the vision stage does not run"))
+    if settings.training.init_checkpoint is not None and settings.training.stages[0] == "vision":
+        found.append(
+            ("training.init_checkpoint", "has no effect: the first stage is vision, which starts from its backbone")
+        )
     if not settings.generation.do_sample:
         found += [
             (key, "has no effect while generation.do_sample is false")

@@ -116,6 +116,19 @@ def csv_fingerprint(
     return {"path": Path(path).as_posix(), "sha256": sha256, "images": digest}
 
 
+def file_fingerprint(path: str, root: str | Path = ".", *, key: str = "a file") -> dict[str, Any]:
+    """`{"path": as configured, "sha256"}` of one file. Raises ConfigError, naming the setting, where there is none."""
+    root = Path(root)
+    index = _Index(root, f"file {path}")
+    sha256 = index.digests([("", root / path)])[""]
+    if sha256 is None:
+        raise ConfigError(
+            f"{key}: {path} does not exist. Relative paths start at the project's root ({root.resolve()})"
+        )
+    index.save()
+    return {"path": Path(path).as_posix(), "sha256": sha256}
+
+
 def folder_fingerprint(folder: str | Path, root: str | Path = ".") -> str:
     """One SHA-256 over names and contents of all files below a folder (dot files left out)."""
     root = Path(root)

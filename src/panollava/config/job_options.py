@@ -65,7 +65,16 @@ def stage_options(experiment: WorkflowConfig, stage: str) -> dict[str, Any]:
         },
         "untracked": untracked(experiment),
     }
-    return {**given, "init": names.stage_dir(previous)} if previous else given
+    if previous:
+        return {**given, "init": names.stage_dir(previous)}
+    init = initial_checkpoint(experiment, stage)
+    return {**given, "init_checkpoint": init} if init else given
+
+
+def initial_checkpoint(experiment: WorkflowConfig, stage: str) -> str | None:
+    """The file whose weights a first stage starts from, as `training.init_checkpoint` names it."""
+    found = experiment.slice_of(f"train_{stage}")["inputs"].get("init_checkpoint")
+    return found["path"] if found else None
 
 
 def remembered_settings(experiment: WorkflowConfig) -> dict[str, Any]:

@@ -48,12 +48,14 @@ Source = Path | Cell
 class Project:
     """The experiments of `root/config/experiments/` and the cells of `root/config/ablations/`, each loaded once.
 
-    With a `snapshot`, its experiments, and no file is read.
+    With a `snapshot`, its experiments, and no file is read. With an `overlay` (see `overlay`), one of them is changed.
     """
 
-    def __init__(self, root: str | Path = ".", snapshot: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, root: str | Path = ".", snapshot: dict[str, Any] | None = None, overlay: dict[str, Any] | None = None
+    ) -> None:
         self.root = Path(root)
-        self._snapshot = snapshot
+        self._snapshot, self._overlay = snapshot, overlay
         self._loaded: dict[str, WorkflowConfig] = {}
         self._slices: dict[tuple[str, str], dict[str, Any]] = {}
         self._fingerprints: dict[Any, Any] = {}
@@ -86,7 +88,8 @@ class Project:
 
     def experiments(self) -> list[str]:
         """Names of all experiments whose file can be read, sorted."""
-        return sorted(self._index[0] if self._snapshot is None else self._snapshot["experiments"])
+        changed = [self._overlay["resolved_name"]] if self._overlay is not None else []
+        return sorted({*(self._index[0] if self._snapshot is None else self._snapshot["experiments"]), *changed})
 
     def experiment(self, name: str) -> WorkflowConfig:
         """The experiment of that (resolved) name.
@@ -94,7 +97,12 @@ class Project:
         Raises ConfigError: unknown (lists the choices), named by two files, or with errors in its file.
         """
         if name not in self._loaded:
-            config = self._from_file(name) if self._snapshot is None else self._from_snapshot(name, self._snapshot)
+            if self._overlay is not None and name == self._overlay["resolved_name"]:
+                config = self._from_file(self._overlay["experiment"]).with_values(self._overlay["values"])
+            elif self._snapshot is None:
+                config = self._from_file(name)
+            else:
+                config = self._from_snapshot(name, self._snapshot)
             self._check_paths(config)
             self._loaded[name] = config
         return self._loaded[name]

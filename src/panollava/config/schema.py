@@ -366,6 +366,11 @@ class TrainingSettings(Section):
     stages: list[StageName] = key(
         list(STAGES), "Stages to train, in the order vision, resampler, finetune; the last one answers."
     )
+    init_checkpoint: Text | None = key(
+        None,
+        "A checkpoint (.ckpt) of an earlier stage, whose weights the first of `stages` starts from; null for none. Not "
+        "read where the first stage is vision, which starts from its backbone.",
+    )
     seed: int = key(42, "Seed of initial weights, shuffling, dropout and the blind control.", ge=0, le=2**32 - 1)
     devices: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = key(
         "auto",

@@ -22,7 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from panollava.config.fingerprints import folder_fingerprint
+from panollava.config.fingerprints import file_fingerprint, folder_fingerprint
 from panollava.config.schema import (
     MINIATURE_LANGUAGE,
     MINIATURE_VISION,
@@ -149,6 +149,7 @@ THROUGH_INPUTS = {
     **{f"training.stage_configs.{s}.data.csv_train": "prepare_train" for s in STAGES},
     **{f"training.stage_configs.{s}.data.csv_val": "prepare_val" for s in STAGES},
     "training.stages": "train_resampler",
+    "training.init_checkpoint": "train_resampler",
 }
 """Settings that act through a slice's inputs or its upstream, and the first node that they reach."""
 
@@ -309,6 +310,8 @@ def _of_train(cfg: WorkflowConfig, node: str, _: str | None) -> Parents:
     stages = cfg.settings.training.stages
     before = stages[: stages.index(stage)]  # type: ignore[arg-type]
     upstream += [(f"train_{before[-1]}", None)] if before else []
+    if not before and (init := cfg.effective["training"]["init_checkpoint"]) is not None:
+        inputs["init_checkpoint"] = file_fingerprint(init, cfg.root, key="training.init_checkpoint")
     return inputs, upstream
 
 
@@ -426,6 +429,8 @@ def _switched_off(document: dict[str, Any]) -> Iterator[str]:
     for stage, settings in document["training"]["stage_configs"].items():
         if settings["optimizer"] != "muon":
             yield f"training.stage_configs.{stage}.muon_lr"
+    if document["training"]["stages"][:1] == ["vision"]:
+        yield "training.init_checkpoint"
     yield "training.stage_configs.vision.max_text_length"
 
 

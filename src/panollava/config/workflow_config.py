@@ -158,7 +158,7 @@ class WorkflowConfig:
         """A copy with new values: `{"training.stage_configs.finetune.lr": 1e-4}`. Raises ConfigError."""
         document = with_values(self.to_dict(), values)
         settings = validate(document, (YamlFile("after the change"),))
-        return WorkflowConfig(settings, self.root, self.source, self._messages)
+        return WorkflowConfig(settings, self.root, self.source, self._messages, self._fingerprints)
 
     def with_stages(self, stages: Sequence[str]) -> WorkflowConfig:
         """A copy that trains only `stages`."""

@@ -1,7 +1,7 @@
 """A whole model as a Hugging Face folder, and back.
 
     FOLDER/config.json             model_type panollava: the model's settings, and where it comes from (`origin`)
-    FOLDER/model.safetensors       resampler, projection, positional encoding, VICReg projector
+    FOLDER/model.safetensors       resampler, projection, positional encoding; of the vision stage the VICReg projector
     FOLDER/processor_config.json   the processor: views, their size, mean and standard deviation
     FOLDER/vision_encoder/         loads with AutoModel
     FOLDER/language_model/         loads with AutoModelForCausalLM and AutoTokenizer
@@ -65,8 +65,8 @@ def save_model(model: PanoramaVLM, folder: Path, processor: PanoramaProcessor | 
             _save_language(model.language, folder / _LANGUAGE)
     if adapted:
         model.save_adapter(folder / _ADAPTER)
-    tensors = {key: tensor for key, tensor in model.state_dict().items() if part_of(key) not in _BACKBONES}
-    save_file(_plain(tensors), folder / _WEIGHTS, {"format": "pt"})
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in _own(model).items()}
+    save_file(tensors, folder / _WEIGHTS, {"format": "pt"})
     processor.save_pretrained(folder)
     config = {**model.config.to_json(), "vision_path": None, "language_path": None, "use_lora": adapted}
     write_text(folder / "README.md", model_card(config, model.origin))
@@ -98,8 +98,7 @@ def load_model(
     for part in (model.vision, model.language):
         if part is not None and part.unexpected_keys:
             raise CheckpointError(f"{folder}: unexpected weights of a backbone: {', '.join(part.unexpected_keys)}")
-    own = {key: tensor for key, tensor in model.state_dict().items() if part_of(key) not in _BACKBONES}
-    _fill(own, _read(folder / _WEIGHTS))
+    _fill(_own(model), _read(folder / _WEIGHTS))
     if config.use_lora and model.language is not None:
         lora = model.language.model
         tensors = _read(folder / _ADAPTER / "adapter_model.safetensors")
@@ -108,6 +107,12 @@ def load_model(
     model.origin = document["origin"]
     model.eval()
     return model
+
+
+def _own(model: PanoramaVLM) -> dict[str, Tensor]:
+    """The tensors between the backbones. The VICReg projector serves the vision stage's loss alone."""
+    others = {*_BACKBONES, *(["vicreg_projector"] if model.language is not None else [])}
+    return {key: tensor for key, tensor in model.state_dict().items() if part_of(key) not in others}
 
 
 def _save_vision(model: PanoramaVLM, folder: Path, processor: PanoramaProcessor) -> None:
@@ -143,7 +148,3 @@ def _read(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}") from error
-
-
-def _plain(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}

@@ -67,9 +67,9 @@ def build_stage(job: StageJob) -> StageParts:
     model_config = model_config_of(job, train_views.image_size)
     check_prompt(job, model_config)
     model = PanoramaVLM(model_config, with_language=job.stage != "vision", dtype=language_dtype(training["precision"]))
-    if job.init_folder is not None:
+    if job.init_weights is not None:
         # The projector serves the vision stage's loss alone.
-        model.load_trained(load_weights(job.init_folder / "best.ckpt")[1], without=("vicreg_projector",))
+        model.load_trained(load_weights(job.init_weights)[1], without=("vicreg_projector",))
     blocks = settings["vision_trainable_blocks"]
     counts = freeze_for_stage(model, job.stage, blocks)
     for line in stage_table_text(job.stage, counts).splitlines():

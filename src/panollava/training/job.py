@@ -41,10 +41,16 @@ class StageJob:
     cache: Path
     root: Path
     init_folder: Path | None = None
+    init_checkpoint: Path | None = None
     vision_folder: Path | None = None
     language_folder: Path | None = None
     naming: dict[str, Any] = field(default_factory=dict)
     untracked: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def init_weights(self) -> Path | None:
+        """The file that the stage starts from: the previous stage's best, or training.init_checkpoint."""
+        return self.init_folder / "best.ckpt" if self.init_folder else self.init_checkpoint
 
     @property
     def config(self) -> dict[str, Any]:

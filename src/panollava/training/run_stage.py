@@ -30,6 +30,7 @@ from panollava.training.callbacks import Checkpoints, History, Interrupted, Step
 from panollava.training.checkpointing import load_weights, save_weights
 from panollava.training.curves import plot_loss_curves
 from panollava.training.distributed import OneMachine, ddp, other_ranks
+from panollava.training.initial_weights import check_initial_weights
 from panollava.training.job import StageJob, check_loggers, is_out_of_memory, training_loggers
 from panollava.training.metadata import build_metadata
 from panollava.training.stage_folder import METADATA, read_metadata, write_links
@@ -51,13 +52,13 @@ def run_stage(job: StageJob) -> Path:
             fingerprint = {"slice": job.digest, "init": _check_upstream(job)}
             kept = state.belongs_to(fingerprint) and _checkpoints_are_there(state, job.stage_folder)
             if not kept:
-                state.clear(fingerprint)
+                state.clear(fingerprint, job.slice)
                 shutil.rmtree(job.stage_folder / "lora_weights", ignore_errors=True)
             before = state.record.get("elapsed_minutes", 0.0)
             state.update_record(
                 stage=job.stage, status="running", config_digest=job.digest, error=None, completed_at=None,
                 started_at=state.record.get("started_at") or started_at, process=[platform.node(), os.getpid()],
-                upstream_checkpoint=str(job.init_folder / "best.ckpt") if job.init_folder else None,
+                upstream_checkpoint=str(job.init_weights) if job.init_weights else None,
                 artifact_dir=job.stage_folder.as_posix(),
             )  # fmt: skip
             metadata = _train(job, state)
@@ -83,6 +84,8 @@ def _real_name(folder: Path, link: str) -> str:
 
 def _check_upstream(job: StageJob) -> str | None:
     """The digest of the initial weights; refuses an upstream stage that another configuration trained."""
+    if job.init_checkpoint is not None:
+        return check_initial_weights(job, job.init_checkpoint)
     if job.init_folder is None:
         return None
     metadata = read_metadata(job.init_folder)

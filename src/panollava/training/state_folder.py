@@ -3,6 +3,7 @@
     {runs}/{experiment}/.state/{stage}/{variant}/
       lock               held (flock) by the process that trains; dies with it
       fingerprint.json   digest of the configuration slice and of the inputs that the state belongs to
+      slice.json         the slice itself, to say what differs
       resume.ckpt        weights, optimiser, scheduler, loops, loader, history: written whole or not at all
       record.json        what this run did so far: status, progress, checkpoints (the source of stage_state.json)
       history.csv        one row per logged step and per validation
@@ -84,13 +85,15 @@ class StateFolder:
         """Whether the state in the folder was made by exactly this configuration and these inputs."""
         return _read(self.path / "fingerprint.json") == fingerprint
 
-    def clear(self, fingerprint: dict[str, Any]) -> None:
+    def clear(self, fingerprint: dict[str, Any], slice_document: dict[str, Any] | None = None) -> None:
         """Remove an older state and begin one for `fingerprint`."""
         for entry in self.path.iterdir():
             if entry.is_dir():
                 shutil.rmtree(entry)
             elif entry.name != "lock":
                 entry.unlink()
+        if slice_document is not None:
+            write_json(self.path / "slice.json", slice_document)
         write_json(self.path / "fingerprint.json", fingerprint)
 
     @property

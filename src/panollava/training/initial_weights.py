@@ -1,0 +1,38 @@
+"""A checkpoint from outside the experiment as the first stage's initial weights (training.init_checkpoint).
+
+Enters: a stage's job and the file. Leaves: the file's digest, once it is sure that it is what was planned with, weights
+of an earlier stage, and trained upon the same backbones. Whether its tensors fit is seen when they are loaded.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from panollava.errors import TrainingError
+from panollava.files import sha256_file
+from panollava.training.checkpointing import load_weights
+from panollava.training.job import StageJob
+from panollava.training.stage_folder import METADATA, read_metadata
+from panollava.training.stages import STAGES
+
+
+def check_initial_weights(job: StageJob, path: Path) -> str:
+    """SHA-256 of the file. Raises TrainingError, or CheckpointError where it is no checkpoint."""
+    digest = sha256_file(path)
+    if digest != job.slice["inputs"]["init_checkpoint"]["sha256"]:
+        raise TrainingError(f"{path} changed after this stage was planned. Run the same command again.")
+    stage = load_weights(path)[0].get("stage")
+    if stage not in STAGES or STAGES.index(stage) >= STAGES.index(job.stage):
+        earlier = " or ".join(STAGES[: STAGES.index(job.stage)])
+        raise TrainingError(
+            f"{path} holds weights of stage {stage or '(unknown)'}; training.init_checkpoint of stage {job.stage} must "
+            f"be a checkpoint of stage {earlier}"
+        )
+    folder = path.resolve().parent
+    if (folder / METADATA).is_file():
+        theirs, models = read_metadata(folder)["model_config"], job.config["models"]
+        keys = ["vision_name", *(["language_model_name"] if stage != "vision" else [])]
+        other = [f"{key} {theirs[key]!r}, here {models[key]!r}" for key in keys if theirs[key] != models[key]]
+        if other:
+            raise TrainingError(f"{path} was trained upon another backbone: {'; '.join(other)}")
+    return digest
