@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -38,6 +38,8 @@ def evaluate(
     log_samples: Annotated[bool, typer.Option(help="Show predictions beside references.")] = False,
     log_interval: Annotated[int, typer.Option(min=1, help="Batches between progress lines.")] = 25,
     log_max_samples: Annotated[int, typer.Option(min=1, help="Samples shown by --log-samples.")] = 50,
+    verify: Annotated[Path | None, typer.Option(help="A metrics.json: compute it again, say what differs.")] = None,
+    predict_again: Annotated[bool, typer.Option(help="With --verify: the answers, too.")] = False,
 ) -> None:
     """Evaluate a trained folder; no configuration is needed.
 
@@ -46,6 +48,17 @@ def evaluate(
     from panollava.evaluation.console import print_metrics
     from panollava.logs import LOGGER, start_log
 
+    if verify is not None:
+        given = {"--checkpoint-dir": checkpoint_dir, "--config": config, "--csv-input": csv_input, "--stage": stage,
+                 "--epoch": epoch, "--step": step, "--batch-size": batch_size, "--protocol": protocol,
+                 "--extra": extra, "--output-dir": output_dir}  # fmt: skip
+        _refuse(given, "metrics.json tells it: not with --verify")
+        if max_samples is not None and not predict_again:
+            raise ConfigError("--max-samples: with --verify it limits --predict-again")
+        _verify(verify, predict_again, max_samples)
+        return
+    if predict_again:
+        raise ConfigError("--predict-again goes with --verify")
     if epoch is not None and step is not None:
         raise ConfigError("--epoch and --step exclude each other")
     if checkpoint_dir is None and config is None:
@@ -53,9 +66,7 @@ def evaluate(
             raise ConfigError("pass --checkpoint-dir, or --config, or --csv-input with predictions to score")
         given = {"--stage": stage, "--max-samples": max_samples, "--epoch": epoch, "--step": step,
                  "--batch-size": batch_size, "--extra": extra}  # fmt: skip
-        useless = [name for name, value in given.items() if value is not None]
-        if useless:
-            raise ConfigError(f"{', '.join(useless)}: nothing is predicted without --checkpoint-dir or --config")
+        _refuse(given, "nothing is predicted without --checkpoint-dir or --config")
     chosen = None if extra is None else _extra(extra)
     start_log()
     if checkpoint_dir is None and config is None:
@@ -101,3 +112,22 @@ def _extra(text: str) -> list[str]:
     if unknown := [name for name in names if name not in EXTRA_NODES]:
         raise ConfigError(f"--extra takes some of {', '.join(EXTRA_NODES)}, or none; got {unknown[0]!r}")
     return names
+
+
+def _verify(path: Path, predict_again: bool, max_samples: int | None) -> None:
+    """Print every check; exit 1 where something differs."""
+    from panollava.evaluation.console import print_lines
+    from panollava.evaluation.verify import summary, verify
+    from panollava.logs import start_log
+
+    start_log()
+    checks = verify(path, predict_again, max_samples)
+    print_lines([*map(str, checks), summary(checks)])
+    if any(check.state == "differs" for check in checks):
+        raise typer.Exit(1)
+
+
+def _refuse(given: dict[str, Any], why: str) -> None:
+    """Raise ConfigError for the options of `given` that have a value."""
+    if useless := [name for name, value in given.items() if value is not None]:
+        raise ConfigError(f"{', '.join(useless)}: {why}")

@@ -132,6 +132,8 @@ def evaluate_folder(
 
     pictures = RenderedPictures(loaded.processor, root)
     stand_ins = shuffled_pictures(samples, generation.seed) if evaluation["blind_control"] else None
+    if evaluation["blind_control"] and stand_ins is None:
+        LOGGER.warning("there is one picture only: nothing to shuffle, so no blind control")
     csv = {"path": str(csv_path), "sha256": sha256_file(csv_path), "chosen_as": why, "max_samples": request.max_samples}
     checkpoint = {
         "folder": str(loaded.checkpoint.folder),
@@ -176,7 +178,8 @@ def _settings(
     if experiment is not None:
         merged = experiment.to_dict()
         chosen |= {section: merged[section] for section in ("generation", "evaluation", "training", "data")}
-    chosen |= settings or {}
+    for section, values in (settings or {}).items():
+        chosen[section] = {**chosen[section], **values}
     return {**chosen, "evaluation": {**_EVALUATION, **chosen["evaluation"]}}
 
 

@@ -8,21 +8,17 @@ behind metrics.json is refused.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from panollava.errors import EvaluationError, PanollavaError
-from panollava.evaluation.measures.measured import Measured
-from panollava.evaluation.measures.rolled import equivariance, read_rolled
-from panollava.evaluation.metrics import LABELS, METRICS, MetricResult
+from panollava.evaluation.again import TOLERANCE, measured_again, predictions_path, read_document, score_again
+from panollava.evaluation.metrics import LABELS, MetricResult
 from panollava.evaluation.predictions import read_predictions
 from panollava.evaluation.protocols import ScoredTexts, apply_protocol
-from panollava.evaluation.score import score_predictions
-from panollava.files import read_json, sha256_file
+from panollava.files import sha256_file
 from panollava.logs import LOGGER
-
-_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -99,72 +95,28 @@ def _path_of_experiment(word: str, root: Path) -> Path | None:
 
 
 def _read(path: Path, name: str) -> Result:
-    document = _document(path)
-    predictions = path.parent / "predictions.csv"
-    if not predictions.is_file():
-        predictions = _scored_csv(document, path)
+    document = read_document(path)
+    predictions = predictions_path(document, path)
+    if predictions is None:
+        raise EvaluationError(f"{path.parent} holds no predictions.csv: a comparison needs every sample's answer")
     if sha256_file(predictions) != document["provenance"].get("predictions"):
         raise EvaluationError(
             f"{predictions} is not the file that {path} was computed from. Compute the scores again: panollava run "
             "EXPERIMENT --forcerun compute_metrics, or panollava eval."
         )
     rows = read_predictions(predictions)
+    report = score_again(document, rows)
     there = {key: found for key, found in document["metrics"].items() if found["value"] is not None}
-    custom = [str(found["library"]) for found in there.values() if ":" in str(found["library"])]
-    report = score_predictions(
-        rows,
-        document["protocol"],
-        metrics=[key for key in METRICS if key in there],
-        custom_metrics=list(dict.fromkeys(custom)),
-        lenient=True,
-    )
     scored = apply_protocol(rows, document["protocol"])
-    again = {**report.metrics, **_measured(path.parent, document, rows, scored)}
+    again = {**report.metrics, **measured_again(document, path, rows, scored)}
     metrics = {key: _again(name, key, found, again.get(key)) for key, found in there.items()}
     return Result(name, path.parent, document, scored, metrics)
-
-
-def _measured(
-    folder: Path, document: Mapping[str, Any], rows: Sequence[Mapping[str, str]], scored: ScoredTexts
-) -> dict[str, MetricResult]:
-    """Scores of `evaluation.extra`, from the files beside metrics.json that are still the ones behind it."""
-    found: dict[str, MetricResult] = {}
-    for name, digest in (document["provenance"].get("measures") or {}).items():
-        rolled = name == "predictions_rolled.csv"
-        path = folder / name if rolled else folder / "measures" / name
-        if not path.is_file() or sha256_file(path) != digest:
-            LOGGER.warning("%s is not the file behind metrics.json: its scores are not tested", path)
-            continue
-        measured = equivariance(rows, read_rolled(path), None) if rolled else Measured.read(path)
-        for key, result in measured.metrics.items():
-            if result.value is not None:
-                found[key] = replace(result, samples=measured.aligned(key, scored.rows))
-    return found
-
-
-def _document(path: Path) -> dict[str, Any]:
-    try:
-        document: dict[str, Any] = read_json(path)
-        document["metrics"], document["controls"]["blind"], document["protocol"], document["provenance"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EvaluationError(f"{path} cannot be read as a metrics.json ({type(error).__name__}: {error})") from error
-    return document
-
-
-def _scored_csv(document: Mapping[str, Any], path: Path) -> Path:
-    """The predictions that somebody else made and `eval --csv-input` scored."""
-    csv = document["provenance"].get("csv") or {}
-    source = Path(csv.get("path", "")) if isinstance(csv, dict) else Path()
-    for place in (source, path.parent / source, path.parent.parent / source.name):
-        if place.is_file():
-            return place
-    raise EvaluationError(f"{path.parent} holds no predictions.csv: a comparison needs every sample's answer")
 
 
 def _again(name: str, key: str, told: Mapping[str, Any], found: MetricResult | None) -> MetricResult:
     """The metric as computed here; as told, without samples, where it cannot be computed here."""
     if found is not None and found.value is not None:
-        if abs(found.value - told["value"]) > _TOLERANCE:
+        if abs(found.value - told["value"]) > TOLERANCE:
             LOGGER.warning(
                 "%s: %s is %.9f here and %.9f in metrics.json (%s %s here, %s %s there): the former is compared",
                 name, LABELS.get(key, key), found.value, told["value"], found.library, found.version,

@@ -1,0 +1,90 @@
+"""The scores behind a metrics.json, computed again from its predictions: for comparisons and for `eval --verify`.
+
+A document and rows enter; a `ScoreReport` leaves, and the further scores from the files that the measures left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from panollava.errors import EvaluationError
+from panollava.evaluation.measures.measured import Measured
+from panollava.evaluation.measures.rolled import equivariance, read_rolled
+from panollava.evaluation.metrics import METRICS, MetricResult
+from panollava.evaluation.protocols import ScoredTexts
+from panollava.evaluation.score import Rows, ScoreReport, score_predictions
+from panollava.files import read_json, sha256_file
+from panollava.logs import LOGGER
+
+TOLERANCE = 1e-9
+ROLLED = "predictions_rolled.csv"
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """A metrics.json. Raises EvaluationError where it is none."""
+    try:
+        document: dict[str, Any] = read_json(path)
+        document["metrics"], document["controls"]["blind"], document["protocol"], document["provenance"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EvaluationError(f"{path} cannot be read as a metrics.json ({type(error).__name__}: {error})") from error
+    return document
+
+
+def score_again(
+    document: Mapping[str, Any], rows: Rows, blind_rows: Rows | None = None, bootstrap_samples: int = 0
+) -> ScoreReport:
+    """Score `rows` by the document's protocol and by those of its metrics that have a value and come from answers."""
+    there = {key: found for key, found in document["metrics"].items() if found["value"] is not None}
+    custom = [str(found["library"]) for found in there.values() if ":" in str(found["library"])]
+    return score_predictions(
+        rows,
+        document["protocol"],
+        metrics=[key for key in METRICS if key in there],
+        custom_metrics=list(dict.fromkeys(custom)),
+        blind_rows=blind_rows,
+        bootstrap_samples=bootstrap_samples,
+        lenient=True,
+    )
+
+
+def measure_files(document: Mapping[str, Any], path: Path) -> dict[Path, str]:
+    """The files of `evaluation.extra` beside a metrics.json, there or not, with the digests that it tells."""
+    told: Mapping[str, str] = document["provenance"].get("measures") or {}
+    folder = path.parent
+    return {folder / name if name == ROLLED else folder / "measures" / name: told[name] for name in told}
+
+
+def measured_again(document: Mapping[str, Any], path: Path, rows: Rows, scored: ScoredTexts) -> dict[str, MetricResult]:
+    """Scores of `evaluation.extra`, from those of their files that are still the ones behind metrics.json."""
+    found: dict[str, MetricResult] = {}
+    for file, digest in measure_files(document, path).items():
+        if not file.is_file() or sha256_file(file) != digest:
+            LOGGER.warning("%s is not the file behind metrics.json: its scores are not computed again", file)
+            continue
+        measured = equivariance(rows, read_rolled(file), None) if file.name == ROLLED else Measured.read(file)
+        for key, result in measured.metrics.items():
+            if result.value is not None:
+                found[key] = replace(result, samples=measured.aligned(key, scored.rows))
+    return found
+
+
+def predictions_path(document: Mapping[str, Any], path: Path) -> Path | None:
+    """The predictions behind a metrics.json: beside it, or what `eval --csv-input` scored; None where they are gone."""
+    beside = path.parent / "predictions.csv"
+    if beside.is_file():
+        return beside
+    csv = document["provenance"].get("csv")
+    if not isinstance(csv, Mapping) or "checkpoint" in document["provenance"]:  # its CSV holds questions
+        return None
+    return place_of(str(csv.get("path", "")), path)
+
+
+def place_of(told: str, metrics_json: Path, extra: Sequence[Path] = ()) -> Path | None:
+    """A path that a metrics.json tells: as it stands, else from a folder above the file; None where it is not there."""
+    for root in (Path(), *metrics_json.resolve().parents, *extra):
+        if told and (root / told).exists():
+            return root / told
+    return None

@@ -1,0 +1,230 @@
+"""`panollava eval --verify metrics.json`: does everything that it tells still hold?
+
+A metrics.json enters; a list of checks leaves, each of which holds, differs, or could not be made here. Digests are
+those of the files that lie where they lay; scores, intervals and blind control are computed again from the predictions;
+on demand the predictions themselves are made again from the checkpoint.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from panollava.errors import EvaluationError, PanollavaError
+from panollava.evaluation.again import (
+    TOLERANCE,
+    measure_files,
+    measured_again,
+    place_of,
+    predictions_path,
+    read_document,
+    score_again,
+)
+from panollava.evaluation.metrics import LABELS, MetricResult
+from panollava.evaluation.predictions import read_predictions
+from panollava.evaluation.protocols import apply_protocol
+from panollava.evaluation.run_metrics import blind_rows_of
+from panollava.evaluation.score import versions
+from panollava.files import read_json, sha256_file
+
+State = Literal["holds", "differs", "not checked"]
+_MARKS: dict[State, str] = {"holds": "✓", "differs": "✗", "not checked": "–"}
+_COUNTS = ("num_samples", "num_references", "num_empty", "num_errors", "num_without_reference")
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Check:
+    """One statement of metrics.json and what became of it."""
+
+    what: str
+    state: State
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{_MARKS[self.state]} {self.what}" + (f": {self.detail}" if self.detail else "")
+
+
+def verify(path: Path, predict_again: bool = False, max_samples: int | None = None) -> list[Check]:
+    """Check a metrics.json; with `predict_again` also the answers (of the first `max_samples`), by the checkpoint.
+
+    Raises EvaluationError where the file is no metrics.json.
+    """
+    document = read_document(path)
+    provenance = document["provenance"]
+    predictions = predictions_path(document, path)
+    checks = [_digest("predictions.csv", predictions, provenance.get("predictions"), needed=True)]
+    blind = path.parent / "predictions_blind.csv" if document["controls"]["blind"] is not None else None
+    if blind is not None:
+        checks.append(_digest("predictions_blind.csv", blind, provenance.get("predictions_blind"), needed=True))
+    checks += [_digest(file.name, file, told, needed=True) for file, told in measure_files(document, path).items()]
+    checks += _sources(document, path)
+    if predictions is not None:
+        checks += _scores(document, path, predictions, blind)
+    checks += _versions(provenance)
+    if predict_again:
+        checks.append(_answers(document, path, predictions, max_samples))
+    return checks
+
+
+def summary(checks: list[Check]) -> str:
+    counts = {state: sum(check.state == state for check in checks) for state in _MARKS}
+    return ", ".join(f"{count} {state.replace('holds', 'hold')}" for state, count in counts.items() if count)
+
+
+def _digest(what: str, path: Path | None, told: str | None, needed: bool = False) -> Check:
+    """Whether a file is still the one that was told. One that scores come from must be there."""
+    if path is None or not path.is_file():
+        return Check(what, "differs" if needed else "not checked", "it is not there any more")
+    if told is None:
+        return Check(what, "not checked", "metrics.json tells no digest")
+    found = sha256_file(path)
+    if found == told:
+        return Check(what, "holds")
+    return Check(what, "differs", f"its SHA-256 is {found[:16]}…, metrics.json tells {told[:16]}…")
+
+
+def _sources(document: Mapping[str, Any], path: Path) -> Iterator[Check]:
+    """The CSVs with the questions, and the checkpoint with the configuration that trained it."""
+    provenance = document["provenance"]
+    csvs = [provenance["csv"]] if isinstance(provenance.get("csv"), dict) else []
+    csvs += [csv for csv in (provenance.get("inputs") or {}).get("csvs", []) if "sha256" in csv]
+    for csv in csvs:
+        yield _digest(str(csv["path"]), place_of(str(csv["path"]), path), csv.get("sha256"))
+    checkpoint = provenance.get("checkpoint")
+    if not isinstance(checkpoint, dict):
+        return
+    folder = place_of(checkpoint["folder"], path)
+    file = None if folder is None else folder / checkpoint["file"]
+    yield _digest(f"{checkpoint['folder']}/{checkpoint['file']}", file, checkpoint.get("sha256"))
+    metadata = None if folder is None else folder / "checkpoint_metadata.json"
+    if metadata is not None and metadata.is_file():
+        found = read_json(metadata)["checkpoint_info"]["config_digest"]
+        same = found == checkpoint.get("config_digest")
+        detail = "" if same else f"the folder says {found}, metrics.json {checkpoint.get('config_digest')}"
+        yield Check("configuration of the checkpoint", "holds" if same else "differs", detail)
+
+
+def _scores(document: Mapping[str, Any], path: Path, predictions: Path, blind: Path | None) -> Iterator[Check]:
+    """Everything that follows from the predictions and from what the measures left, computed again."""
+    draws = (document.get("intervals") or {}).get("draws", 0)
+    try:
+        rows = read_predictions(predictions)
+        blind_rows = blind_rows_of(blind) if blind is not None and blind.is_file() else None
+        report = score_again(document, rows, blind_rows, draws)
+        further = measured_again(document, path, rows, apply_protocol(rows, document["protocol"]))
+    except EvaluationError as error:
+        yield Check("scores", "differs", f"they cannot be computed again: {error}")
+        return
+    for key in _COUNTS:
+        found = getattr(report, key)
+        same = found == document.get(key)
+        yield Check(
+            key, "holds" if same else "differs", str(found) if same else f"{document.get(key)} told, {found} found"
+        )
+    for key, told in document["metrics"].items():
+        yield _score(LABELS.get(key, key), told, report.metrics.get(key) or further.get(key))
+        if blind_rows is not None and (value := (document["controls"]["blind"] or {}).get(key)) is not None:
+            again = (report.blind or {}).get(key)
+            if again is not None:
+                yield _number(f"{LABELS.get(key, key)}, blind", value, again)
+
+
+def _score(label: str, told: Mapping[str, Any], found: MetricResult | None) -> Check:
+    if told["value"] is None:
+        return Check(label, "not checked", f"null: {told['reason']}")
+    if found is None:
+        return Check(label, "not checked", "it does not follow from the files that are there")
+    if found.value is None:
+        return Check(label, "not checked", f"it cannot be computed here: {found.reason}")
+    check = _number(label, told["value"], found.value)
+    if check.state == "holds" and told.get("interval") and found.interval:
+        pairs = zip(told["interval"], found.interval, strict=True)
+        if not all(_close(one, two) for one, two in pairs):
+            return Check(label, "differs", f"interval {list(told['interval'])} told, {list(found.interval)} found")
+    if check.state == "differs" and (told["version"], told["signature"]) != (found.version, found.signature):
+        return Check(
+            label, "differs",
+            f"{check.detail}; told by {told['library']} {told['version']} ({told['signature']}), "
+            f"here {found.version} ({found.signature})",
+        )  # fmt: skip
+    return check
+
+
+def _number(what: str, told: float, found: float) -> Check:
+    if _close(told, found):
+        return Check(what, "holds", f"{found:.6f}")
+    return Check(what, "differs", f"{told!r} told, {found!r} found")
+
+
+def _close(told: float, found: float) -> bool:
+    return math.isclose(told, found, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+
+
+def _versions(provenance: Mapping[str, Any]) -> Iterator[Check]:
+    """Other versions make no number wrong: they explain one that differs."""
+    here = versions()
+    other = [
+        f"{name} {told} told, {here.get(name)} here"
+        for name, told in (provenance.get("versions") or {}).items()
+        if here.get(name) != told
+    ]
+    if other:
+        yield Check("versions", "not checked", "; ".join(other))
+
+
+def _answers(document: Mapping[str, Any], path: Path, predictions: Path | None, max_samples: int | None) -> Check:
+    """Predict again, as the document tells, and compare the texts."""
+    what = "answers, predicted again"
+    try:
+        again = _predict_again(document, path, max_samples)
+    except PanollavaError as error:
+        return Check(what, "not checked", str(error))
+    if predictions is None:
+        return Check(what, "not checked", "there are none to compare with")
+    told = {row["sample_id"]: row for row in read_predictions(predictions)}
+    wrong = [
+        one
+        for one in again
+        if one["sample_id"] not in told or told[one["sample_id"]]["prediction"] != one["prediction"]
+    ]
+    count = len({row["sample_id"] for row in again})
+    if not wrong:
+        return Check(what, "holds", f"{count:,} samples")
+    ids = list(dict.fromkeys(one["sample_id"] for one in wrong))
+    first = "; ".join(
+        f"sample {i}: {told.get(i, {}).get('prediction', 'none')!r} told, "
+        f"{next(one['prediction'] for one in wrong if one['sample_id'] == i)!r} found"
+        for i in ids[:_SHOWN]
+    )
+    return Check(what, "differs", f"{len(ids):,} of {count:,}. {first}")
+
+
+def _predict_again(document: Mapping[str, Any], path: Path, max_samples: int | None) -> list[dict[str, str]]:
+    from panollava.evaluation.run_eval import EvalRequest, evaluate_folder
+    from panollava.training.stage_folder import read_metadata
+
+    provenance = document["provenance"]
+    if not isinstance(provenance.get("generation"), dict) or not isinstance(provenance.get("checkpoint"), dict):
+        raise EvaluationError("metrics.json does not tell how its answers were made")
+    checkpoint, csv, generation = provenance["checkpoint"], provenance["csv"], dict(provenance["generation"])
+    folder, questions = place_of(checkpoint["folder"], path), place_of(csv["path"], path)
+    if folder is None or questions is None:
+        raise EvaluationError(f"{checkpoint['folder'] if folder is None else csv['path']} is not there any more")
+    entries = read_metadata(folder)["epoch_info"]["checkpoints"]
+    epoch = next((entry["epoch"] for entry in entries if entry["file"] == checkpoint["file"]), None)
+    if epoch is None:
+        raise EvaluationError(f"{folder} tells of no {checkpoint['file']}")
+    limits = [one for one in (max_samples, csv.get("max_samples")) if one is not None]
+    training = {"eval_batch_size": generation.pop("batch_size"), "seed": provenance["seed"]}
+    scoring = {"metrics": ["bleu4"], "custom_metrics": [], "blind_control": False, "bootstrap_samples": 0, "extra": []}
+    with tempfile.TemporaryDirectory(prefix="panollava-verify-") as scratch:
+        request = EvalRequest(
+            folder, csv_input=questions, max_samples=min(limits, default=None), epoch=epoch, output_dir=Path(scratch)
+        )
+        evaluate_folder(request, settings={"generation": generation, "training": training, "evaluation": scoring})
+        return read_predictions(Path(scratch) / "predictions.csv")
