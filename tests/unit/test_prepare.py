@@ -129,6 +129,17 @@ def test_several_csvs_with_their_own_headers(project: Path) -> None:
     ]
 
 
+def test_a_column_that_stands_twice_keeps_both_fields(project: Path) -> None:
+    first = write(project / "data" / "one.csv", ["1,absent.png,q,x,2"], "n,url,query,annotation,n")
+    second = write(project / "data" / "two.csv", ["images/a.png,q,x", "absent.png,q,y"])
+    prepare(first, second, max_rejected_fraction=0.9)
+    assert rejected() == [
+        ["source_csv", "source_line", "reason", "n", "url", "query", "annotation", "n"],
+        [str(first), "2", "image missing", "1", "absent.png", "q", "x", "2"],
+        [str(second), "3", "image missing", "", "absent.png", "q", "y", ""],
+    ]
+
+
 @pytest.mark.parametrize(("bad", "fails"), [(5, False), (6, True)])
 def test_too_many_rejected_is_an_error(project: Path, bad: int, fails: bool) -> None:
     path = write(project / "data" / "in.csv", ["images/a.png,q,x"] * (100 - bad) + ["absent.png,q,x"] * bad)

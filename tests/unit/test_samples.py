@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,3 +42,12 @@ def test_other_files_are_refused(tmp_path: Path, content: str, message: str) -> 
         read_samples(tmp_path / "prepared.csv")
     with pytest.raises(DataError, match=r"absent\.csv"):
         read_rows(tmp_path / "absent.csv")
+
+
+def test_long_texts_are_read_in_a_process_that_prepared_nothing(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("image_path,query,annotation\na.png,q," + "x" * 300_000 + "\n")
+    code = "import sys; from panollava.data.samples import read_rows; print(len(read_rows(sys.argv[1])[0].annotation))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "p.csv")], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "300000"

@@ -207,15 +207,16 @@ def _rejected_lines(
 ) -> tuple[list[str], list[list[str]]]:
     """The header and lines of rejected.csv: source, line, reason, then the row's fields under their own names.
 
-    Of several CSVs it has all columns; fields beyond a row's header go into unnamed columns at the end.
+    Of several CSVs it has all columns, a name that stands twice in a header twice; fields beyond a row's header go into
+    unnamed columns at the end.
     """
     headers = {str(table.path): table.header for table in tables}
-    if len(set(headers.values())) == 1:
-        names = list(tables[0].header)
-        places = {names_of: list(range(len(names_of))) for names_of in headers.values()}
-    else:
-        names = list(dict.fromkeys(name for table in tables for name in table.header))
-        places = {names_of: [names.index(name) for name in names_of] for names_of in headers.values()}
+    columns = {
+        header: [(name, header[:place].count(name)) for place, name in enumerate(header)] for header in headers.values()
+    }
+    order = {key: place for place, key in enumerate(dict.fromkeys(key for keys in columns.values() for key in keys))}
+    places = {header: [order[key] for key in keys] for header, keys in columns.items()}
+    names = [name for name, _ in order]
     surplus = max((len(row.fields) - len(headers[row.source_csv]) for row, _ in rejected), default=0)
     lines = []
     for row, reason in rejected:

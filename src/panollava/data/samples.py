@@ -12,6 +12,8 @@ from pathlib import Path
 
 from panollava.errors import DataError
 
+csv.field_size_limit(2**31 - 1)  # 128 KiB by default; prepared texts may be longer
+
 PREPARED_COLUMNS = ("image_path", "query", "annotation")
 
 
