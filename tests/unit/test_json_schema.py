@@ -19,12 +19,16 @@ PROBES: list[Any] = [
     [224, 224], ["finetune"], ["vision", "finetune"], ["bleu4"], ["bleu4", "bleu4"], ["a.b:c"], {}, {"a": 1}, "mlp",
     "bf16", "32-true", 16, "e2p", "miniature/siglip", "all", "ddp", "EXP 1", "EXP1", "x" * 200,
 ]  # fmt: skip
-# Only panollava's own validators know what is wrong with some texts and lists here.
-_PLACES = ("data.", *(f"training.stage_configs.{stage}.data." for stage in ("vision", "resampler", "finetune")))
-OWN_VALIDATORS = {
-    *(f"{place}csv_{split}" for place in _PLACES for split in ("train", "val", "test")),
-    "models.vision_name", "models.language_model_name", "evaluation.custom_metrics",
-}  # fmt: skip
+
+
+def has_own_validator(key: str) -> bool:
+    """Whether more is said of a value than JSON Schema can say: some texts and lists pass there and not here."""
+    section: Any = Settings
+    *head, last = key.split(".")
+    for name in head:
+        section = section.model_fields[name].annotation
+    field = section.model_fields[last]
+    return "BeforeValidator" in f"{field.annotation} {field.metadata}"
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +64,10 @@ def test_it_agrees_with_panollava_on_every_key_and_probe(validator: Any) -> None
             except ValidationError:
                 ours = False
             theirs = validator.is_valid(document)
-            if theirs != ours and not (theirs and key in OWN_VALIDATORS and isinstance(probe, (str, list))):
+            if theirs != ours and not (theirs and has_own_validator(key) and isinstance(probe, (str, list))):
                 disagreements.append((key, probe))
-    assert disagreements == [("training.stages", [])]  # refused too, together with its order
+    # JSON Schema refuses nothing that panollava reads; an empty list of stages is refused with their order.
+    assert disagreements == [("training.stages", [])]
 
 
 @pytest.mark.parametrize(

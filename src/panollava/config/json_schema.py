@@ -47,6 +47,7 @@ _SPECIAL: dict[str, dict[str, Any]] = {
             {"type": "null"},
         ]
     },
+    "evaluation.spice_heap": {"type": "string", "pattern": "^[1-9][0-9]*[kmgKMG]$"},
     "training.precision": {"enum": ["auto", "32-true", "bf16-mixed", "16-mixed", "bf16", "16", "32", 16, 32]},
     "training.stages": {
         "type": "array",

@@ -1,22 +1,38 @@
 """Every setting: its type, default, range and meaning. The schema is the source of `config/default.yaml`.
 
 A merged YAML document enters, a frozen `Settings` leaves. Field descriptions are what `config/default.yaml` shows
-as comments (a test compares them). Checks that need two keys stand in `checks.py`; the wording of errors in
-`messages.py`. Strict types: `"3"` is not 3 and `1` is not true, because YAML already knows the difference.
+as comments (a test compares them). Checks of odd values stand in `values.py`, those that need two keys in `checks.py`,
+the wording of errors in `messages.py`. Strict types: `"3"` is not 3 and `1` is not true, because YAML already knows the
+difference.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field
 
 from panollava.config.embedded import MiniatureSettings, SyntheticSettings
 from panollava.config.section import Section, key
-from panollava.config.wording import shown
+from panollava.config.values import NAME_MAX_LENGTH as NAME_MAX_LENGTH
+from panollava.config.values import NAME_PATTERN as NAME_PATTERN
+from panollava.config.values import SYNTHETIC as SYNTHETIC
+from panollava.config.values import (
+    Csv,
+    Folder,
+    ImageSize,
+    Line,
+    RequiredCsv,
+    Text,
+    choice_or_list,
+    custom_metric,
+    experiment_name,
+    heap,
+    miniature_or,
+    short_precision,
+    some_of,
+)
 from panollava.views.strategies import MAX_VIEWS
 
 StageName = Literal["vision", "resampler", "finetune"]
@@ -27,147 +43,14 @@ MetricName = Literal["bleu4", "meteor", "rouge_l", "spice", "cider"]
 ExtraName = Literal["perplexity", "overlap_consistency", "dino_similarity", "yaw_equivariance", "yaw_agreement"]
 SCORE_NAMES: tuple[str, ...] = (*get_args(MetricName), *get_args(ExtraName))
 
-SYNTHETIC = "synthetic"
 RESAMPLER_OPTIONS = ("models.qformer.", "models.perceiver.", "models.bimamba.")
 """Settings that count only while their resampler is chosen, by prefix."""
 MINIATURE_VISION = "miniature/siglip"
 MINIATURE_LANGUAGE = "miniature/qwen3"
 
-NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-NAME_MAX_LENGTH = 100
-
-
-def _one_line(value: Any) -> Any:
-    if isinstance(value, str) and (value != value.strip() or not value.isprintable()):
-        raise ValueError(f"must be one line of visible characters without white space around it, got {shown(value)}")
-    return value
-
-
-def _path(value: Any) -> Any:
-    if isinstance(value, str) and set(value) & set("{}"):
-        raise ValueError(f"must be a path without braces, which are wildcards to Snakemake, got {shown(value)}")
-    return _one_line(value)
-
-
-def _folder(value: Any) -> Any:
-    if isinstance(value, str) and (set(value) & set("{}*?[]") or value.startswith("~")):
-        raise ValueError(f"must be a folder's path; ~ and patterns are not expanded, got {shown(value)}")
-    return _one_line(value)
-
-
-def _model_name(value: Any) -> Any:
-    if isinstance(value, str) and "://" in value:
-        owner_and_name = "/".join(value.partition("://")[2].split("/")[1:3])
-        raise ValueError(f"must be a hub id or a local folder, got an address. Typical: {owner_and_name}")
-    return _path(value)
-
-
-def _experiment_name(value: Any) -> Any:
-    if isinstance(value, str) and not (NAME_PATTERN.fullmatch(value) and len(value) <= NAME_MAX_LENGTH):
-        shown = value if len(value) <= 60 else f"{value[:57]}..."
-        raise ValueError(
-            f"must start with a letter or digit, hold only letters, digits, '.', '_' and '-', and have at most "
-            f"{NAME_MAX_LENGTH} characters, got {shown!r}"
-        )
-    return value
-
-
-def _image_size(value: Any) -> Any:
-    sides = value if isinstance(value, list) else [value]
-    whole = all(isinstance(side, int) and not isinstance(side, bool) and 8 <= side <= 4096 for side in sides)
-    if value is not None and not (whole and (not isinstance(value, list) or len(value) == 2)):
-        raise ValueError(
-            f"must be a whole number or [height, width] in [8, 4096], or null for the vision model's own size, "
-            f"got {shown(value)}. Typical: 224"
-        )
-    return value
-
-
-def _csv(value: Any) -> Any:
-    paths = value if isinstance(value, list) else [value]
-    if value is not None and (not paths or not all(isinstance(path, str) and path.strip() for path in paths)):
-        raise ValueError(f"must be a path, a list of paths or '{SYNTHETIC}', got {shown(value)}")
-    for path in paths:
-        _path(path)
-        if isinstance(path, str) and path != SYNTHETIC and path.lower() == SYNTHETIC:
-            raise ValueError(f"must be a path, a list of paths or '{SYNTHETIC}', got {shown(path)}")
-    if isinstance(value, list) and SYNTHETIC in value and len(value) > 1:
-        raise ValueError(f"'{SYNTHETIC}' stands alone, got a list that mixes it with files: {shown(value)}")
-    return value
-
-
-def _required_csv(value: Any) -> Any:
-    if value is None:
-        raise ValueError(f"must be a path, a list of paths or '{SYNTHETIC}', got null")
-    return _csv(value)
-
-
-def _miniature(expected: str) -> Any:
-    def check(value: Any) -> Any:
-        if isinstance(value, str) and value.startswith("miniature/") and value != expected:
-            raise ValueError(f"must be a hub id, a local folder or '{expected}', got {shown(value)}")
-        return _model_name(value)
-
-    return check
-
-
-def _precision(value: Any) -> Any:
-    short = {32: "32-true", 16: "16-mixed", "32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
-    return short.get(value, value) if isinstance(value, (int, str)) and not isinstance(value, bool) else value
-
-
-def _custom_metric(value: Any) -> Any:
-    if not isinstance(value, str) or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", value):
-        raise ValueError(f"must be written package.module:function, got {shown(value)}")
-    return value
-
-
-def _heap(value: Any) -> Any:
-    if not isinstance(value, str) or not re.fullmatch(r"[1-9]\d*[kmgKMG]", value):
-        raise ValueError(f"must be a whole number and k, m or g, got {value!r}. Typical: 2500m, 8g")
-    return value
-
-
-def _some_of(choices: tuple[str, ...]) -> Any:
-    def check(value: Any) -> Any:
-        if not isinstance(value, list) or not all(item in choices for item in value) or len(set(value)) != len(value):
-            raise ValueError(f"must be a list of some of {', '.join(choices)}, each once, got {value!r}")
-        return value
-
-    return check
-
-
-def _choice_or_list(choices: tuple[str, ...] | None, word: str) -> Any:
-    def check(value: Any) -> Any:
-        if value == "auto" and isinstance(value, str):
-            return value
-        if not isinstance(value, list) or not value or not all(isinstance(item, str) and item for item in value):
-            allowed = f" of {', '.join(choices)}" if choices else ""
-            alone = isinstance(value, str) and (value in choices if choices else len(value) <= 60)
-            hint = f". Write it as a list: [{value}]" if alone else ""
-            raise ValueError(f"must be auto or a list{allowed}, got {shown(value)}{hint}")
-        if len(set(value)) != len(value):
-            raise ValueError(f"names a {word} twice: {shown(value)}")
-        unknown = [item for item in value if choices and item not in choices]
-        if choices and unknown:
-            near = get_close_matches(unknown[0].lower(), choices, n=1)
-            hint = f". Did you mean {near[0]}?" if near else ""
-            raise ValueError(f"must be auto or a list of {', '.join(choices)}, got {shown(unknown[0])}{hint}")
-        return value
-
-    return check
-
-
-Text = Annotated[str, Field(min_length=1)]
-Line = Annotated[str, Field(min_length=1), BeforeValidator(_one_line)]
-Folder = Annotated[str, Field(min_length=1), BeforeValidator(_folder)]
-Csv = Annotated[str | list[str] | None, BeforeValidator(_csv)]
-RequiredCsv = Annotated[str | list[str], BeforeValidator(_required_csv)]
-ImageSize = Annotated[int | list[int] | None, BeforeValidator(_image_size)]
-
 
 class ExperimentSettings(Section):
-    name: Annotated[str | None, BeforeValidator(_experiment_name)] = key(
+    name: Annotated[str | None, BeforeValidator(experiment_name)] = key(
         None, "The experiment's name: the single source of every path. `auto` composes it from the settings."
     )
     auto_name: bool = key(False, "Compose the name when `name` is unset: {vision}_{lm}_{resampler}_{crop}[_PE].")
@@ -229,11 +112,11 @@ class BimambaSettings(Section):
 
 
 class ModelSettings(Section):
-    vision_name: Annotated[Text, BeforeValidator(_miniature(MINIATURE_VISION))] = key(
+    vision_name: Annotated[Text, BeforeValidator(miniature_or(MINIATURE_VISION))] = key(
         "google/siglip-base-patch16-224",
         f"Vision encoder: hub id, local folder, or `{MINIATURE_VISION}` (built by the DAG).",
     )
-    language_model_name: Annotated[Text, BeforeValidator(_miniature(MINIATURE_LANGUAGE))] = key(
+    language_model_name: Annotated[Text, BeforeValidator(miniature_or(MINIATURE_LANGUAGE))] = key(
         "Qwen/Qwen2.5-0.5B", f"Language model: hub id, local folder, or `{MINIATURE_LANGUAGE}` (built by the DAG)."
     )
     resampler_type: ResamplerType = key("mlp", "What turns patch features into visual tokens.")
@@ -380,7 +263,7 @@ class TrainingSettings(Section):
     strategy: Literal["auto", "ddp"] = key(
         "auto", "How devices share the work: ddp, each with a copy of the model; auto is ddp where there are several."
     )
-    precision: Annotated[Literal["auto", "32-true", "bf16-mixed", "16-mixed"], BeforeValidator(_precision)] = key(
+    precision: Annotated[Literal["auto", "32-true", "bf16-mixed", "16-mixed"], BeforeValidator(short_precision)] = key(
         "auto", "Arithmetic of training; auto is bf16-mixed on a GPU that has it, else 32-true."
     )
     cpu_threads: int = key(
@@ -419,7 +302,7 @@ class LoraSettings(Section):
     rank: int = key(16, "Rank of the adapters.", ge=1, le=4096, typical="[4, 64]")
     alpha: float = key(32, "Scale of the adapters: their output is multiplied by alpha / rank.", gt=0)
     dropout: float = key(0.1, "Dropout before the adapters.", ge=0, lt=1, typical="[0, 0.2]")
-    target_modules: Annotated[Literal["auto"] | list[str], BeforeValidator(_choice_or_list(None, "module"))] = key(
+    target_modules: Annotated[Literal["auto"] | list[str], BeforeValidator(choice_or_list(None, "module"))] = key(
         "auto", "Names of the linear layers that get adapters; auto takes all of attention and MLP."
     )
     use_rslora: bool = key(False, "Rank-stabilised: the output is multiplied by alpha / sqrt(rank) instead.")
@@ -434,26 +317,26 @@ class GenerationSettings(Section):
 
 
 class EvaluationSettings(Section):
-    metrics: Annotated[
-        Literal["auto"] | list[str], BeforeValidator(_choice_or_list(get_args(MetricName), "metric"))
-    ] = key(
-        "auto",
-        "auto: bleu4, meteor, rouge_l, spice and cider, null with a reason where one cannot run. In a list "
-        "each must run.",
+    metrics: Annotated[Literal["auto"] | list[str], BeforeValidator(choice_or_list(get_args(MetricName), "metric"))] = (
+        key(
+            "auto",
+            "auto: bleu4, meteor, rouge_l, spice and cider, null with a reason where one cannot run. In a list "
+            "each must run.",
+        )
     )
     protocol: Literal["grouped", "per-annotation", "original"] = key(
         "grouped", "What is scored: each (image, query) once against all references, or row by row."
     )
     blind_control: bool = key(True, "Answer once more with the pictures shuffled between samples.")
-    extra: Annotated[list[str], BeforeValidator(_some_of(get_args(ExtraName)))] = key(
+    extra: Annotated[list[str], BeforeValidator(some_of(get_args(ExtraName)))] = key(
         [],
         "Scores that need further passes of the model: some of perplexity, overlap_consistency, dino_similarity, "
         "yaw_equivariance, yaw_agreement (docs/evaluation.md). The last two cost as much as predicting.",
     )
-    custom_metrics: list[Annotated[str, BeforeValidator(_custom_metric)]] = key(
+    custom_metrics: list[Annotated[str, BeforeValidator(custom_metric)]] = key(
         [], "Your own metrics, each as package.module:function."
     )
-    spice_heap: Annotated[str, BeforeValidator(_heap)] = key(
+    spice_heap: Annotated[str, BeforeValidator(heap)] = key(
         "2500m", "Most memory of SPICE's parser, as Java writes it; $PANOLLAVA_SPICE_HEAP replaces it on a machine."
     )
     bootstrap_samples: int = key(

@@ -1,0 +1,148 @@
+"""Checks of single values, before their type is checked: what pydantic cannot say, or would say less clearly.
+
+A value as YAML gave it enters, the same leaves; ValueError says what is allowed, what was found and what helps. The
+type is checked afterwards: a value of another one passes here.
+"""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from panollava.config.wording import shown
+
+SYNTHETIC = "synthetic"
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+NAME_MAX_LENGTH = 100
+
+
+def one_line(value: Any) -> Any:
+    if isinstance(value, str) and (value != value.strip() or not value.isprintable()):
+        raise ValueError(f"must be one line of visible characters without white space around it, got {shown(value)}")
+    return value
+
+
+def path(value: Any) -> Any:
+    if isinstance(value, str) and set(value) & set("{}"):
+        raise ValueError(f"must be a path without braces, which are wildcards to Snakemake, got {shown(value)}")
+    return one_line(value)
+
+
+def folder(value: Any) -> Any:
+    if isinstance(value, str) and (set(value) & set("{}*?[]") or value.startswith("~")):
+        raise ValueError(f"must be a folder's path; ~ and patterns are not expanded, got {shown(value)}")
+    return one_line(value)
+
+
+def model_name(value: Any) -> Any:
+    if isinstance(value, str) and "://" in value:
+        owner_and_name = "/".join(value.partition("://")[2].split("/")[1:3])
+        raise ValueError(f"must be a hub id or a local folder, got an address. Typical: {owner_and_name}")
+    return path(value)
+
+
+def experiment_name(value: Any) -> Any:
+    if isinstance(value, str) and not (NAME_PATTERN.fullmatch(value) and len(value) <= NAME_MAX_LENGTH):
+        found = value if len(value) <= 60 else f"{value[:57]}..."
+        raise ValueError(
+            f"must start with a letter or digit, hold only letters, digits, '.', '_' and '-', and have at most "
+            f"{NAME_MAX_LENGTH} characters, got {found!r}"
+        )
+    return value
+
+
+def image_size(value: Any) -> Any:
+    sides = value if isinstance(value, list) else [value]
+    whole = all(isinstance(side, int) and not isinstance(side, bool) and 8 <= side <= 4096 for side in sides)
+    if value is not None and not (whole and (not isinstance(value, list) or len(value) == 2)):
+        raise ValueError(
+            f"must be a whole number or [height, width] in [8, 4096], or null for the vision model's own size, "
+            f"got {shown(value)}. Typical: 224"
+        )
+    return value
+
+
+def csv_paths(value: Any) -> Any:
+    paths = value if isinstance(value, list) else [value]
+    if value is not None and (not paths or not all(isinstance(path, str) and path.strip() for path in paths)):
+        raise ValueError(f"must be a path, a list of paths or '{SYNTHETIC}', got {shown(value)}")
+    for one in paths:
+        path(one)
+        if isinstance(one, str) and one != SYNTHETIC and one.lower() == SYNTHETIC:
+            raise ValueError(f"must be a path, a list of paths or '{SYNTHETIC}', got {shown(one)}")
+    if isinstance(value, list) and SYNTHETIC in value and len(value) > 1:
+        raise ValueError(f"'{SYNTHETIC}' stands alone, got a list that mixes it with files: {shown(value)}")
+    return value
+
+
+def required_csv_paths(value: Any) -> Any:
+    if value is None:
+        raise ValueError(f"must be a path, a list of paths or '{SYNTHETIC}', got null")
+    return csv_paths(value)
+
+
+def miniature_or(expected: str) -> Any:
+    def check(value: Any) -> Any:
+        if isinstance(value, str) and value.startswith("miniature/") and value != expected:
+            raise ValueError(f"must be a hub id, a local folder or '{expected}', got {shown(value)}")
+        return model_name(value)
+
+    return check
+
+
+def short_precision(value: Any) -> Any:
+    short = {32: "32-true", 16: "16-mixed", "32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
+    return short.get(value, value) if isinstance(value, (int, str)) and not isinstance(value, bool) else value
+
+
+def custom_metric(value: Any) -> Any:
+    if not isinstance(value, str) or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", value):
+        raise ValueError(f"must be written package.module:function, got {shown(value)}")
+    return value
+
+
+def heap(value: Any) -> Any:
+    if not isinstance(value, str) or not re.fullmatch(r"[1-9]\d*[kmgKMG]", value):
+        raise ValueError(f"must be a whole number and k, m or g, got {shown(value)}. Typical: 2500m, 8g")
+    return value
+
+
+def some_of(choices: tuple[str, ...]) -> Any:
+    def check(value: Any) -> Any:
+        if not isinstance(value, list) or not all(item in choices for item in value) or len(set(value)) != len(value):
+            raise ValueError(f"must be a list of some of {', '.join(choices)}, each once, got {shown(value)}")
+        return value
+
+    return check
+
+
+def choice_or_list(choices: tuple[str, ...] | None, word: str) -> Any:
+    def check(value: Any) -> Any:
+        if value == "auto" and isinstance(value, str):
+            return value
+        if not isinstance(value, list) or not value or not all(isinstance(item, str) and item for item in value):
+            allowed = f" of {', '.join(choices)}" if choices else ""
+            alone = isinstance(value, str) and (value in choices if choices else len(value) <= 60)
+            hint = f". Write it as a list: [{value}]" if alone else ""
+            raise ValueError(f"must be auto or a list{allowed}, got {shown(value)}{hint}")
+        if len(set(value)) != len(value):
+            raise ValueError(f"names a {word} twice: {shown(value)}")
+        unknown = [item for item in value if choices and item not in choices]
+        if choices and unknown:
+            near = get_close_matches(unknown[0].lower(), choices, n=1)
+            hint = f". Did you mean {near[0]}?" if near else ""
+            raise ValueError(f"must be auto or a list of {', '.join(choices)}, got {shown(unknown[0])}{hint}")
+        return value
+
+    return check
+
+
+Text = Annotated[str, Field(min_length=1)]
+Line = Annotated[str, Field(min_length=1), BeforeValidator(one_line)]
+Folder = Annotated[str, Field(min_length=1), BeforeValidator(folder)]
+Csv = Annotated[str | list[str] | None, BeforeValidator(csv_paths)]
+RequiredCsv = Annotated[str | list[str], BeforeValidator(required_csv_paths)]
+ImageSize = Annotated[int | list[int] | None, BeforeValidator(image_size)]
