@@ -14,10 +14,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from browser import INSTALL
+from conftest import Project
 from PIL import Image
-
-from tests.browser import INSTALL
-from tests.conftest import Project
 
 pytestmark = pytest.mark.workflow
 pytest.importorskip("gradio", reason="no gradio: pip install 'panollava[serve]'")
