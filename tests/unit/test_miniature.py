@@ -16,7 +16,7 @@ from panollava.data.synthetic.scenes import COLOURS, SHAPES, Scene, Solid, sampl
 from panollava.errors import TrainingError
 from panollava.files import sha256_folder
 from panollava.models.miniature.language import Writer, batch_loss, build_language, new_language_model
-from panollava.models.miniature.pretraining import Schedule, train, whole_folder
+from panollava.models.miniature.pretraining import Schedule, train
 from panollava.models.miniature.tokenizer import build_tokenizer, note_words
 from panollava.models.miniature.vision import build_vision, draw_views
 from panollava.models.prompt import ChatPrompt
