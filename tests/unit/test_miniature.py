@@ -14,7 +14,7 @@ from panollava.config.embedded import MiniatureLanguageSettings, MiniatureVision
 from panollava.data.synthetic.captions import questions
 from panollava.data.synthetic.scenes import COLOURS, SHAPES, Scene, Solid, sample_scene
 from panollava.errors import TrainingError
-from panollava.files import sha256_folder
+from panollava.files import sha256_folder, whole_folder
 from panollava.models.miniature.language import Writer, batch_loss, build_language, new_language_model
 from panollava.models.miniature.pretraining import Schedule, train
 from panollava.models.miniature.tokenizer import build_tokenizer, note_words
