@@ -13,6 +13,7 @@ import pytest
 import torch
 from conftest import Project
 
+from panollava.config import WorkflowConfig
 from panollava.errors import CheckpointError
 from panollava.training.checkpointing import load_stage
 
@@ -97,6 +98,15 @@ def test_checkpoints_hold_all_that_was_trained_and_nothing_else(finished: Projec
     assert any(".lora_" in name for name in states["finetune"])
     assert not any(".lora_" in name for name in states["resampler"])
     assert not any(name.startswith("language.") and ".lora_" not in name for name in states["finetune"])
+
+
+def test_views_of_the_vision_models_own_size(project: Project) -> None:
+    """image_size unset: the job asks the miniature encoder, which the DAG has built."""
+    project.configure({"image_processing.image_size": None})
+    cfg = WorkflowConfig.load("SMALL", project.root, warn=False)
+    index = f"cache/views/{cfg.views_key('val')}/index.json"
+    project.call("snakemake", "--cores", "1", "--", index)
+    assert json.loads((project.root / index).read_text())["image_size"] == [32, 32]
 
 
 def test_wrong_experiments_are_one_line(project: Project) -> None:

@@ -83,6 +83,8 @@ rule cache_views:
     params:
         slice=keyed("views"),
         out=folder_of("index"),
+        vision=folder_of_input("vision"),
     shell:
         f"{JOB} cache_views"
-        " --csv {input.csv:q} --slice {params.slice:q} --out {params.out:q} --log {log:q}"
+        " --csv {input.csv:q} --vision {params.vision:q}"
+        " --slice {params.slice:q} --out {params.out:q} --log {log:q}"
