@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 
 from panollava.cli import evaluate, workflow
-from panollava.cli.main import main
+from panollava.cli.main import app, main
+from panollava.cli.tables import print_table
 from panollava.errors import ConfigError
 
 
@@ -166,3 +170,72 @@ def test_config_diff(project_root: Path, monkeypatch, capsys) -> None:
     assert diff("config/default.yaml", "B").splitlines()[1].split(maxsplit=1) == ["experiment.name", "null -> B"]
     for words in (["A", "NOPE"], ["A"], ["A", "config/absent.yaml"]):
         assert call(monkeypatch, capsys, "config", "diff", *words)[0] == 2
+
+
+# The commands of SPEC 10.
+COMMANDS = {
+    "run", "status", "train", "eval", "infer", "compare", "prepare", "views", "models", "names", "check-env",
+    "setup-metrics", "config show", "config diff", "export", "serve",
+}  # fmt: skip
+
+
+def commands_of(group: Any, prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, command in group.commands.items():
+        found |= commands_of(command, f"{prefix}{name} ") if hasattr(command, "commands") else {prefix + name: command}
+    return found
+
+
+def test_every_command_is_there_and_its_help_has_an_example() -> None:
+    found = commands_of(typer.main.get_command(app))
+    assert found.keys() == COMMANDS
+    for name, command in found.items():
+        assert f"Example: `panollava {name}" in command.help, name
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["names", "A"], ["config", "show", "A"], ["config", "diff", "A", "A"], ["models", "--list"], ["status", "A"]],
+    ids=" ".join,
+)
+def test_json_is_one_document_and_nothing_else(project_root: Path, monkeypatch, capsys, words: list[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["panollava", *words, "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    assert isinstance(json.loads(capsys.readouterr().out), dict)
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [("names ", ["A", "grid_r1a1"]), ("run A", ["A"]), ("run g", ["grid", "grid_r1a1"]),
+     ("train --model llama", ["llama_1b", "llama_3b"]), ("train --config A", ["A"]), ("eval --config g", ["grid_r1a1"]),
+     ("names B", []), ("mod", ["models"])],
+)  # fmt: skip
+def test_the_shell_completes(project_root: Path, monkeypatch, capsys, typed: str, completed: list[str]) -> None:
+    (project_root / "config/ablations").mkdir()
+    (project_root / "config/ablations/grid.yaml").write_text("lora_configs: [{lora_r: 1, lora_alpha: 1}]\n")
+    monkeypatch.setenv("_PANOLLAVA_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", f"panollava {typed}")
+    monkeypatch.setenv("COMP_CWORD", str(len(typed.split(" "))))
+    monkeypatch.setattr("sys.argv", ["panollava"])
+    with pytest.raises(SystemExit) as ended:
+        app(prog_name="panollava")
+    assert not ended.value.code and capsys.readouterr().out.split() == completed
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_tables_are_drawn_on_a_terminal_and_plain_elsewhere(monkeypatch, capsys) -> None:
+    columns, rows = ["name", "size"], [["a", "1"], ["long name", "1,234"]]
+    print_table(columns, rows, right=["size"])
+    assert capsys.readouterr().out == "name        size\na              1\nlong name  1,234\n"
+    screen = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr("sys.stdout", screen)
+    print_table(columns, rows, right=["size"])
+    assert "\x1b[1m" in screen.getvalue() and "long name" in screen.getvalue()

@@ -25,7 +25,7 @@ def compare(
 ) -> None:
     """Compare experiments with the first: differences, intervals, paired tests, answers side by side.
 
-    Example: panollava compare results/EXP1 results/EXP2
+    Example: `panollava compare results/EXP1 results/EXP2`
     """
     from panollava.evaluation.comparison.results import metrics_path, read_results
     from panollava.evaluation.comparison.run_compare import default_folder, write_comparison

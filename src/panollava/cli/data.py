@@ -24,7 +24,10 @@ def prepare(
         float, typer.Option(min=0, max=1, help="More than this share rejected: exit 1.")
     ] = 0.05,
 ) -> None:
-    """Check rows and images of CSVs as the DAG does. Example: panollava prepare train.csv --output-dir prepared"""
+    """Check rows and images of CSVs as the DAG does.
+
+    Example: `panollava prepare train.csv --output-dir prepared`
+    """
     from panollava.data.download import ImageCache
     from panollava.data.prepare import prepare_csv
     from panollava.logs import start_log
@@ -52,7 +55,10 @@ def views(
     antialias: Annotated[bool, typer.Option("--antialias/--no-antialias", help="Or point-sampled.")] = True,
     max_patches: Annotated[int, typer.Option(help="image_processing.anyres_max_patches.")] = 9,
 ) -> None:
-    """Draw what the model would see. Example: panollava views pano.jpg --strategy anyres_e2p --output-dir sheet"""
+    """Draw what the model would see of a panorama.
+
+    Example: `panollava views pano.jpg --strategy anyres_e2p --output-dir sheet`
+    """
     from panollava.views.contact_sheet import write_views
     from panollava.views.strategies import plan_views
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from panollava.cli import completion
 from panollava.cli.common import image_cache_of, load_experiment
 from panollava.config.slices import EXTRA_NODES
 from panollava.errors import ConfigError
@@ -22,7 +23,11 @@ def add_to(app: typer.Typer) -> None:
 def evaluate(
     checkpoint_dir: Annotated[Path | None, typer.Option(help="A stage folder, or an experiment's folder.")] = None,
     config: Annotated[
-        str | None, typer.Option(help="An experiment's name or YAML: finds the folder, sets the rest.")
+        str | None,
+        typer.Option(
+            help="An experiment's name or YAML: finds the folder, sets the rest.",
+            autocompletion=completion.experiments,
+        ),
     ] = None,
     csv_input: Annotated[Path | None, typer.Option(help="Questions; alone: predictions to score.")] = None,
     stage: Annotated[Stage | None, typer.Option(help="Stage to evaluate, where the folder is an experiment's.")] = None,
@@ -43,7 +48,7 @@ def evaluate(
 ) -> None:
     """Evaluate a trained folder; no configuration is needed.
 
-    Example: panollava eval --checkpoint-dir runs/EXP1/finetune/anyres-e2p_mlp
+    Example: `panollava eval --checkpoint-dir runs/EXP1/finetune/anyres-e2p_mlp`
     """
     from panollava.evaluation.console import print_metrics
     from panollava.logs import LOGGER, start_log

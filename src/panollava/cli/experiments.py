@@ -8,9 +8,12 @@ from typing import Annotated
 
 import typer
 
+from panollava.cli import completion
 from panollava.cli.common import load_experiment
 
-Experiment = Annotated[str, typer.Argument(help="An experiment's name or its YAML's path.")]
+Experiment = Annotated[
+    str, typer.Argument(help="An experiment's name or its YAML's path.", autocompletion=completion.experiments)
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document and nothing else.")]
 
 config = typer.Typer(help="Show and compare configurations.", no_args_is_help=True)
@@ -22,7 +25,10 @@ def add_to(app: typer.Typer) -> None:
 
 
 def names(experiment: Experiment, as_json: Json = False) -> None:
-    """Every path and name that an experiment leads to. Example: panollava names EXP1 --json"""
+    """Every path and name that an experiment leads to.
+
+    Example: `panollava names EXP1 --json`
+    """
     document = load_experiment(experiment).names.as_json()
     if as_json:
         print(json.dumps(document, indent=2))
@@ -37,7 +43,10 @@ def names(experiment: Experiment, as_json: Json = False) -> None:
 
 @config.command("show")
 def show(experiment: Experiment, as_json: Json = False) -> None:
-    """The merged configuration: defaults, the experiment's YAML on top. Example: panollava config show EXP1"""
+    """The merged configuration: defaults, the experiment's YAML on top.
+
+    Example: `panollava config show EXP1`
+    """
     found = load_experiment(experiment)
     for missing in found.missing_csvs():
         print(f"warning: {missing} does not exist", file=sys.stderr)
@@ -52,11 +61,26 @@ def show(experiment: Experiment, as_json: Json = False) -> None:
 
 @config.command("diff")
 def diff(
-    a: Annotated[str, typer.Argument(metavar="A", help="An experiment's name or its YAML's path.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="Another one; config/default.yaml shows what A changes.")],
+    a: Annotated[
+        str,
+        typer.Argument(
+            metavar="A", help="An experiment's name or its YAML's path.", autocompletion=completion.experiments
+        ),
+    ],
+    b: Annotated[
+        str,
+        typer.Argument(
+            metavar="B",
+            help="Another one; config/default.yaml shows what A changes.",
+            autocompletion=completion.experiments,
+        ),
+    ],
     as_json: Json = False,
 ) -> None:
-    """The settings in which two merged configurations differ. Example: panollava config diff EXP1 EXP2"""
+    """The settings in which two merged configurations differ.
+
+    Example: `panollava config diff EXP1 EXP2`
+    """
     from panollava.config import WorkflowConfig
     from panollava.config.default_file import yaml_value
     from panollava.config.loading import differences

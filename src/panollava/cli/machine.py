@@ -19,7 +19,10 @@ def check_env(
         bool, typer.Option("--print-command", help="Only the command that installs what is missing, if any.")
     ] = False,
 ) -> None:
-    """Check Python, Java, WordNet, SPICE's parts and accelerators; say how to install what is missing."""
+    """Check Python, Java, WordNet, SPICE's parts and accelerators; say how to install what is missing.
+
+    Example: `panollava check-env`
+    """
     from panollava.evaluation.environment import (
         check_environment,
         environment_json,
@@ -45,6 +48,8 @@ def setup_metrics() -> None:
 
     System packages are installed where this user may do so, and named otherwise. The rest goes to $PANOLLAVA_CACHE,
     else ~/.cache/panollava.
+
+    Example: `panollava setup-metrics`
     """
     from panollava.evaluation.setup_metrics import setup_metrics as bring
     from panollava.logs import start_log

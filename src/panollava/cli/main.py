@@ -12,8 +12,14 @@ from panollava.processes import set_cpu_defaults
 
 app = typer.Typer(
     name="panollava",
-    help="Train and evaluate panoramic vision-language models. Exit codes: 0 done, 1 the work failed, 2 wrong usage.",
+    help="""Train and evaluate panoramic vision-language models.
+
+    Exit codes: 0 done, 1 the work failed, 2 wrong usage or configuration. Each command's --help ends with an example.
+
+    Example: `panollava run EXP1` builds the embedded default, from nothing to its metrics.
+    """,
     no_args_is_help=True,
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

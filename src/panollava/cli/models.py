@@ -42,7 +42,7 @@ def infer(
 ) -> None:
     """Ask a trained folder about a panorama.
 
-    Example: panollava infer pano.jpg --query "what is behind me?" --checkpoint-dir runs/EXP1/finetune/anyres-e2p_mlp
+    Example: `panollava infer pano.jpg --query "what is behind me?" --checkpoint-dir runs/EXP1/finetune/anyres-e2p_mlp`
     """
     _one_of(epoch, step)
     if not image.is_file():
@@ -76,9 +76,10 @@ def export(
 ) -> None:
     """Write a trained folder as a Hugging Face folder: weights, processor, tokenizer, model card.
 
-    It needs nothing else any more; its language_model/ loads with AutoModelForCausalLM, and with --merge-lora answers
-    as the adapted one. Example:
-    panollava export --checkpoint-dir runs/EXP1/finetune/anyres-e2p_mlp --output-dir exported --merge-lora
+    It needs nothing else any more; its language_model/ loads with AutoModelForCausalLM, and with --merge-lora it is the
+    adapted one.
+
+    Example: `panollava export --checkpoint-dir runs/EXP1/finetune/anyres-e2p_mlp --output-dir exported --merge-lora`
     """
     _one_of(epoch, step)
     from panollava.logs import start_log

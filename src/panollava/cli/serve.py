@@ -33,7 +33,7 @@ def serve(
 ) -> None:
     """Open a page to look around in a panorama and ask a trained folder about it.
 
-    Example: panollava serve --checkpoint-dir runs/EXP1/finetune/anyres-e2p_mlp
+    Example: `panollava serve --checkpoint-dir runs/EXP1/finetune/anyres-e2p_mlp`
     """
     if find_spec("gradio") is None:
         raise ConfigError(f"the page needs gradio, which is not installed: {INSTALL}")

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from panollava.cli import completion
 from panollava.cli.common import load_experiment
 from panollava.cli.workflow import check_root, run_snakemake
 from panollava.config import ConfigError, WorkflowConfig
@@ -30,7 +31,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def train(
-    config: Annotated[str, typer.Option(help="An experiment's name or its YAML's path.")],
+    config: Annotated[
+        str, typer.Option(help="An experiment's name or its YAML's path.", autocompletion=completion.experiments)
+    ],
     stage: Annotated[
         list[StageChoice] | None, typer.Option(help="Stage to train (may be repeated); default: all.")
     ] = None,
@@ -39,7 +42,10 @@ def train(
     lr: Annotated[float | None, typer.Option(help="Peak learning rate, in (0, 1].")] = None,
     num_workers: Annotated[int | None, typer.Option(min=0, help="Processes that load data.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of train.csv, valid.csv or val.csv, test.csv.")] = None,
-    model: Annotated[str | None, typer.Option(help="A model of `panollava models --list`, by its short name.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="A model of `panollava models --list`, by its short name.", autocompletion=completion.models),
+    ] = None,
     lora_r: Annotated[int | None, typer.Option(min=1, help="Rank of the LoRA adapters.")] = None,
     lora_alpha: Annotated[float | None, typer.Option(help="Scale of the LoRA adapters.")] = None,
     resume: Annotated[
@@ -57,7 +63,7 @@ def train(
     runs/EXPERIMENT/overlays, and a later command without them finds those stages stale. --model changes the language
     model (or vision encoder) of the whole experiment.
 
-    Example: panollava train --config EXP1 --stage finetune --lr 1e-4 --lora-r 16 --lora-alpha 32
+    Example: `panollava train --config EXP1 --stage finetune --lr 1e-4 --lora-r 16 --lora-alpha 32`
     """
     if not dag and (dry_run or workflow_profile):
         raise ConfigError("--no-dag trains in this process: --dry-run and --workflow-profile belong to the DAG")

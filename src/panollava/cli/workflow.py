@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from panollava.cli import completion
 from panollava.cli.common import ablation_named, load_experiment
+from panollava.cli.tables import print_table
 from panollava.config.schema import NAME_PATTERN
 from panollava.errors import ConfigError
 from panollava.processes import die_with_parent
@@ -34,14 +36,19 @@ def add_to(app: typer.Typer) -> None:
 def run(
     context: typer.Context,
     targets: Annotated[
-        list[str] | None, typer.Argument(metavar="TARGET…", help="Files, or names of experiments or ablations.")
+        list[str] | None,
+        typer.Argument(
+            metavar="TARGET…", help="Files, or names of experiments or ablations.", autocompletion=completion.targets
+        ),
     ] = None,
 ) -> None:
     """Run the DAG: `snakemake --cores all` with the default profile, or with yours; all options passed on.
 
     A TARGET is a file (results/EXP1/metrics.json), an experiment's name, which stands for its metrics and its stage
     state, or an ablation's, which stands for its table (a failed cell does not stop the others). Without one, every
-    experiment of workflow.experiments is built. Example: panollava run EXP1 -n
+    experiment of workflow.experiments is built.
+
+    Example: `panollava run EXP1 -n` says what would run.
     """
     words = [*(targets or []), *context.args]
     check_root()
@@ -129,10 +136,18 @@ def _children_of(pid: int) -> list[int]:
 
 
 def status(
-    experiment: Annotated[str, typer.Argument(help="Name or YAML of an experiment or of an ablation.")],
+    experiment: Annotated[
+        str,
+        typer.Argument(help="Name or YAML of an experiment or of an ablation.", autocompletion=completion.targets),
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """What the stages of an experiment did or are doing, from their own records; how the cells of an ablation stand."""
+    """What the stages of an experiment did or are doing, or how the cells of an ablation stand.
+
+    The stages' own records tell, also while jobs run and after a failure.
+
+    Example: `panollava status EXP1`
+    """
     from panollava.config import Project
     from panollava.stage_state import stage_state
 
@@ -146,18 +161,15 @@ def status(
     if as_json:
         print(json.dumps(document, indent=2))
         return
+    rows = []
     for stage, row in document["stages"].items():
-        parts = [f"{stage:<10}", f"{row['status']:<10}"]
-        if row.get("progress"):
-            progress = row["progress"]
-            parts.append(f"epoch {progress['epoch']}, step {progress['step']} of {progress['total_steps']}")
-        if row["best_val_loss"] is not None:
-            parts.append(f"best validation loss {row['best_val_loss']:.4f}")
-        if row["elapsed_minutes"] is not None:
-            parts.append(f"{row['elapsed_minutes']:.1f} min")
-        if row["error"]:
-            parts.append(row["error"])
-        print("  ".join(parts))
+        progress = row.get("progress")
+        place = f"epoch {progress['epoch']}, step {progress['step']} of {progress['total_steps']}" if progress else ""
+        loss = "" if row["best_val_loss"] is None else f"{row['best_val_loss']:.4f}"
+        minutes = "" if row["elapsed_minutes"] is None else f"{row['elapsed_minutes']:.1f}"
+        rows.append([stage, row["status"], loss, minutes, row["error"] or place])
+    columns = ["stage", "status", "best validation loss", "minutes", ""]
+    print_table(columns, rows, right=columns[2:4])
 
 
 def _ablation_status(project: Project, name: str, as_json: bool) -> None:

@@ -18,13 +18,17 @@ def add_to(app: typer.Typer) -> None:
 
 def models(
     list_all: Annotated[bool, typer.Option("--list", help="The models that are known to work (the default).")] = False,
-    interactive: Annotated[bool, typer.Option(help="Ask, and write an experiment's or an ablation's YAML.")] = False,
+    interactive: Annotated[
+        bool, typer.Option("--interactive", help="Ask, and write an experiment's or an ablation's YAML.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document and nothing else (with --list).")] = False,
 ) -> None:
     """Show models to choose from, with size, licence and memory; or write a configuration by asking.
 
     Any other model that transformers loads will do too: models.vision_name and models.language_model_name take hub ids
-    and folders. Examples: panollava models --list; panollava models --interactive
+    and folders.
+
+    Example: `panollava models --list`, `panollava models --interactive`
     """
     if interactive:
         if list_all or as_json:
