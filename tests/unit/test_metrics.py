@@ -8,14 +8,14 @@ import random
 from pathlib import Path
 
 import pytest
+from plain_metrics import plain_metrics, plain_tokens
 
 from panollava.evaluation.metrics import METRICS, MetricUnavailable, TextSet, wordnet
 from panollava.evaluation.metrics import java as java_module
-from panollava.evaluation.metrics.bleu import reference_streams
-from panollava.evaluation.metrics.meteor import _tools
 from panollava.evaluation.metrics.ptb import PUNCTUATION, PtbTokens, tokenize_lines
+from panollava.evaluation.metrics.rouge import common_subsequence, positions
 from panollava.evaluation.predictions import read_predictions
-from panollava.evaluation.protocols import collapse
+from panollava.evaluation.protocols import PROTOCOLS, apply_protocol, collapse
 from panollava.evaluation.score import score_predictions
 
 PEER = Path(__file__).parents[3] / "shared" / "data" / "peer_predictions" / "predictions.csv"
@@ -59,20 +59,13 @@ def made_texts(samples: int = 30, seed: int = 0) -> TextSet:
     return TextSet(predictions, references)
 
 
-def coco_tokens(captions: list[str]) -> list[str]:
-    from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
-
-    found = PTBTokenizer().tokenize({i: [{"caption": text}] for i, text in enumerate(captions)})
-    return [found[i][0] for i in range(len(captions))]
-
-
 @needs_java
 def test_ptb_tokens_are_pycocoevalcaps() -> None:
     from pycocoevalcap.tokenizer import ptbtokenizer
 
     assert set(ptbtokenizer.PUNCTUATIONS) == PUNCTUATION
     captions = ['He said: "No (really)!" - and left...', "A man's dog; U.S. etc.", "Don't; it's 3,000 $", "None"]
-    assert tokenize_lines(captions) == coco_tokens(captions)
+    assert tokenize_lines(captions) == plain_tokens(captions, [])[0]
 
 
 @needs_java
@@ -121,48 +114,10 @@ def test_ptb_asks_once_for_each_caption(monkeypatch: pytest.MonkeyPatch) -> None
     assert tokens["c"] == "C"
 
 
-def test_bleu_is_sacrebleus_on_padded_streams() -> None:
-    import sacrebleu
-
-    texts = made_texts()
-    width = max(len(refs) for refs in texts.references)
-    streams = [[(list(refs) + [None] * width)[k] for refs in texts.references] for k in range(width)]
-    result = METRICS["bleu4"](texts)
-    assert result.value == pytest.approx(sacrebleu.corpus_bleu(list(texts.predictions), streams).score / 100, abs=1e-12)
-    assert result.signature is not None and "tok:13a" in result.signature
-    assert reference_streams([["a", "b"], ["c"]]) == [["a", "c"], ["b", None]]
-
-
 def test_bleu_of_equal_texts_is_one_and_of_nothing_is_zero() -> None:
     same = "a red box is behind you"
     assert METRICS["bleu4"](TextSet([same] * 2, [[same, "other"], [same]])).value == pytest.approx(1.0)
     assert METRICS["bleu4"](TextSet(["", ""], [[same], [same]])).value == 0.0
-
-
-def test_rouge_is_the_best_reference_of_rouge_score() -> None:
-    from rouge_score.rouge_scorer import RougeScorer
-
-    texts = made_texts()
-    scorer = RougeScorer(["rougeL"], use_stemmer=True)
-    wanted = [
-        scorer.score_multi(list(refs), text)["rougeL"].fmeasure
-        for text, refs in zip(texts.predictions, texts.references, strict=True)
-    ]
-    assert METRICS["rouge_l"](texts).value == pytest.approx(sum(wanted) / len(wanted), abs=1e-12)
-
-
-@needs_java
-def test_cider_is_pycocoevalcaps() -> None:
-    from pycocoevalcap.cider.cider import Cider
-
-    texts = made_texts()
-    tokens = dict(zip(texts.captions(), coco_tokens(texts.captions()), strict=True))
-    res = {i: [tokens[text]] for i, text in enumerate(texts.predictions[:6])}
-    gts = {i: [tokens[text] for text in refs] for i, refs in enumerate(texts.references[:6])}
-    wanted, _ = Cider().compute_score(gts, res)
-    found = METRICS["cider"](TextSet(texts.predictions[:6], texts.references[:6])).value
-    assert found == pytest.approx(wanted, abs=1e-9)
-    assert found > 1.0
 
 
 @needs_java
@@ -171,27 +126,12 @@ def test_cider_without_any_reference_word_has_no_value() -> None:
         METRICS["cider"](TextSet(["a box"], [["..."]]))
 
 
-@needs_java
-@needs_wordnet
-def test_meteor_is_nltks() -> None:
-    from nltk.translate.meteor_score import meteor_score
-
-    texts = made_texts()
-    predictions, references = texts.words()
-    reader = wordnet.load_wordnet()
-    wanted = [
-        meteor_score([ref.split() for ref in refs], text.split(), wordnet=reader)
-        for text, refs in zip(predictions, references, strict=True)
-    ]
-    assert METRICS["meteor"](texts).value == pytest.approx(sum(wanted) / len(wanted), abs=1e-12)
-
-
 @needs_wordnet
 def test_meteor_matches_wordnets_synonyms() -> None:
     """car and auto share a synset, banana and auto none. NLTK looks up stems: `automobile` would not be found."""
 
     def score(prediction: str, reference: str) -> float:
-        value = METRICS["meteor"](TextSet([prediction], [[reference]], coco_tokens=False)).value
+        value = METRICS["meteor"](TextSet([prediction], [[reference]], protocol="original")).value
         assert value is not None
         return value
 
@@ -202,13 +142,11 @@ def test_meteor_matches_wordnets_synonyms() -> None:
 
 
 @needs_wordnet
-def test_remembered_wordnet_names_the_same_synonyms() -> None:
+def test_synonyms_are_those_of_nltks_synsets() -> None:
     reader = wordnet.load_wordnet()
-    remembered, stemmer = _tools()
-    for word in ("car", "dogs", "ran", "better", "box", "zzz", "'s"):
-        wanted = {lemma.name() for synset in reader.synsets(word) for lemma in synset.lemmas()}
-        assert {lemma.name() for synset in remembered.synsets(word) for lemma in synset.lemmas()} == wanted
-    assert stemmer.stem("running") == "run"
+    synonyms = wordnet.synonyms_of(reader)
+    for word in ("car", "Dogs", "ran", "better", "galore", "box", "zzz", "'s", "", "한국어", *WORDS):
+        assert synonyms(word) == {lemma.name() for synset in reader.synsets(word) for lemma in synset.lemmas()}, word
 
 
 def test_lexnames_is_wordnets_table() -> None:
@@ -253,10 +191,75 @@ def test_missing_wordnet_is_a_reason_with_its_remedy(tmp_path: Path, monkeypatch
     assert wordnet.wordnet_source() is None
 
 
+# --- against the libraries, called plainly
+
+ADVERSARIAL = [
+    "", "None", "NA", "nan", "한국어 캡션입니다.", "a red box\rbehind you", "x\u2028y\u2029z\x85w", "|||",
+    "a ||| b |||", "\"quoted\" ``text'' 'so'", "a\u00a0no-break\u200bspace", "U.S. etc... 3,000.50$ 50% -5- a-b --",
+    "<skipped> &quot;a&amp;b&lt;",
+    "\x00\ufeff\x1c", "😀 ΑΣ İI ß", "the the the the the the", "a red box is behind you", "A RED BOX IS BEHIND YOU.",
+    "word " * 20_000, "x" * 100_000, "a.b,c-d " * 12_500,
+]  # fmt: skip
+
+
+def against_libraries(predictions: list[str], references: list[list[str]], protocol: str) -> None:
+    """Every score equals its library's to 1e-9, and so do the sums over samples that intervals are made of."""
+    texts = TextSet(
+        [collapse(text) for text in predictions], [[collapse(t) for t in refs] for refs in references], protocol
+    )
+    words = plain_tokens(texts.predictions, texts.references) if texts.coco_tokens else None
+    assert words is None or texts.words() == words
+    for name, library in plain_metrics(texts.predictions, texts.references, words).items():
+        result = METRICS[name](texts)
+        assert result.value == pytest.approx(library(), abs=1e-9), (protocol, name)
+        assert result.samples is not None and len(result.samples.per_sample) == len(predictions)
+        assert result.samples.total() == pytest.approx(result.value, abs=1e-9), (protocol, name)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("what", ["made", "adversarial"])
+@needs_java
+@needs_wordnet
+def test_every_metric_is_its_librarys(what: str, protocol: str) -> None:
+    if what == "made":
+        texts = made_texts(seed=PROTOCOLS.index(protocol))
+        predictions, references = list(texts.predictions), [list(refs) for refs in texts.references]
+    else:
+        short = [text for text in ADVERSARIAL if len(text) < 1000]
+        predictions = [*ADVERSARIAL, *short]
+        references = [[short[(3 * i + k) % len(short)] for k in range(1 + i % 3)] for i in range(len(predictions))]
+        references[short.index("a red box is behind you")] += ADVERSARIAL[len(short) :]
+    if protocol != "grouped":
+        pairs = [(text, ref) for text, refs in zip(predictions, references, strict=True) for ref in refs]
+        predictions, references = [text for text, _ in pairs], [[ref] for _, ref in pairs]
+    against_libraries(predictions, references, protocol)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 @needs_peer
 @needs_java
 @needs_wordnet
-@pytest.mark.timeout(300)
+def test_every_metric_is_its_librarys_on_published_answers(protocol: str) -> None:
+    """Every tenth picture of the file; all of it: benchmarks/metrics.py."""
+    rows = read_predictions(PEER)
+    pictures = sorted({row["image_path"] for row in rows})[::10]
+    scored = apply_protocol([row for row in rows if row["image_path"] in pictures], protocol)
+    assert scored.num_samples > 100
+    against_libraries(scored.predictions, scored.references, protocol)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "length"),
+    [("", "abc", 0), ("abc", "", 0), ("abc", "abc", 3), ("abcbdab", "bdcaba", 4), ("aaaa", "aa", 2),
+     ("ab" * 80, "ba" * 90, 160)],
+)  # fmt: skip
+def test_longest_common_subsequences(one: str, other: str, length: int) -> None:
+    assert common_subsequence(positions(one), len(one), other) == length
+
+
+@needs_peer
+@needs_java
+@needs_wordnet
 @pytest.mark.parametrize(
     ("protocol", "samples", "wanted", "tolerance"),
     [
@@ -266,15 +269,16 @@ def test_missing_wordnet_is_a_reason_with_its_remedy(tmp_path: Path, monkeypatch
             {"bleu4": 0.054692, "meteor": 0.253895, "rouge_l": 0.271871, "cider": 0.091746},
             5e-7,
         ),
-        ("per-annotation", 5961, {"bleu4": 0.014800, "cider": 0.111388}, 5e-7),  # all four: benchmarks/metrics.py
+        ("per-annotation", 5961, {"bleu4": 0.0148, "meteor": 0.159415, "rouge_l": 0.188936, "cider": 0.111388}, 5e-7),
         (
             "original",
             5961,
-            {"bleu4": 0.01273963069729889, "meteor": 0.15028136259787567, "cider": 0.08501660164156298},
+            {"bleu4": 0.01273963069729889, "meteor": 0.15028136259787567, "rouge_l": 0.188936151728319,
+             "cider": 0.08501660164156298},
             1e-9,
         ),
     ],
-)
+)  # fmt: skip
 def test_published_predictions_give_the_known_scores(
     protocol: str, samples: int, wanted: dict[str, float], tolerance: float
 ) -> None:
@@ -283,6 +287,27 @@ def test_published_predictions_give_the_known_scores(
     assert (report.num_samples, report.num_references) == (samples, 5961)
     for name, value in wanted.items():
         assert report.metrics[name].value == pytest.approx(value, abs=tolerance), name
+
+
+@needs_java
+@needs_wordnet
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_signatures_say_tokens_protocol_and_version(protocol: str) -> None:
+    """Like sacrebleu's: two scores with one signature and one text can be compared."""
+    rows = [
+        {"image_path": "a", "original_query": str(i), "prediction": "a box", "reference": f"a box {i}"} for i in (0, 1)
+    ]
+    report = score_predictions(rows, protocol, metrics=["bleu4", "meteor", "rouge_l", "cider"])
+    for name, result in report.metrics.items():
+        fields = dict(field.split(":") for field in (result.signature or "").split("|"))
+        assert {"nrefs", "tok", "protocol", "version"} <= fields.keys(), name
+        assert (fields["nrefs"], fields["protocol"], fields["version"]) == ("1", protocol, result.version)
+    tokens = {
+        name: dict(f.split(":") for f in (r.signature or "").split("|"))["tok"] for name, r in report.metrics.items()
+    }
+    ptb = "split" if protocol == "original" else "ptb-3.4.1"
+    bleu = "split" if protocol == "original" else "13a"
+    assert tokens == {"bleu4": bleu, "meteor": ptb, "rouge_l": "rouge-score", "cider": ptb}
 
 
 @needs_peer

@@ -48,7 +48,7 @@ def test_bleu_of_sums_is_nltks() -> None:
     rng = np.random.default_rng(2)
     for size in (1, 2, 40):
         texts = [" ".join(rng.choice(list("abcde"), int(rng.integers(0, 8)))) for _ in range(2 * size)]
-        found = bleu4(TextSet(texts[:size], [[text] for text in texts[size:]], coco_tokens=False))
+        found = bleu4(TextSet(texts[:size], [[text] for text in texts[size:]], protocol="original"))
         expected = corpus_bleu(
             [[text.split()] for text in texts[size:]], [text.split() for text in texts[:size]],
             smoothing_function=SmoothingFunction().method1,

@@ -92,11 +92,10 @@ def score_predictions(
     if blind is not None:
         _same_samples(scored, blind)
     tokens = PtbTokens()
-    coco = scored.protocol != "original"
-    texts = TextSet(scored.predictions, scored.references, coco, tokens)
-    blind_texts = None if blind is None else TextSet(blind.predictions, blind.references, coco, tokens)
+    texts = TextSet(scored.predictions, scored.references, scored.protocol, tokens)
+    blind_texts = None if blind is None else TextSet(blind.predictions, blind.references, scored.protocol, tokens)
     must_run = metrics != "auto" and not lenient
-    if coco and blind_texts is not None:
+    if texts.coco_tokens and blind_texts is not None:
         _tokenize_together(names, texts, blind_texts)
 
     options = {"spice": {"heap": spice_heap}}

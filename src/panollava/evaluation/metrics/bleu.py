@@ -1,15 +1,17 @@
-"""BLEU-4 of a corpus (Papineni et al. 2002): sacrebleu, or NLTK where the original project's recipe is asked for."""
+"""BLEU-4 of a corpus (Papineni et al. 2002): sacrebleu, or NLTK where the original project's recipe is asked for.
+
+Tokens and score are the library's. The counts between them are made for all samples at once (`ngrams`), which is
+several times faster and gives the same whole numbers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable
 
-import numpy as np
-
+from panollava.evaluation.metrics.ngrams import ORDERS, bleu_counts
 from panollava.evaluation.metrics.result import MetricResult, package_version
 from panollava.evaluation.metrics.sums import SampleSums, nltk_bleu_value, sacrebleu_value
-from panollava.evaluation.metrics.texts import TextSet
+from panollava.evaluation.metrics.texts import TextSet, signature
 
 SCALE = "0-1"
 
@@ -20,36 +22,33 @@ def bleu4(texts: TextSet) -> MetricResult:
         return _original(texts)
     from sacrebleu.metrics.bleu import BLEU
 
+    counts = bleu_counts(texts.predictions, texts.references, _tokens_13a())
     metric = BLEU()
-    # What `corpus_score` adds up and scores, kept here per sample: lengths, matching n-grams, all n-grams.
-    parts = metric._extract_corpus_statistics(list(texts.predictions), reference_streams(texts.references))
-    score = metric._aggregate_and_compute(parts).score / 100
+    length, wanted, *rest = (int(total) for total in counts.sum(axis=0))
+    score = BLEU.compute_bleu(rest[:ORDERS], rest[ORDERS:], length, wanted, smooth_method=metric.smooth_method).score
+    metric.num_refs = int(texts.nrefs) if texts.nrefs.isdigit() else -1
+    told = metric.get_signature()
+    told.update("protocol", texts.protocol)
     return MetricResult(
-        score, SCALE, "sacrebleu", package_version("sacrebleu"), str(metric.get_signature()),
-        samples=SampleSums(np.asarray(parts, dtype=np.float64), sacrebleu_value),
+        score / 100, SCALE, "sacrebleu", package_version("sacrebleu"), str(told),
+        samples=SampleSums(counts, sacrebleu_value),
     )  # fmt: skip
 
 
-def reference_streams(references: Sequence[Sequence[str]]) -> list[list[Any]]:
-    """Turn references per sample into sacrebleu's streams: stream k holds every sample's k-th reference or None.
+def _tokens_13a() -> Callable[[str], list[str]]:
+    """sacrebleu's default tokenizer. It looks at punctuation and its neighbours, so blanks part words for good."""
+    from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
-    sacrebleu takes lists per sample (the transpose) as well, without a word, and returns a wrong number.
-    """
-    width = max(len(refs) for refs in references)
-    return [[refs[k] if k < len(refs) else None for refs in references] for k in range(width)]
+    tokenizer = Tokenizer13a()
+    return lambda word: [word] if word.isalnum() else tokenizer(word).split()
 
 
 def _original(texts: TextSet) -> MetricResult:
-    """NLTK's `corpus_bleu` with method1, its sums kept per sample."""
-    from nltk.translate.bleu_score import closest_ref_length, modified_precision
-
-    parts = []
-    for prediction, references in zip(texts.predictions, texts.references, strict=True):
-        words, wanted = prediction.split(), [reference.split() for reference in references]
-        shares = [modified_precision(wanted, words, n) for n in (1, 2, 3, 4)]
-        lengths = [len(words), closest_ref_length(wanted, len(words))]
-        parts.append([*lengths, *(share.numerator for share in shares), *(share.denominator for share in shares)])
-    samples = SampleSums(np.asarray(parts, dtype=np.float64), nltk_bleu_value)
+    """NLTK's `corpus_bleu` with method1, on the words of `str.split`."""
+    counts = bleu_counts(texts.predictions, texts.references, lambda word: [word])
+    counts[:, 2 + ORDERS :] = counts[:, 2 + ORDERS :].clip(min=1)  # as NLTK counts where a text has no n-gram
+    samples = SampleSums(counts, nltk_bleu_value)
     return MetricResult(
-        samples.total(), SCALE, "nltk", package_version("nltk"), "tok:split|smooth:method1", samples=samples
-    )
+        samples.total(), SCALE, "nltk", package_version("nltk"),
+        signature(texts, "nltk", "tok:split", case="mixed", smooth="method1"), samples=samples,
+    )  # fmt: skip

@@ -8,7 +8,7 @@ from panollava.evaluation.metrics.ptb import SIGNATURE as PTB
 from panollava.evaluation.metrics.result import MetricResult, mean, package_version
 from panollava.evaluation.metrics.spice_run import DEFAULT_HEAP, spice_scores
 from panollava.evaluation.metrics.sums import means
-from panollava.evaluation.metrics.texts import TextSet
+from panollava.evaluation.metrics.texts import TextSet, signature
 
 
 def spice(texts: TextSet, heap: str = DEFAULT_HEAP) -> MetricResult:
@@ -18,8 +18,9 @@ def spice(texts: TextSet, heap: str = DEFAULT_HEAP) -> MetricResult:
     """
     predictions, references = texts.words()
     scores = spice_scores(predictions, references, os.environ.get("PANOLLAVA_SPICE_HEAP") or heap)
-    tokens = PTB if texts.coco_tokens else "tok:raw"
-    signature = f"corenlp:3.6.0|synsets:yes|{tokens}"
+    told = signature(
+        texts, "pycocoevalcap", PTB if texts.coco_tokens else "tok:raw", corenlp="3.6.0", synsets="yes", refs="union"
+    )
     return MetricResult(
-        mean(scores), "0-1", "pycocoevalcap", package_version("pycocoevalcap"), signature, samples=means(scores)
+        mean(scores), "0-1", "pycocoevalcap", package_version("pycocoevalcap"), told, samples=means(scores)
     )

@@ -28,7 +28,7 @@ class SampleSums:
         return float(self.value(self.per_sample.sum(axis=0)))
 
 
-def means(scores: Sequence[float]) -> SampleSums:
+def means(scores: Sequence[float] | Array) -> SampleSums:
     """Of a metric that is the mean of its samples' scores [n]."""
     values = np.asarray(scores, dtype=np.float64)
     return SampleSums(np.stack([values, np.ones_like(values)], axis=1), ratio)

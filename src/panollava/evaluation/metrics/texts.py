@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from panollava.evaluation.metrics.ptb import PtbTokens
+from panollava.evaluation.metrics.result import package_version
 
 
 @dataclass(frozen=True)
 class TextSet:
     """`predictions[i]` is scored against all of `references[i]` (at least one); white space is collapsed.
 
-    `coco_tokens` is False for the original project's recipe, which took words as `str.split` gives them.
+    `protocol` says how samples were arranged, and which recipe scores them.
     """
 
     predictions: Sequence[str]
     references: Sequence[Sequence[str]]
-    coco_tokens: bool = True
+    protocol: str = "grouped"
     tokens: PtbTokens = field(default_factory=PtbTokens, repr=False)
+
+    @property
+    def coco_tokens(self) -> bool:
+        """False for the original project's recipe, which took words as `str.split` gives them."""
+        return self.protocol != "original"
+
+    @property
+    def nrefs(self) -> str:
+        """References of each sample, "var" where their number varies; sacrebleu's word in signatures."""
+        numbers = {len(refs) for refs in self.references}
+        return str(numbers.pop()) if len(numbers) == 1 else "var"
 
     def words(self) -> tuple[list[str], list[list[str]]]:
         """Predictions and references as METEOR and CIDEr read them: tokens joined by blanks."""
@@ -33,3 +46,20 @@ class TextSet:
     def captions(self) -> list[str]:
         """Every text of the set, predictions first."""
         return [*self.predictions, *(text for refs in self.references for text in refs)]
+
+
+def signature(texts: TextSet, distribution: str, tokenizer: str, **choices: object) -> str:
+    """What a score depends on beside the texts, in the manner of sacrebleu: `key:value|…|protocol:…|version:…`.
+
+    `distribution` is the library's, whose version ends it.
+    """
+    told = [f"nrefs:{texts.nrefs}", tokenizer, *(f"{key}:{value}" for key, value in choices.items())]
+    return "|".join([*told, f"protocol:{texts.protocol}", f"version:{package_version(distribution)}"])
+
+
+@lru_cache(maxsize=1)
+def porter_stem() -> Callable[[str], str]:
+    """NLTK's Porter stemmer with its extensions, each word once: METEOR's, and rouge-score's."""
+    from nltk.stem.porter import PorterStemmer
+
+    return lru_cache(maxsize=None)(PorterStemmer().stem)
