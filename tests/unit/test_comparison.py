@@ -75,6 +75,8 @@ def test_winners_are_where_the_test_says_so(tmp_path: Path) -> None:
     found = read_results([evaluated(tmp_path / "A", unlucky), evaluated(tmp_path / "B", luckless)])
     for line in compare_results(found, 500).lines:
         assert line.verdict in ("baseline", "no difference shown") and line.value is not None
+        told = json.loads((tmp_path / line.experiment / "metrics.json").read_text())["metrics"][line.metric]
+        assert line.value == pytest.approx(told["value"]) and list(line.interval or ()) == told["interval"]
     found = read_results([evaluated(tmp_path / "C", poor), evaluated(tmp_path / "D"), evaluated(tmp_path / "E", poor)])
     lines = {(line.metric, line.experiment): line for line in compare_results(found, 500).lines}
     for metric in ("bleu4", "rouge_l"):
@@ -83,6 +85,19 @@ def test_winners_are_where_the_test_says_so(tmp_path: Path) -> None:
         assert better.verdict == "better" and better.p is not None and better.p < 0.05
         assert better.difference_interval is not None and better.difference_interval[0] > 0
         assert (same.verdict, same.difference, same.p) == ("no difference shown", 0.0, 1.0)
+
+
+def test_the_more_experiments_the_stricter_the_test(tmp_path: Path) -> None:
+    def slightly(picture: int, query: str) -> str:
+        return "a blue cone" if picture < 6 else REFERENCES[0]  # of 64 exchanges two are as far apart: p = 0.03
+
+    paths = [evaluated(tmp_path / "A", slightly), *(evaluated(tmp_path / name) for name in "BCDE")]
+    (alone,) = (line for line in compare_results(read_results(paths[:2]), 5000).lines[2:] if line.experiment == "B")
+    assert alone.metric == "rouge_l" and alone.verdict == "better" and alone.p == pytest.approx(2 / 64, abs=0.01)
+    for line in compare_results(read_results(paths), 5000).lines:
+        assert line.verdict in ("baseline", "no difference shown"), line
+        if line.experiment != "A" and line.metric == "rouge_l":
+            assert line.p == pytest.approx(4 * alone.p)
 
 
 def test_of_some_scores_less_is_better(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

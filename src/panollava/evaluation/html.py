@@ -27,6 +27,7 @@ tr.first:not(:first-child) td { border-top: 2px solid #aaa }
 .quiet, .below { color: #666; font-weight: 400 } .badge { font-weight: 700 }
 .right { color: #176b2c } .wrong { color: #a01c1c }
 figure { margin: 0; padding: 1rem 0; border-top: 1px solid #ddd; display: grid; gap: .6rem 1.4rem }
+@media (max-width: 50rem) { body { margin: .8rem } th, td { padding: .25rem .4rem; font-size: .85rem } }
 @media (min-width: 56rem) { figure { grid-template-columns: 30rem 1fr } }
 figure img { display: block; width: 100%; height: auto; border-radius: 4px }
 dl { margin: 0; display: grid; grid-template-columns: fit-content(11rem) 1fr; gap: .15rem .8rem }

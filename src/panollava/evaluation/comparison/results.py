@@ -8,7 +8,7 @@ behind metrics.json is refused.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,8 @@ def _read(path: Path, name: str) -> Result:
 
 
 def _again(name: str, key: str, told: Mapping[str, Any], found: MetricResult | None) -> MetricResult:
-    """The metric as computed here; as told, without samples, where it cannot be computed here."""
+    """The metric as computed here, with the interval as told; all as told, without samples, where it cannot be."""
+    interval = (told["interval"][0], told["interval"][1]) if told.get("interval") else None
     if found is not None and found.value is not None:
         if abs(found.value - told["value"]) > TOLERANCE:
             LOGGER.warning(
@@ -122,6 +123,9 @@ def _again(name: str, key: str, told: Mapping[str, Any], found: MetricResult | N
                 name, LABELS.get(key, key), found.value, told["value"], found.library, found.version,
                 told["library"], told["version"],
             )  # fmt: skip
-        return found
+            interval = None
+        return replace(found, interval=interval)
     reason = "its parts are not in predictions.csv" if found is None else str(found.reason)
-    return MetricResult(told["value"], told["scale"], told["library"], told["version"], told["signature"], reason)
+    return MetricResult(
+        told["value"], told["scale"], told["library"], told["version"], told["signature"], reason, interval
+    )

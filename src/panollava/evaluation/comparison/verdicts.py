@@ -163,7 +163,9 @@ def _lines(
         if found is None:
             lines.append(replace(line, note="has no such score"))
             continue
-        if found.samples is not None:
+        if found.interval is not None:  # as metrics.json tells it, so that one score has one interval
+            line = replace(line, interval=found.interval)
+        elif found.samples is not None:
             line = replace(line, interval=interval_of(found.samples, units_of(result.scored.rows), draws))
         second = aligned.get(name, {}).get(metric)
         if result is results[0]:
