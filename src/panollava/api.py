@@ -25,8 +25,8 @@ class ThreeStageTrainer:
     >>> cfg = WorkflowConfig.load("config/experiments/EXP1.yaml")
     >>> ThreeStageTrainer(cfg).stages
     ['vision', 'resampler', 'finetune']
-    >>> ThreeStageTrainer(cfg).run()  # doctest: +SKIP
-    PosixPath('runs/EXP1/finetune/anyres-e2p_mlp/siglip_mlp_anyres-e2p_synthetic_epoch00_loss0.5123.ckpt')
+    >>> ThreeStageTrainer(cfg).run()
+    PosixPath('runs/EXP1/finetune/anyres-e2p_mlp/siglip_mlp_anyres-e2p_synthetic_epoch00_loss....ckpt')
     """
 
     def __init__(self, cfg: WorkflowConfig) -> None:
@@ -62,9 +62,11 @@ class EvaluationRunner:
 
     After `run`, `document` is the whole of metrics.json (blind control, provenance) and `path` where it lies.
 
-    >>> metrics = EvaluationRunner(cfg).run(checkpoint_dir=checkpoint.parent, max_samples=20)  # doctest: +SKIP
-    >>> metrics["bleu4"]["value"]  # doctest: +SKIP
-    0.4127
+    >>> cfg = WorkflowConfig.load("config/experiments/EXP1.yaml").with_values({"evaluation.metrics": ["bleu4"]})
+    >>> runner = EvaluationRunner(cfg)
+    >>> metrics = runner.run(checkpoint_dir="runs/EXP1/finetune/anyres-e2p_mlp", max_samples=4)
+    >>> 0 <= metrics["bleu4"]["value"] <= 1, runner.path
+    (True, PosixPath('results/EXP1/eval/test/metrics.json'))
     """
 
     def __init__(self, cfg: WorkflowConfig) -> None:
@@ -112,8 +114,8 @@ class CheckpointResolver:
     """Finds checkpoints of an experiment, or of another one below the same root, in the layouts of today and before.
 
     >>> cfg = WorkflowConfig.load("config/experiments/EXP1.yaml")
-    >>> CheckpointResolver(cfg).find(stage="finetune", epoch=3)  # doctest: +SKIP
-    PosixPath('runs/EXP1/finetune/anyres-e2p_mlp/siglip_mlp_anyres-e2p_synthetic_epoch03_loss0.4523.ckpt')
+    >>> CheckpointResolver(cfg).find(stage="resampler", epoch=1).name
+    'siglip_mlp_anyres-e2p_synthetic_epoch01_loss....ckpt'
     """
 
     def __init__(self, cfg: WorkflowConfig) -> None:

@@ -44,6 +44,12 @@ class WorkflowConfig:
 
     `settings` are the merged settings, `root` the project's root (relative paths start there), `source` the YAML file
     (None: from a dictionary), `warnings` what a user should be told once.
+
+    >>> cfg = WorkflowConfig.load("config/experiments/EXP1.yaml")
+    >>> cfg.settings.training.stage_configs.finetune.lr
+    0.0005
+    >>> cfg.names.stage_dir("finetune")
+    'runs/EXP1/finetune/anyres-e2p_mlp'
     """
 
     def __init__(
@@ -155,13 +161,26 @@ class WorkflowConfig:
         return list(dict.fromkeys(found))
 
     def with_values(self, values: Mapping[str, Any]) -> WorkflowConfig:
-        """A copy with new values: `{"training.stage_configs.finetune.lr": 1e-4}`. Raises ConfigError."""
+        """A copy with new values for dotted keys. Raises ConfigError.
+
+        What does not depend on them keeps its digest, and so its results:
+
+        >>> cfg = WorkflowConfig.load("config/experiments/EXP1.yaml")
+        >>> other = cfg.with_values({"training.stage_configs.finetune.lr": 1e-4})
+        >>> [cfg.digest(node) == other.digest(node) for node in ("train_resampler", "train_finetune")]
+        [True, False]
+        """
         document = with_values(self.to_dict(), values)
         settings = validate(document, (YamlFile("after the change"),))
         return WorkflowConfig(settings, self.root, self.source, self._messages, self._fingerprints)
 
     def with_stages(self, stages: Sequence[str]) -> WorkflowConfig:
-        """A copy that trains only `stages`."""
+        """A copy that trains only `stages`. Raises ConfigError for a wrong order, repeats and an empty list.
+
+        >>> cfg = WorkflowConfig.load("config/experiments/EXP1.yaml")
+        >>> cfg.with_stages(["resampler", "finetune"]).settings.training.stages
+        ['resampler', 'finetune']
+        """
         return self.with_values({"training.stages": list(stages)})
 
     def with_dataset(
@@ -174,6 +193,10 @@ class WorkflowConfig:
         """A copy with other CSVs; splits that are not given stay. They replace the stages' own data too.
 
         The dataset's name in file names becomes `dataset_name`, else the stem of the new training CSV.
+
+        >>> cfg = WorkflowConfig.load("config/experiments/EXP1.yaml").with_dataset(csv_train=["a.csv", "b.csv"])
+        >>> cfg.csvs("train"), cfg.csvs("val")
+        (['a.csv', 'b.csv'], ['synthetic'])
         """
         values: dict[str, Any] = {}
         for split, given in (("train", csv_train), ("val", csv_val), ("test", csv_test)):

@@ -138,6 +138,14 @@ def compute_text_metrics(
     With "grouped" all references of a prediction count together; "per-annotation" and "original" score the
     prediction once per reference. A prediction without any reference leaves.
     Raises TypeError and ValueError for what is not text or does not pair up, EvaluationError as `score_predictions`.
+
+    >>> scores = compute_text_metrics(
+    ...     ["a red box behind you", "nothing"],
+    ...     [["a red box behind you", "behind you is a red box"], ["a blue ball"]],
+    ...     metrics=["rouge_l"],
+    ... )
+    >>> scores["rouge_l"]["value"], scores["rouge_l"]["library"]
+    (0.5, 'rouge-score')
     """
     return score_predictions(
         _rows(predictions, references), protocol, metrics=metrics, custom_metrics=custom_metrics

@@ -89,6 +89,12 @@ class ModelConfig:
     is a hub id or a folder). `image_size` is (height, width) of one view in pixels, None for the vision
     model's own; `vicreg_projector_dim` None stands for `latent_dimension`. Angles are degrees.
     Raises TypeError and ValueError that say what was expected.
+
+    >>> ModelConfig(overlap_ratio=1.5)
+    Traceback (most recent call last):
+    ValueError: overlap_ratio must be in (0, 1), got 1.5. Typical range: [0.3, 0.7]
+    >>> ModelConfig.from_json(ModelConfig(resampler_type="perceiver").to_json()).resampler_options["layers"]
+    2
     """
 
     vision_name: str = "google/siglip-base-patch16-224"

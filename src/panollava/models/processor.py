@@ -32,7 +32,15 @@ Triple = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class PanoramaProcessor:
-    """Views, their size (height, width) in pixels, and the mean and standard deviation of pixels in [0, 1]."""
+    """Views, their size (height, width) in pixels, and the mean and standard deviation of pixels in [0, 1].
+
+    >>> from panollava.views.strategies import plan_views
+    >>> half = (0.5, 0.5, 0.5)
+    >>> processor = PanoramaProcessor(plan_views("anyres_e2p"), (64, 64), half, half)
+    >>> views = np.zeros((2, 9, 64, 64, 3), dtype=np.uint8)  # of two panoramas
+    >>> tuple(processor.pixels(views).shape), float(processor.pixels(views).max())
+    ((2, 9, 3, 64, 64), -1.0)
+    """
 
     views: tuple[View, ...]
     image_size: tuple[int, int]

@@ -44,6 +44,13 @@ class PanoramaVLM(nn.Module):
     `with_language=False` builds what the vision stage needs: no language model, projection or positional
     encoding. `with_lora` (default `config.use_lora`) attaches adapters to the frozen language model, whose
     weights are held in `dtype`. Everything starts frozen but the parts that have no pre-trained weights.
+
+    >>> from panollava import PanoramaProcessor
+    >>> model = PanoramaVLM.from_checkpoint("runs/EXP1/finetune/anyres-e2p_mlp")
+    >>> processor = PanoramaProcessor.for_model(model.config, model.vision)
+    >>> pixels = processor.pixels(processor.open("panorama.jpg"))[None]  # [1, V, 3, H, W]
+    >>> model.generate(pixels, ["what is behind me?"], max_new_tokens=8)["text"]
+    [...]
     """
 
     def __init__(

@@ -75,6 +75,10 @@ def plan_views(
 
     `fov_deg` in (0, 180), `overlap_ratio` in (0, 1), `anyres_max_patches` >= 1 (counts the global view).
     Raises ConfigError for an unknown strategy, for values out of range and for rings of more than MAX_VIEWS.
+
+    >>> views = plan_views("anyres_e2p", fov_deg=90, overlap_ratio=0.5)
+    >>> len(views), views[0].kind, [view.yaw_deg for view in views[1:4]]
+    (9, 'global', [0.0, 45.0, 90.0])
     """
     if crop_strategy not in CROP_STRATEGIES:
         near = get_close_matches(str(crop_strategy), CROP_STRATEGIES, n=1)
