@@ -14,7 +14,7 @@ import typer
 from panollava.cli import completion
 from panollava.cli.common import load_experiment
 from panollava.cli.workflow import check_root, run_snakemake
-from panollava.config import ConfigError, WorkflowConfig
+from panollava.config import ConfigError, Project, WorkflowConfig
 
 
 class StageChoice(StrEnum):
@@ -74,6 +74,7 @@ def train(
              "lora_r": lora_r, "lora_alpha": lora_alpha}  # fmt: skip
     values = _overrides(experiment, stages, given, model, resume)
     changed = experiment.with_values(values) if values else experiment
+    _check_name(experiment, changed)
     environment: dict[str, str] = {}
     overlay: Path | None = None
     if values:
@@ -99,6 +100,16 @@ def train(
         if dry_run and overlay is not None:
             overlay.unlink(missing_ok=True)  # nothing was trained with it
     raise typer.Exit(code)
+
+
+def _check_name(experiment: WorkflowConfig, changed: WorkflowConfig) -> None:
+    """A composed name that follows the model must not be another experiment's."""
+    name = changed.names.experiment
+    if name != experiment.names.experiment and name in Project(".").experiments():
+        raise ConfigError(
+            f"with these options the experiment would be called {name}, as another one is. Train that one, or give "
+            "this one a name of its own: experiment.name"
+        )
 
 
 def _stages_of(experiment: WorkflowConfig, wanted: list[str]) -> list[str]:
