@@ -89,10 +89,10 @@ def _by_angle(axes: Axes, agreements: Mapping[str, Agreement]) -> None:
 def _by_pair(axes: Axes, agreements: Mapping[str, Agreement]) -> None:
     for offset, (key, agreement) in zip((-0.2, 0.2), agreements.items(), strict=True):
         scores = np.nanmean(agreement.contrast(agreement.sums / agreement.count), axis=1)
-        axes.bar(np.arange(len(scores)) + offset, scores, 0.4, color=_COLOURS[key], label=_NAMES[key])
+        axes.bar(np.arange(len(scores)) + offset, scores, 0.4, color=_COLOURS[key], label=_NAMES[key].split()[0])
         if agreement.blind is not None:
             blind = np.nanmean(agreement.contrast(agreement.blind / agreement.count), axis=1)
-            label = "the same, other panorama (blind)" if offset > 0 else None
+            label = "other panorama (blind)" if offset > 0 else None
             axes.plot(np.arange(len(scores)) + offset, blind, "k_", markersize=12, label=label)
     agreement = next(iter(agreements.values()))
     yaws = [f"{agreement.views[i].yaw_deg:g}°→{agreement.views[j].yaw_deg:g}°" for i, j in agreement.pairs]
@@ -100,7 +100,7 @@ def _by_pair(axes: Axes, agreements: Mapping[str, Agreement]) -> None:
     axes.set(xlabel="yaws of both views", ylabel="matched minus unmatched", title="score of each pair of views")
     axes.grid(alpha=0.3, axis="y")
     axes.margins(y=0.3)  # room for the legend
-    axes.legend(loc="upper center", ncols=2, fontsize=9)
+    axes.legend(loc="upper center", ncols=3, fontsize=9)
 
 
 def _heat_map(axes: Axes, agreement: Agreement, similarity: np.ndarray, title: str) -> None:
