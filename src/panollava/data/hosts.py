@@ -32,11 +32,13 @@ class Cancelled(Exception):
 class Manners:
     """`at_once` requests to one host; a pause of `first_pause_s`, then twice that, …, at most `longest_pause_s`.
 
+    Half as many go at once when the host asks to wait, and one more after each `trust_after` answers.
     A longer `Retry-After` than `longest_pause_s` gives the host up, as do `busy_limit` answers in a row that ask to
     wait, `silent_limit` requests in a row without an answer, `unresolved_limit` failures in a row to find its address.
     """
 
     at_once: int = 4
+    trust_after: int = 100
     first_pause_s: float = 1.0
     longest_pause_s: float = 120.0
     busy_limit: int = 10
@@ -57,6 +59,7 @@ class Host:
     _not_before: float = 0.0
     _round: int = 0
     _busy: int = 0
+    _good: int = 0
     _silent: int = 0
     _unresolved: int = 0
     _changed: threading.Condition = field(default_factory=threading.Condition, repr=False)
@@ -121,6 +124,9 @@ class Host:
     def _answered(self) -> None:
         with self._changed:
             self._silent = self._unresolved = self._busy = 0
+            self._good += 1
+            if self._good % self.manners.trust_after == 0:
+                self._width = min(self._width + 1, self.manners.at_once)
 
     def _was_busy(self, number: int, error: Busy) -> None:
         """Requests that were under way together and are all refused count once."""
@@ -130,7 +136,7 @@ class Host:
                 return
             self._round += 1
             self._busy += 1
-            self._width = max(1, self._width // 2)
+            self._width, self._good = max(1, self._width // 2), 0
             wait_s = self._seconds(self._busy) if error.retry_after_s is None else error.retry_after_s
             if error.retry_after_s is not None and error.retry_after_s > self.manners.longest_pause_s:
                 self._give_up(f"{self.name} asks to wait {error.retry_after_s:.0f} s ({error})")

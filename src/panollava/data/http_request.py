@@ -88,7 +88,7 @@ class Client:
                     state.restart(None)
                 raise _of_status(error) from error
         except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
-            raise _of_connection(error) from error
+            raise _of_connection(error, self.timeout_s) from error
         except ValueError as error:
             raise Refused(f"not a URL: {error}") from error
         if answer is None:
@@ -228,7 +228,7 @@ def _of_status(error: urllib.error.HTTPError) -> Exception:
     return Refused(reason)
 
 
-def _of_connection(error: BaseException) -> Exception:
+def _of_connection(error: BaseException, timeout_s: float) -> Exception:
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(cause, http.client.InvalidURL):
         return Refused(f"not a URL: {cause}")
@@ -239,5 +239,5 @@ def _of_connection(error: BaseException) -> Exception:
     if isinstance(cause, str):  # urllib's own words, for instance of a scheme it does not know
         return Refused(cause)
     if isinstance(cause, TimeoutError):
-        return Silent(str(cause) or "timed out")
+        return Silent(f"no answer within {timeout_s:g} s")
     return Silent((getattr(cause, "strerror", None) or str(cause) or type(cause).__name__).splitlines()[0][:200])
