@@ -128,7 +128,11 @@ class Bench:
 
     def _plain(self, batch: Batch) -> torch.Tensor:
         """Encoder, all logits, cross entropy over all positions with the labels shifted: as a first version would."""
-        logits = self.model(**batch, stage="finetune", full_logits=True)["logits"]
+        model = self.model
+        assert model.language is not None
+        tokens = model.encode_panorama(model.encode_vision(batch["pixel_values"]))
+        embeds = model._splice(tokens, batch["input_ids"], batch["image_token_mask"])
+        logits = model.language(embeds, batch["attention_mask"])  # [B, L, vocab]
         targets = F.pad(batch["labels"], (0, 1), value=-100)[:, 1:]
         return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=-100)
 

@@ -17,6 +17,7 @@ from panollava.errors import CheckpointError, ConfigError
 from panollava.models.parts import PARTS
 from panollava.models.vlm import PanoramaVLM, count_image_tokens
 
+SIDES: tuple[Any, ...] = ("right", "left")
 QUERIES = ["what is it?", "where is the blue sphere behind you?"]
 ANSWERS = ["a red box on your left", "behind you"]
 
@@ -79,6 +80,22 @@ def test_ar_loss_equals_the_plain_full_logits_loss(build: Callable[..., Panorama
     assert torch.allclose(full["ar_loss"], out["ar_loss"], atol=1e-6)
     assert out["logits"].shape == (tokens, full["logits"].shape[-1])
     assert full["logits"].shape[:2] == batch["input_ids"].shape
+
+
+def test_padding_behind_needs_no_mask_and_padding_before_does(
+    build: Callable[..., PanoramaVLM], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build().eval()
+    assert model.prompt is not None and model.language is not None
+    rows = [model.prompt.training(q, a, 64) for q, a in zip(QUERIES, ANSWERS, strict=True)]
+    masks: list[Any] = []
+    forward = model.language.model.forward
+    monkeypatch.setattr(
+        model.language.model, "forward", lambda **given: masks.append(given["attention_mask"]) or forward(**given)
+    )
+    right, left = (model(pictures(), **model.prompt.collate(rows, side), stage="resampler")["loss"] for side in SIDES)
+    assert torch.allclose(right, left, atol=1e-5)
+    assert masks[0] is None and masks[1] is not None
 
 
 @pytest.mark.parametrize("stage", ["vision", "resampler", "finetune"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ class Echo:
 
     def eval(self) -> Echo:
         return self
+
+    def autocast(self) -> nullcontext[None]:
+        return nullcontext()
 
     def encode_vision(self, pixels: torch.Tensor) -> torch.Tensor:
         return pixels.flatten(1)[:, :1]

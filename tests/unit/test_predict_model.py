@@ -23,12 +23,17 @@ SAMPLES = [Sample(n, f"p{n % 2}.png", QUERIES[n // 2], ("reference",)) for n in 
 
 
 @pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[PanoramaVLM, PanoramaProcessor, dict[str, Any]]:
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("backbones")
     vision_folder(root, "siglip")
     language_folder(root, "llama", seed=3)
+    return root
+
+
+@pytest.fixture(scope="module")
+def parts(folders: Path) -> tuple[PanoramaVLM, PanoramaProcessor, dict[str, Any]]:
     torch.manual_seed(5)
-    model = PanoramaVLM(tiny_config(root, language="llama"))
+    model = PanoramaVLM(tiny_config(folders, language="llama"))
     processor = PanoramaProcessor.for_model(model.config, model.vision)
     shape = (len(model.views), *processor.image_size, 3)
     noise = np.random.default_rng(0)
@@ -72,3 +77,18 @@ def test_a_killed_prediction_samples_the_same_answers(
     kept = FinishedAnswers(tmp_path / "answers.jsonl")
     assert len(kept.texts) == 3
     assert texts(parts, SAMPLED, finished=kept) == texts(parts, SAMPLED)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_encoder_and_projection_compute_as_in_training(folders: Path, dtype: torch.dtype) -> None:
+    """In bfloat16 where the language model is held in it: rounded, and the answer of features is that of pixels."""
+    torch.manual_seed(5)
+    model = PanoramaVLM(tiny_config(folders, language="llama"), dtype=dtype).eval()
+    pixels = torch.randn(2, 9, 3, 16, 16)
+    exact = model.encode_vision(pixels)
+    with model.autocast():
+        features = model.encode_vision(pixels)
+    assert torch.equal(features, exact) is (dtype == torch.float32)
+    assert torch.allclose(features.float(), exact, atol=0.1)
+    answers = model.generate(pixels, QUERIES[:2], max_new_tokens=4)["text"]
+    assert answers == model.generate(vision_features=features, queries=QUERIES[:2], max_new_tokens=4)["text"]

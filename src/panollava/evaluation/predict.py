@@ -187,7 +187,8 @@ def _encode(
                 features[path] = error
         if opened:
             pixels = picture_batch(list(opened.values()), processor)["pixel_values"]
-            features.update(zip(opened, model.encode_vision(pixels.to(device)), strict=True))
+            with model.autocast():
+                features.update(zip(opened, model.encode_vision(pixels.to(device)), strict=True))
     return features
 
 

@@ -65,6 +65,11 @@ def check_sequence(
         raise ValueError(f"image_token_mask must mark {num_image_tokens} places in every row, got {counts.tolist()}")
 
 
+def is_padded_right(attention_mask: Tensor) -> bool:
+    """Whether every row [L] of the mask is ones, then zeros."""
+    return not bool((attention_mask.diff(dim=1) > 0).any())
+
+
 def check_queries(queries: Any, batch: int) -> list[str]:
     if isinstance(queries, str) or not isinstance(queries, Sequence):
         raise TypeError(f"queries must be a list of text, one per panorama, got {type(queries).__name__}")

@@ -98,11 +98,12 @@ class LanguageModel(nn.Module):
         return float(self.embed(ids[None]).float().std())
 
     def forward(
-        self, embeds: Tensor, attention_mask: Tensor, positions: Tensor | None = None, past: Any = None
+        self, embeds: Tensor, attention_mask: Tensor | None, positions: Tensor | None = None, past: Any = None
     ) -> Tensor:
         """Logits [B, K, vocab] at the K `positions` (int64), or [B, L, vocab] at all when None.
 
-        `past` is what `read` returned for what stands before: `attention_mask` then covers it too, and `past` grows.
+        `attention_mask` None: every position counts, as where only the ends of sequences are padded. `past` is what
+        `read` returned for what stands before: `attention_mask` then covers it too, and `past` grows.
         """
         options: dict[str, Any] = {"use_cache": past is not None}
         if past is not None:

@@ -20,6 +20,7 @@ from torch import Tensor
 IGNORED = -100  # the label that torch's cross entropy leaves out
 _MARKER = "⟦picture⟧"
 _ANSWER = "⟦answer⟧"
+_FRAMES_KEPT = 4096
 # Templates that name the day, such as Llama 3.2's, name this one always: a prompt is the same every day.
 _SAME_DAY = (
     "{% macro strftime_now(form) -%}{{ form | replace('%d', '26') | replace('%b', 'Jul') | replace('%B', 'July') | "
@@ -65,12 +66,11 @@ class ChatPrompt:
         self.pad_id = pad_id_of(tokenizer)
         self._system_role = bool(self.system_message) and self._takes_system_role()
         self.end_ids = self._end_of_turn()
+        self._frames: dict[str, tuple[list[int], list[int]]] = {}
 
     def generation(self, query: str) -> PromptIds:
         """Everything up to where the assistant's answer begins."""
-        rendered = self._render(query)
-        before, behind = self._split(rendered, _MARKER)
-        head, tail = self._ids(before), self._ids(behind)
+        head, tail = self._frame(query)
         picture = self.num_image_tokens
         return PromptIds(
             input_ids=head + [self.pad_id] * picture + tail,
@@ -96,6 +96,16 @@ class ChatPrompt:
             labels=[IGNORED] * len(prompt.input_ids) + kept,
             truncated=len(kept) < len(wanted),
         )
+
+    def _frame(self, query: str) -> tuple[list[int], list[int]]:
+        """The ids before and behind the picture; of the first queries, which may come often, they are kept."""
+        if query not in self._frames:
+            before, behind = self._split(self._render(query), _MARKER)
+            frame = self._ids(before), self._ids(behind)
+            if len(self._frames) == _FRAMES_KEPT:
+                return frame
+            self._frames[query] = frame
+        return self._frames[query]
 
     def collate(self, sequences: Sequence[PromptIds], side: Literal["left", "right"]) -> PromptBatch:
         """Pad to the longest: right for training, left for generation (its last column is the newest token)."""

@@ -142,6 +142,12 @@ class PanoramaVLM(nn.Module):
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
+    def autocast(self) -> torch.autocast:
+        """Outside of a trainer: half-precision arithmetic where the language model's weights are held in it."""
+        dtype = torch.float32 if self.language is None else self.language.model.get_input_embeddings().weight.dtype
+        half = dtype != torch.float32
+        return torch.autocast(self.device.type, dtype=dtype if half else torch.bfloat16, enabled=half)
+
     def encode_vision(self, pixel_values: Tensor) -> Tensor:
         """Patch tokens [B, V, S, D_vision] of normalised pixels [B, V, 3, H, W] (or [B, 3, H, W]: V = 1)."""
         pixels = checks.check_pixels(pixel_values, None, self.vision.spec.image_size)
@@ -178,13 +184,15 @@ class PanoramaVLM(nn.Module):
         assert input_ids is not None and image_token_mask is not None and labels is not None
         assert attention_mask is not None
         embeds = self._splice(self.encode_panorama(features), input_ids, image_token_mask)  # [B, L, D_lm]
+        # Nothing looks ahead, so padding behind a sequence needs no mask, and attention without one is much faster.
+        mask = None if checks.is_padded_right(attention_mask) else attention_mask
         columns, counts = supervised_positions(labels)  # [K], [B, K]
         targets = labels[:, columns + 1][counts]  # [N]
         if full_logits:
-            logits = language(embeds, attention_mask)  # [B, L, vocab]
+            logits = language(embeds, mask)  # [B, L, vocab]
             loss = answer_loss(logits[:, columns][counts], targets)
         else:
-            logits = language(embeds, attention_mask, columns)[counts]  # [N, vocab]
+            logits = language(embeds, mask, columns)[counts]  # [N, vocab]
             loss = answer_loss(logits, targets)
         return {"loss": loss, "ar_loss": loss, "logits": logits}
 
@@ -209,13 +217,15 @@ class PanoramaVLM(nn.Module):
         mode = self.training
         self.eval()
         try:
-            features = self._features(pixel_values, vision_features)
+            with self.autocast():
+                features = self._features(pixel_values, vision_features)
+                tokens = self.encode_panorama(features)
             asked = checks.check_queries(queries, len(features))
             batch = prompt.collate([prompt.generation(query) for query in asked], side="left")
             ids, mask, places = (
                 batch[key].to(self.device) for key in ("input_ids", "attention_mask", "image_token_mask")
             )
-            embeds = self._splice(self.encode_panorama(features), ids, places)  # [B, L, D_lm]
+            embeds = self._splice(tokens, ids, places)  # [B, L, D_lm]
             generated = language.generate(embeds, mask, prompt.end_ids, **options)  # [B, T_new]
         finally:
             self.train(mode)
