@@ -227,6 +227,17 @@ def test_views_without_shared_directions_have_no_score_but_a_reason_and_a_sheet(
     assert (tmp_path / "none.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_resampler_that_keeps_no_directions_leaves_the_encoders_score(build: Any, tmp_path: Path) -> None:
+    options = {"resampler_type": "perceiver", "perceiver": {"num_queries": 1, "layers": 1, "heads": 2}}
+    model, processor = build(**options)
+    measured, agreements = overlap(model, processor, ["a", "b"], Noise(9), device=CPU, stand_ins=STAND_INS)
+    assert measured.metrics["dino_similarity"].value is not None and set(agreements) == {"dino_similarity"}
+    assert measured.metrics["overlap_consistency"].value is None
+    assert "at this grid of tokens" in (measured.metrics["overlap_consistency"].reason or "")
+    plot_overlap(agreements, tmp_path / "o.png", "T")
+    assert (tmp_path / "o.png").stat().st_size > 20_000
+
+
 def test_overlap_of_pictures_is_the_mean_of_each(build: Any, tmp_path: Path) -> None:
     model, processor = build()
     paths = [f"picture {number}" for number in range(19)]  # more than are encoded at once

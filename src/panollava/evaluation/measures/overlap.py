@@ -20,6 +20,7 @@ Enter: a model and pictures. Leave: both scores, and similarities by angle, pair
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,7 +31,7 @@ from torch import Tensor
 
 from panollava.data.dataset import PictureStore
 from panollava.errors import ConfigError
-from panollava.evaluation.measures.encode import encode
+from panollava.evaluation.measures.encode import encode_in_chunks
 from panollava.evaluation.measures.measured import Measured, without_value
 from panollava.evaluation.metrics.result import MetricResult, package_version
 from panollava.logs import LOGGER
@@ -110,8 +111,8 @@ def overlap(
 ) -> tuple[Measured, dict[str, Agreement]]:
     """Both scores of the pictures `paths`, and what plots show of them by the scores' keys.
 
-    `pictures` gives uint8 views [V, h, w, 3] by image path; `stand_ins` names another picture for each. Null with the
-    reason, and nothing to plot, where no two views share directions.
+    `pictures` gives uint8 views [V, h, w, 3] by image path; `stand_ins` names another picture for each. A score
+    is null with the reason, and has nothing to plot, where no two views share directions at its grid of tokens.
     """
     model.to(device).eval()
     library = package_version("panollava")
@@ -119,38 +120,20 @@ def overlap(
         key: MetricResult(None, SCALE, "panollava", library, f"tokens:{tokens}|cosine|unmatched:same-overlap")
         for key, tokens in zip(KEYS, ("encoder", "resampler"), strict=True)
     }
-    try:
-        geometry = {
-            "dino_similarity": OverlapLoss(model.views, model.vision.spec.grid).to(device),
-            "overlap_consistency": OverlapLoss(model.views, model.resampler.grid).to(device),
-        }
-    except ConfigError:
-        reason = (
-            f"crop_strategy {model.config.crop_strategy} gives no views that share directions at these grids of "
-            "tokens; e2p, anyres_e2p and sliding_window do"
-        )
-        return without_value(about, reason), {}
-    for key, one in geometry.items():
-        LOGGER.info("%s: %d pictures, %d pairs of views, %d matched tokens", key, len(paths), len(one.counts),
-                    sum(one.counts))  # fmt: skip
-    order = _next_to_their_stand_ins(paths, stand_ins)
-    sums = {key: _Sums(model.views, one) for key, one in geometry.items()}
-    rows: dict[str, dict[str, Any]] = {}
-    for start in range(0, len(order), _PICTURES_AT_ONCE):
-        some = order[start : start + _PICTURES_AT_ONCE]
-        others = [] if stand_ins is None else [stand_ins[path] for path in some]
-        needed = list(dict.fromkeys([*some, *others]))
-        place = {path: index for index, path in enumerate(needed)}
-        for key, maps in _maps(model, encode(model, processor, pictures, needed, device)).items():
-            own = [place[path] for path in some]
-            found = sums[key].add(maps[own], maps[[place[path] for path in others]] if others else None)
-            for index, path in enumerate(some):
-                row = rows.setdefault(path, {"image_path": path})
-                row |= {f"{key}{name}": float(values[index]) for name, values in found.items()}
-    table = [rows[path] for path in paths]
+    sums: dict[str, _Sums] = {}
+    unshared = without_value(about, _reason(model))
+    for key, grid in zip(KEYS, (model.vision.spec.grid, model.resampler.grid), strict=True):
+        with suppress(ConfigError):  # no two views share directions at this grid
+            sums[key] = _Sums(model.views, OverlapLoss(model.views, grid).to(device))
+            counts = sums[key].geometry.counts
+            LOGGER.info("%s: %d pictures, %d pairs of views, %d matched tokens", key, len(paths), len(counts),
+                        sum(counts))  # fmt: skip
+    if not sums:
+        return unshared, {}
+    table = _measure(model, processor, paths, pictures, device, stand_ins, sums)
     agreements = {key: one.agreement(len(paths)) for key, one in sums.items()}
-    measured = Measured(dict(about), dict.fromkeys(KEYS), table)
-    for key in KEYS:
+    measured = Measured(dict(unshared.metrics), dict.fromkeys(KEYS), table)
+    for key in sums:
         measured.metrics[key] = replace(about[key], value=measured.sums(key).total())
         if stand_ins is not None:
             measured.blind[key] = float(np.mean([row[f"{key}_blind"] for row in table]))
@@ -158,6 +141,42 @@ def overlap(
         measured.details[key] = {name: float(np.mean([row[f"{key}_{name}"] for row in table])) for name in parts}
         measured.details[key]["by_angle"] = agreements[key].by_angle()
     return measured, agreements
+
+
+def _reason(model: PanoramaVLM) -> str:
+    return (
+        f"crop_strategy {model.config.crop_strategy} gives no views that share directions at this grid of tokens; e2p, "
+        "anyres_e2p and sliding_window do"
+    )
+
+
+def _measure(
+    model: PanoramaVLM,
+    processor: PanoramaProcessor,
+    paths: list[str],
+    pictures: PictureStore,
+    device: torch.device,
+    stand_ins: Mapping[str, str] | None,
+    sums: Mapping[str, _Sums],
+) -> list[dict[str, Any]]:
+    """A row per picture, in the order of `paths`; similarities are added to `sums`."""
+    order = _next_to_their_stand_ins(paths, stand_ins)
+    rows: dict[str, dict[str, Any]] = {}
+    for start in range(0, len(order), _PICTURES_AT_ONCE):
+        some = order[start : start + _PICTURES_AT_ONCE]
+        others = [] if stand_ins is None else [stand_ins[path] for path in some]
+        needed = list(dict.fromkeys([*some, *others]))
+        place = {path: index for index, path in enumerate(needed)}
+        features = torch.stack([one for _, one in encode_in_chunks(model, processor, pictures, needed, device)])
+        for key, maps in _maps(model, features).items():
+            if key not in sums:
+                continue
+            own = [place[path] for path in some]
+            found = sums[key].add(maps[own], maps[[place[path] for path in others]] if others else None)
+            for index, path in enumerate(some):
+                row = rows.setdefault(path, {"image_path": path})
+                row |= {f"{key}{name}": float(values[index]) for name, values in found.items()}
+    return [rows[path] for path in paths]
 
 
 @torch.no_grad()

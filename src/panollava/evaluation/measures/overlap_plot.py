@@ -40,9 +40,12 @@ def plot_overlap(agreements: Mapping[str, Agreement], target: Path, title: str, 
         figure.suptitle(title)
         _by_angle(grid[0, 0], agreements)
         _by_pair(grid[0, 1], agreements)
-        for axes, (key, one) in zip(grid[1], agreements.items(), strict=True):
-            _heat_map(axes, one, one.sums / one.count, f"score by direction, {one.count} pictures: {_NAMES[key]}")
-        key = "overlap_consistency"
+        for axes, (key, name) in zip(grid[1], _NAMES.items(), strict=True):
+            if one := agreements.get(key):
+                _heat_map(axes, one, one.sums / one.count, f"score by direction, {one.count} pictures: {name}")
+            else:
+                axes.axis("off")
+        key = list(agreements)[-1]
         _picture(grid[2, 0], panorama)
         _heat_map(grid[2, 1], agreements[key], agreements[key].example, f"the same picture: {_NAMES[key]}")
     with atomic_path(target) as partial:
@@ -87,12 +90,12 @@ def _by_angle(axes: Axes, agreements: Mapping[str, Agreement]) -> None:
 
 
 def _by_pair(axes: Axes, agreements: Mapping[str, Agreement]) -> None:
-    for offset, (key, agreement) in zip((-0.2, 0.2), agreements.items(), strict=True):
+    for offset, (key, agreement) in zip((-0.2, 0.2), agreements.items(), strict=False):
         scores = np.nanmean(agreement.contrast(agreement.sums / agreement.count), axis=1)
         axes.bar(np.arange(len(scores)) + offset, scores, 0.4, color=_COLOURS[key], label=_NAMES[key].split()[0])
         if agreement.blind is not None:
             blind = np.nanmean(agreement.contrast(agreement.blind / agreement.count), axis=1)
-            label = "other panorama (blind)" if offset > 0 else None
+            label = "other panorama (blind)" if key == list(agreements)[-1] else None
             axes.plot(np.arange(len(scores)) + offset, blind, "k_", markersize=12, label=label)
     agreement = next(iter(agreements.values()))
     yaws = [f"{agreement.views[i].yaw_deg:g}°→{agreement.views[j].yaw_deg:g}°" for i, j in agreement.pairs]

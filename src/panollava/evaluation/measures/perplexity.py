@@ -37,6 +37,7 @@ from panollava.training.job import is_out_of_memory
 
 KEY = "perplexity"
 _NO_LIMIT = 2**31
+_LOG_EVERY = 100  # pictures
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,8 @@ def _losses(
     by_picture: dict[str, list[int]] = {}
     for index, path in enumerate(shown):
         by_picture.setdefault(path, []).append(index)
-    for path, features in encode_in_chunks(model, processor, pictures, list(by_picture), device):
+    stream = encode_in_chunks(model, processor, pictures, list(by_picture), device)
+    for number, (path, features) in enumerate(stream, start=1):
         members = sorted(by_picture[path], key=lambda index: (len(references[index].ids.input_ids), index))
         batches = [members[start : start + batch_size] for start in range(0, len(members), batch_size)]
         try:
@@ -146,6 +148,8 @@ def _losses(
             for batch, values in zip(batches, losses, strict=True):
                 for index, value in zip(batch, values.tolist(), strict=True):
                     found[index] = value
+            if number % _LOG_EVERY == 0:
+                LOGGER.info("perplexity: picture %d of %d", number, len(by_picture))
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise EvaluationError(
