@@ -137,6 +137,20 @@ def test_settings_that_say_the_same_or_are_switched_off_make_nothing_stale(
     assert stale(before, before.with_values(change)) == []
 
 
+@pytest.mark.parametrize(
+    ("node", "key"),
+    [("measure_perplexity", "perplexity"), ("measure_overlap", "dino_similarity"), ("predict_rolled", "yaw_agreement")],
+)
+def test_metrics_depend_on_the_measures_that_are_asked_for_and_on_no_others(
+    busy: WorkflowConfig, monkeypatch: pytest.MonkeyPatch, node: str, key: str
+) -> None:
+    asked, silent = busy.with_values({"evaluation.extra": [key]}), busy.with_values({"evaluation.extra": []})
+    before = asked.digest("metrics"), silent.digest("metrics")
+    monkeypatch.setitem(CODE_VERSION, node, 99)
+    after = asked.with_values({}).digest("metrics"), silent.with_values({}).digest("metrics")
+    assert before[0] != after[0] and before[1] == after[1]
+
+
 def test_a_stages_slice_holds_its_own_settings_only(busy: WorkflowConfig) -> None:
     vision = busy.slice_of("train_vision")["config"]
     assert set(vision["training"]["stage_configs"]) == {"vision"}

@@ -277,6 +277,16 @@ def test_a_measure_survives_its_file(tmp_path: Path) -> None:
             Measured.read(tmp_path / "broken.json")
 
 
+def test_measurements_of_pictures_count_once_however_many_questions_there_are() -> None:
+    pictures = [{"image_path": "a", "overlap_consistency": 1.0}, {"image_path": "b", "overlap_consistency": 0.0}]
+    result = MetricResult(0.5, "s", "panollava", "0")
+    measured = Measured({"overlap_consistency": result}, {"overlap_consistency": None}, pictures)
+    rows = [{"image_path": name, "original_query": str(n)} for n, name in enumerate("aaab")]
+    found = measured.aligned("overlap_consistency", [*rows, {"image_path": "c", "original_query": "q"}])
+    assert found.total() == pytest.approx(0.5)
+    assert found.per_sample == pytest.approx(np.array([[1 / 3, 1 / 3]] * 3 + [[0, 1], [0, 0]]))
+
+
 def test_scores_enter_the_report_with_intervals_by_image() -> None:
     rows = [{"image_path": "a", "original_query": "q", "prediction": "x", "reference": "x"}]
     report = score_predictions(rows, metrics=["rouge_l"], blind_rows=rows)
