@@ -76,7 +76,7 @@ def test_a_listed_metric_must_run(no_java: None) -> None:
 
 
 def test_a_metric_that_breaks_says_so_and_no_other_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(_: object, heap: str) -> MetricResult:
+    def broken(_: object, **options: object) -> MetricResult:
         raise EvaluationError("the scorer fell over\nbadly")
 
     monkeypatch.setitem(score.METRICS, "spice", broken)

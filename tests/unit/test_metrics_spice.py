@@ -136,6 +136,8 @@ def test_each_caption_is_sent_once_and_java_says_it_in_the_log(
     assert spice_scores(["a", "b", "a"], [["b"], ["a", "c"], ["b"]], "1g") == [0.5] * 3
     assert "SPICE: 3 captions" in caplog.text
     assert "-Xmx1g" in (fake_java / "calls").read_text()
+    spice_scores(["a"], [["b"]], "1g", also=["b", "d"])
+    assert "SPICE: 3 captions" in caplog.records[-1].getMessage()
     with pytest.raises(ValueError, match="one line per caption"):
         spice_scores(["a\nb"], [["c"]], "1g")
 
@@ -146,7 +148,9 @@ def test_java_gets_the_options_that_it_knows(
 ) -> None:
     monkeypatch.setenv("FAKE_VERSION", version)
     spice_scores(["a"], [["b"]], "1g")
-    assert (fake_java / "calls").read_text().count("--add-opens") == opened
+    options = (fake_java / "calls").read_text()
+    assert options.count("--add-opens") == opened
+    assert ("--enable-native-access" in options) == (version == "25")
 
 
 @pytest.mark.parametrize("mode", ["broken", "crash"])

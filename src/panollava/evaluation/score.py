@@ -98,7 +98,7 @@ def score_predictions(
     if texts.coco_tokens and blind_texts is not None:
         _tokenize_together(names, texts, blind_texts)
 
-    options = {"spice": {"heap": spice_heap}}
+    options = {"spice": {"heap": spice_heap, "also": blind_texts}}
     results: dict[str, MetricResult] = {}
     blind_values: dict[str, float | None] = {}
     for name in names:

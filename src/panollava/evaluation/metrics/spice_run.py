@@ -32,24 +32,30 @@ _START_S, _CAPTION_S = 600, 10  # a busy machine's allowance; a caption takes 0.
 _BATCH = 100  # captions between two savings
 _BROKEN_CACHE = 3  # the launcher's exit code
 _CRASHES = {-signal.SIGBUS, -signal.SIGSEGV, -signal.SIGABRT}  # what a damaged memory map does to Java
+# What LMDB and FST do is warned of from Java 24 on.
+_ALLOWED = ("--enable-native-access=ALL-UNNAMED", "--sun-misc-unsafe-memory-access=allow")
 # FST, which SPICE stores its parses with, looks into these packages of java.base; Java 8 knows no such option.
 _OPENED = ("java.lang", "java.math", "java.util", "java.util.concurrent", "java.net", "java.text")
 
 
-def spice_scores(predictions: Sequence[str], references: Sequence[Sequence[str]], heap: str) -> list[float]:
+def spice_scores(
+    predictions: Sequence[str], references: Sequence[Sequence[str]], heap: str, also: Sequence[str] = ()
+) -> list[float]:
     """F of each sample's scene graph tuples, 0-1, in order. `heap` is the limit of Java's heap ("2500m").
 
-    Captions hold no line breaks. Raises MetricUnavailable where a part is missing, EvaluationError when the scorer
-    fails or takes too long, with the end of what it said.
+    Captions in `also` are parsed and kept only. No caption holds a line break. Raises MetricUnavailable where a part is
+    missing, EvaluationError when the scorer fails or takes too long, with the end of what it said.
     """
     jars = class_path()
-    if any("\n" in text for refs in ([*predictions], *references) for text in refs):
-        raise ValueError("spice_scores expects one line per caption; collapse white space first")
     captions: dict[str, int] = {}
     samples = [
         [captions.setdefault(text, len(captions)) for text in (prediction, *refs)]
         for prediction, refs in zip(predictions, references, strict=True)
     ]
+    for text in also:
+        captions.setdefault(text, len(captions))
+    if any("\n" in text for text in captions):
+        raise ValueError("spice_scores expects one line per caption; collapse white space first")
     with _locked_cache() as (cache, lock), tempfile.TemporaryDirectory(prefix="panollava-spice-") as folder:
         files = [Path(folder) / name for name in ("captions", "samples", "scores")]
         files[0].write_text("\n".join(captions), encoding="utf-8", newline="\n")
@@ -86,6 +92,7 @@ def _locked_cache() -> Iterator[tuple[Path, IO[str]]]:
 
 
 def _java(jars: Sequence[Path], heap: str) -> list[str]:
+    version = java_major(java_version() or "")
     opened = [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENED]
     return [
         need_java(),
@@ -93,7 +100,8 @@ def _java(jars: Sequence[Path], heap: str) -> list[str]:
         "-XX:ErrorFile=hs_err.log",  # below the temporary folder, where Java runs
         "-Dfile.encoding=UTF-8",
         "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-        *(opened if java_major(java_version() or "") >= 9 else []),
+        *(opened if version >= 9 else []),
+        *(_ALLOWED if version >= 24 else []),
         *("-cp", os.pathsep.join(map(str, jars)), LAUNCHER),
     ]
 
