@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,27 @@ def test_auto_gives_every_key_and_reasons_where_parts_are_missing(no_java: None)
 def test_a_listed_metric_must_run(no_java: None) -> None:
     with pytest.raises(EvaluationError, match="lists cider, which cannot run: Java not installed"):
         score_predictions(GOOD, metrics=["bleu4", "cider"])
+
+
+@pytest.mark.parametrize(
+    ("metrics", "protocol", "message"),
+    [
+        (
+            ["bleu4", "cider", "spice"],
+            "grouped",
+            "lists CIDEr, SPICE, which cannot run: Java is not installed. apt-get",
+        ),
+        (["spice"], "original", "lists SPICE, which cannot run"),
+        (["rouge_l", "cider"], "original", None),
+        (["bleu4"], None, None),
+        ("auto", "grouped", None),
+    ],
+)
+def test_listed_metrics_are_checked_before_anything_is_predicted(
+    no_java: None, metrics: list[str] | str, protocol: str | None, message: str | None
+) -> None:
+    with pytest.raises(EvaluationError, match=message) if message else nullcontext():
+        score.check_listed(metrics, protocol)
 
 
 def test_a_metric_that_breaks_says_so_and_no_other_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +234,7 @@ def test_custom_metrics_stand_under_their_own_names(custom_module: str) -> None:
         "scale": "unknown",
         "library": "my_scores:length",
         "version": None,
-        "signature": None,
+        "signature": "protocol:grouped|version:None",
         "reason": None,
     }
     assert found["share"]["interval"] == [0.4, 0.6]

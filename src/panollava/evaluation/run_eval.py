@@ -27,6 +27,7 @@ from panollava.evaluation.predictions import Prediction, read_predictions, write
 from panollava.evaluation.run_measures import measure_folder
 from panollava.evaluation.run_metrics import score_files
 from panollava.evaluation.run_predict import generation_settings, made_with
+from panollava.evaluation.score import check_listed
 from panollava.files import digest_of, refuse_overwriting, sha256_file
 from panollava.logs import LOGGER
 from panollava.models.processor import PanoramaProcessor
@@ -107,6 +108,7 @@ def evaluate_folder(
     evaluation["protocol"] = request.protocol or evaluation["protocol"]
     if request.extra is not None:
         evaluation["extra"] = request.extra
+    check_listed(evaluation["metrics"], evaluation["protocol"])
 
     csv_path, why = _csv_of(request, loaded)
     LOGGER.info("questions: %s (%s)", csv_path, why)

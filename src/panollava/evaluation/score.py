@@ -175,6 +175,22 @@ def metric_names(metrics: str | Sequence[str]) -> list[str]:
     return [name for name in METRICS if name in asked]
 
 
+def check_listed(metrics: str | Sequence[str], protocol: str | None) -> None:
+    """Before anything is predicted: raise EvaluationError where a listed metric lacks a part of this machine."""
+    from panollava.evaluation.environment import check_environment
+
+    labels = set() if metrics == "auto" else {LABELS[name] for name in metric_names(metrics)}
+    for check in check_environment() if labels else ():
+        stopped = labels & set(check.needed_for.split(", "))
+        if check.name == "Java" and protocol == "original":
+            stopped -= {LABELS["meteor"], LABELS["cider"]}  # no PTB tokens there
+        if stopped and not check.ok:
+            raise EvaluationError(
+                f"evaluation.metrics lists {', '.join(sorted(stopped))}, which cannot run: {check.name} "
+                f"{check.found or 'is not installed'}. {check.remedy}, or write evaluation.metrics: auto."
+            )
+
+
 def versions() -> dict[str, str | None]:
     """Versions of what can change a number: our package, the models' libraries, the metrics', Python and Java."""
     found: dict[str, str | None] = {"python": sys.version.split()[0]}

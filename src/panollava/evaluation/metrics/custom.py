@@ -78,13 +78,13 @@ def run_custom(dotted: str, texts: ScoredTexts, taken: Container[str]) -> dict[s
         if key in taken:
             return failed(f"returned the key {key!r}, which another metric has")
         try:
-            results[key] = _result(part, dotted, library_version, len(texts.predictions))
+            results[key] = _result(part, dotted, library_version, len(texts.predictions), texts.protocol)
         except (TypeError, ValueError, LookupError, OverflowError) as error:
             return failed(f"returned {error}")
     return results or failed("returned an empty dict")
 
 
-def _result(part: Any, dotted: str, library_version: str | None, count: int) -> MetricResult:
+def _result(part: Any, dotted: str, library_version: str | None, count: int, protocol: str) -> MetricResult:
     if isinstance(part, MetricResult):
         fields: Mapping[str, Any] = part.to_json()
         samples = part.samples
@@ -106,12 +106,13 @@ def _result(part: Any, dotted: str, library_version: str | None, count: int) -> 
             raise ValueError("both a value and a reason why there is none")
         if samples is not None and not math.isclose(value, total := samples.total(), rel_tol=1e-6, abs_tol=1e-9):
             raise ValueError(f"the value {value} with samples that make {total}")
+    own = [str(fields["signature"])] if fields.get("signature") else []
     return MetricResult(
         value=value,
         scale=str(fields.get("scale") or "unknown"),
         library=dotted,
         version=library_version,
-        signature=None if fields.get("signature") is None else str(fields["signature"]),
+        signature="|".join([*own, f"protocol:{protocol}", f"version:{library_version}"]),
         reason=None if reason is None else _shortened(str(reason)),
         interval=None if interval is None else _interval(interval),
         samples=samples,
