@@ -136,6 +136,19 @@ def test_run_outside_a_project(tmp_path: Path, monkeypatch, capsys) -> None:
     assert code == 2 and "holds no Snakefile" in said
 
 
+def test_config_show_warns_of_csvs_that_are_not_there(project_root: Path, monkeypatch, capsys) -> None:
+    (project_root / "here.csv").write_text("url,query,annotation\na.png,q,x\n")
+    (project_root / "config/experiments/B.yaml").write_text(
+        "experiment: {name: B}\ndata: {csv_train: [here.csv, gone.csv], csv_val: here.csv, csv_test: null}\n"
+    )
+    monkeypatch.setattr("sys.argv", ["panollava", "config", "show", "B", "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr()
+    assert not ended.value.code and said.err == "warning: data.csv_train: gone.csv does not exist\n"
+    assert json.loads(said.out)["data"]["csv_train"] == ["here.csv", "gone.csv"]
+
+
 def test_config_diff(project_root: Path, monkeypatch, capsys) -> None:
     (project_root / "config/experiments/B.yaml").write_text(
         "experiment: {name: B}\nlora: {rank: 4}\ndata: {csv_train: [a.csv, 'b c.csv']}\n"
