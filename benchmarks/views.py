@@ -3,7 +3,7 @@
     python benchmarks/views.py --images ../shared/data/quic360/images
 
 Milliseconds of CPU time a panorama (one thread), medians over repetitions, both ways in the same run; the anti-aliased
-views' PSNR against 8 x 8 supersampling; the time to read the same views from the cache.
+views' PSNR against 8 x 8 supersampling; what reading the same views from the cache costs, in both layouts.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import cv2
 import numpy as np
 import py360convert
 from PIL import Image
-from supersampling import psnr, reference
+from supersampling import psnr, quick_reference
 
-from panollava.views.cache import ViewCache
+from panollava.views.cache import LAYOUTS, ViewCache
 from panollava.views.cache_build import build_view_cache
 from panollava.views.panorama import load_panorama
 from panollava.views.render import open_views
@@ -56,6 +56,18 @@ def milliseconds(work: Callable[[Path], object], paths: list[Path], repetitions:
     return {path: statistics.median(found) for path, found in times.items()}
 
 
+def first_reading(folder: Path, paths: list[Path], repetitions: int) -> float:
+    """Mean over the files of the median CPU time of a process's first reading, which checks the checksum."""
+    times: dict[Path, list[float]] = {path: [] for path in paths}
+    for _ in range(repetitions):
+        cache = ViewCache.open(folder)
+        for path in paths:
+            started = time.process_time()
+            np.array(cache[str(path.resolve())])
+            times[path].append(1000 * (time.process_time() - started))
+    return statistics.mean(statistics.median(found) for found in times.values())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, required=True, help="A folder of JPEG panoramas.")
@@ -66,28 +78,43 @@ def main() -> None:
     views, size = plan_views("anyres_e2p"), given.size
     paths = sorted([*given.images.glob("*.jpg"), *given.images.glob("*.jpeg")])
     with tempfile.TemporaryDirectory() as folder:
-        build_view_cache([str(p.resolve()) for p in paths], views, (size, size), True, Path(folder), progress=False)
-        cache = ViewCache.open(folder)
+        caches = {}
+        for layout in LAYOUTS:
+            target = Path(folder) / layout
+            names = [str(path.resolve()) for path in paths]
+            build_view_cache(names, views, (size, size), True, target, progress=False, layout=layout)
+            caches[layout] = ViewCache.open(target)
         ways: dict[str, Callable[[Path], object]] = {
             "py360convert": lambda path: with_py360convert(path, views, size),
             "panollava": lambda path: open_views(path, views, (size, size)),
-            "cache": lambda path: np.array(cache[str(path.resolve())]),
+            "raw": lambda path: np.array(caches["raw"][str(path.resolve())]),
+            "jpeg": lambda path: caches["jpeg"][str(path.resolve())],
         }
         times = {name: milliseconds(work, paths, given.repetitions) for name, work in ways.items()}
+        checked = first_reading(Path(folder) / "raw", paths, given.repetitions)
+        megabytes = {
+            layout: (Path(folder) / layout / "views.npy").stat().st_size / len(paths) / 1e6 for layout in LAYOUTS
+        }
+        stored = [caches["jpeg"][str(path.resolve())] for path in paths]
     print(f"{len(views)} views of {size} x {size}; ms of CPU time a panorama")
-    heads = f"{'py360convert':>13} {'panollava':>10} {'times':>6} {'worst dB':>9} {'cache':>6}"
-    print(f"{'panorama':<34} {'size':>11} {heads}")
-    for path in paths:
+    print(f"{'panorama':<34} {'size':>11} {'py360convert':>13} {'panollava':>10} {'times':>6} {'worst dB':>9}")
+    losses = []
+    for path, compact in zip(paths, stored, strict=True):
         panorama, pixels = load_panorama(path), open_views(path, views, (size, size))
-        quality = min(psnr(a, reference(panorama, v, (size, size))) for a, v in zip(pixels, views, strict=True))
-        plain, ours, stored = (times[name][path] for name in ways)
+        quality = min(psnr(a, quick_reference(panorama, v, (size, size))) for a, v in zip(pixels, views, strict=True))
+        losses.append(min(psnr(a, b) for a, b in zip(compact, pixels, strict=True)))
+        plain, ours = times["py360convert"][path], times["panollava"][path]
         height, width = panorama.shape[:2]
         print(
             f"{path.name[:34]:<34} {f'{width} x {height}':>11} {plain:>13.1f} {ours:>10.1f} {plain / ours:>6.1f}"
-            f" {quality:>9.1f} {stored:>6.2f}"
+            f" {quality:>9.1f}"
         )
-    plain, ours, stored = (statistics.mean(times[name].values()) for name in ways)
-    print(f"mean: {plain:.1f} and {ours:.1f} ms, {plain / ours:.1f} times faster; from the cache {stored:.2f} ms")
+    plain, ours, raw, compressed = (statistics.mean(times[name].values()) for name in ways)
+    print(f"mean: {plain:.1f} and {ours:.1f} ms, {plain / ours:.1f} times faster")
+    print(
+        f"from the cache: raw {raw:.2f} ms ({checked:.2f} at first, with the checksum), {megabytes['raw']:.2f} MB; "
+        f"jpeg {compressed:.2f} ms, {megabytes['jpeg']:.2f} MB, at worst {min(losses):.1f} dB from raw"
+    )
 
 
 if __name__ == "__main__":

@@ -15,7 +15,9 @@ from transformers import AutoModelForCausalLM
 
 from panollava.errors import CheckpointError, ConfigError
 from panollava.models.parts import PARTS
+from panollava.models.processor import PanoramaProcessor
 from panollava.models.vlm import PanoramaVLM, count_image_tokens
+from panollava.views.strategies import CROP_STRATEGIES, plan_views
 
 SIDES: tuple[Any, ...] = ("right", "left")
 QUERIES = ["what is it?", "where is the blue sphere behind you?"]
@@ -173,6 +175,19 @@ def test_one_view_each(build: Callable[..., PanoramaVLM]) -> None:
     assert torch.equal(whole, model(pixels[:, 0], **batch, stage="resampler")["loss"])
     with pytest.raises(ConfigError, match=r"training.stages: \[resampler, finetune\]"):
         model(pixels, stage="vision")
+
+
+@pytest.mark.parametrize("strategy", CROP_STRATEGIES)
+def test_the_model_looks_at_the_views_of_its_strategy(build: Callable[..., PanoramaVLM], strategy: str) -> None:
+    settings = {"fov_deg": 80.0, "overlap_ratio": 0.3, "anyres_max_patches": 6}
+    views = plan_views(strategy, **settings)  # type: ignore[arg-type]
+    model = build(crop_strategy=strategy, options={"with_language": False}, **settings).eval()
+    assert model.views == views == PanoramaProcessor.for_model(model.config).views
+    features = model.encode_vision(pictures(1, len(views)))
+    assert features.shape[:2] == (1, len(views))
+    assert count_image_tokens(model.config) == len(views) * 16
+    with pytest.raises(ValueError, match=rf"{len(views)}"):
+        model(pictures(1, len(views) + 1), stage="vision")
 
 
 @pytest.mark.parametrize("vision", ["siglip", "dinov2"])

@@ -6,6 +6,7 @@ import io
 import pickle
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -60,6 +61,16 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
         np.testing.assert_allclose(pixels[0, :, 1], ramp[0] / 257, atol=0.51)
 
 
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("name", ["a.png", "a.tiff"])
+def test_sixteen_bits_of_colour(tmp_path: Path, name: str, channels: int) -> None:
+    """What image processing programs write, which Pillow cannot: 16 bits a channel, with and without alpha."""
+    deep = np.full((HEIGHT, 2 * HEIGHT, channels), 65535, np.uint16)
+    deep[..., :3] = np.asarray(picture(), np.uint16)[..., ::-1] * 257
+    assert cv2.imwrite(str(tmp_path / name), deep)
+    assert np.abs(load_panorama(tmp_path / name).astype(int) - np.asarray(picture())).max() <= 1
+
+
 @pytest.mark.parametrize("name", ["a.jpg", "a.png"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(tmp_path: Path, name: str, orientation: int) -> None:
@@ -97,6 +108,41 @@ def test_jpegs_are_decoded_no_smaller_than_asked_and_by_exact_scales(tmp_path: P
         assert load_panorama(path, min_width).shape == (width // 2, width, 3)
     odd = save(Image.new("RGB", (404, 202), "red"), tmp_path / "odd.jpg")
     assert load_panorama(odd, 1).shape == (101, 202, 3)  # a quarter of 202 rows would move the horizon
+
+
+def progressive(quality: int) -> bytes:
+    """A progressive JPEG of a coarse picture with fine noise: all of its scans say something."""
+    rng = np.random.default_rng(0)
+    coarse = np.asarray(Image.fromarray(rng.integers(0, 256, (8, 16, 3), np.uint8)).resize((256, 128)), np.float64)
+    stream = io.BytesIO()
+    pixels = np.clip(coarse + rng.normal(0, 20, coarse.shape), 0, 255).astype(np.uint8)
+    Image.fromarray(pixels).save(stream, "JPEG", progressive=True, quality=quality)
+    return stream.getvalue()
+
+
+def test_the_last_scan_of_a_progressive_jpeg_is_spared_where_it_changes_less_than_a_level() -> None:
+    content = progressive(92)
+    damaged = bytearray(content)
+    start = content.rfind(b"\xff\xda") + 10
+    damaged[start:-2] = bytes(len(content) - 2 - start)
+    exact = decode_panorama(content, "a.jpg", 96, to_the_end=True)
+    spared = decode_panorama(bytes(damaged), "a.jpg", 96)  # the damage lies in what is not read
+    assert exact.shape == spared.shape == (48, 96, 3)
+    difference = spared.astype(int) - exact
+    assert 0.1 < np.sqrt((difference**2).mean()) < 1
+    np.testing.assert_array_equal(decode_panorama(content, "a.jpg", 96), spared)
+    for broken, options in (
+        (content[:-40], {"min_width": 96}),  # a file without its end is looked at closely
+        (bytes(damaged), {}),  # the full size needs all
+        (bytes(damaged), {"min_width": 96, "to_the_end": True}),
+    ):
+        with pytest.raises(PanoramaError) as caught:
+            decode_panorama(broken, "a.jpg", **options)  # type: ignore[arg-type]
+        assert caught.value.reason == "truncated"
+    coarse = progressive(50)
+    np.testing.assert_array_equal(
+        decode_panorama(coarse, "a.jpg", 96), decode_panorama(coarse, "a.jpg", 96, to_the_end=True)
+    )
 
 
 @pytest.mark.parametrize(

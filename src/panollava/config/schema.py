@@ -33,11 +33,10 @@ from panollava.config.values import (
     short_precision,
     some_of,
 )
-from panollava.views.strategies import MAX_VIEWS
+from panollava.views.strategies import MAX_VIEWS, CropStrategy
 
 StageName = Literal["vision", "resampler", "finetune"]
 STAGES: tuple[StageName, ...] = get_args(StageName)
-CropStrategy = Literal["resize", "sliding_window", "e2p", "cubemap", "anyres", "anyres_max", "anyres_e2p"]
 ResamplerType = Literal["mlp", "qformer", "perceiver", "bimamba"]
 MetricName = Literal["bleu4", "meteor", "rouge_l", "spice", "cider"]
 ExtraName = Literal["perplexity", "overlap_consistency", "dino_similarity", "yaw_equivariance", "yaw_agreement"]

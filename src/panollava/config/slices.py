@@ -34,6 +34,7 @@ from panollava.config.schema import (
 )
 from panollava.errors import ConfigError
 from panollava.files import canonical_json, digest_of, sha256_file
+from panollava.views.strategies import CROP_STRATEGIES, STRATEGY_SETTINGS
 
 if TYPE_CHECKING:
     from panollava.config.workflow_config import WorkflowConfig
@@ -411,12 +412,7 @@ def effective_settings(document: dict[str, Any]) -> dict[str, Any]:
 
 def _switched_off(document: dict[str, Any]) -> Iterator[str]:
     strategy = document["image_processing"]["crop_strategy"]
-    if strategy in ("resize", "cubemap"):
-        yield from ("image_processing.fov_deg", "image_processing.overlap_ratio")
-    if strategy not in ("anyres", "anyres_max"):
-        yield "image_processing.anyres_max_patches"
-    if strategy != "cubemap":
-        yield "image_processing.cubemap_poles"
+    yield from (f"image_processing.{name}" for name in STRATEGY_SETTINGS if name not in CROP_STRATEGIES[strategy].reads)
     chosen = f"models.{document['models']['resampler_type']}."
     yield from (key for key in leaf_keys() if key.startswith(RESAMPLER_OPTIONS) and not key.startswith(chosen))
     loss = document["training"]["stage_configs"]["vision"]["loss"]

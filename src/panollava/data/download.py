@@ -65,7 +65,7 @@ class ImageCache:
         target, host = self._place(url)
         if target.is_file():
             try:
-                load_panorama(target, min_width=1)  # the smallest scale still reads the file to its end
+                load_panorama(target, min_width=1, to_the_end=True)  # the smallest scale is the fastest
             except PanoramaError as error:
                 if error.reason == "not about 2:1":
                     raise
@@ -156,7 +156,7 @@ class ImageCache:
     def _keep(self, partial: Path, target: Path) -> None:
         """Give a complete file its name. A whole picture of another shape is kept too, so that it comes only once."""
         try:
-            load_panorama(partial, min_width=1)
+            load_panorama(partial, min_width=1, to_the_end=True)
         except PanoramaError as error:
             if error.reason == "not about 2:1":
                 partial.rename(target)

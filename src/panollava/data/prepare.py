@@ -158,7 +158,7 @@ def _check_files(files: Sequence[str], root: Path, fetch: ImageCache | None, pro
 def _check_image(file: str, root: Path, fetch: ImageCache | None) -> _Image:
     try:
         if not is_url(file):
-            load_panorama(file, min_width=1)  # the smallest scale still reads the file to its end
+            load_panorama(file, min_width=1, to_the_end=True)  # the smallest scale is the fastest
         elif fetch is None:
             return _Image(problem="download failed: no image cache was given")
         else:

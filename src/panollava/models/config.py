@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
+from panollava.views.strategies import CropStrategy
+
 ResamplerName = Literal["mlp", "qformer", "perceiver", "bimamba"]
-CropStrategy = Literal["resize", "sliding_window", "e2p", "cubemap", "anyres", "anyres_max", "anyres_e2p"]
 StitchingMode = Literal["concat", "drop_overlap", "stride_views", "resample"]
 VisionLoss = Literal["vicreg", "densecl"]
 VicregMode = Literal["pairwise", "batchwise"]

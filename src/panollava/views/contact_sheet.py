@@ -26,7 +26,7 @@ from panollava.views.strategies import View
 _SHEET_WIDTH = 1280
 _GAP = 12
 _LABEL_HEIGHT = 26
-_MOST_COLUMNS = 5
+_COLUMNS = (3, 4, 5)
 _BACKGROUND, _INK = (255, 255, 255), (20, 20, 20)
 
 
@@ -59,7 +59,7 @@ def write_views(
 
 def contact_sheet(panorama: Pixels, views: Sequence[View], rendered: Pixels) -> Pixels:
     """The sheet, uint8 [h, 1280, 3], of a panorama [H, W, 3] and its `views` as `rendered` [V, h, w, 3]."""
-    columns = min(_MOST_COLUMNS, max(3, math.ceil(math.sqrt(len(views)))))
+    columns = min(_COLUMNS, key=lambda count: (-len(views) % count, -count))  # no gaps, then few rows
     cell_width = (_SHEET_WIDTH - _GAP) // columns - _GAP
     cell_height = round(cell_width * rendered.shape[1] / rendered.shape[2])
     top_width = _SHEET_WIDTH - 2 * _GAP
@@ -121,8 +121,8 @@ def _border(inset: float, steps: int = 128) -> NDArray[np.float64]:
 def _label(index: int, view: View) -> str:
     if view.kind == "global":
         return f"{index}: global"
-    pitch = f", pitch {view.pitch_deg:g}°" if view.pitch_deg else ""
-    return f"{index}: {view.kind}, yaw {view.yaw_deg:g}°{pitch}"
+    pitch = f", pitch {round(view.pitch_deg, 1):g}°" if view.pitch_deg else ""
+    return f"{index}: {view.kind}, yaw {round(view.yaw_deg, 1):g}°{pitch}"
 
 
 def _colour(index: int) -> tuple[int, int, int]:

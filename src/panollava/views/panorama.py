@@ -10,6 +10,7 @@ Pillow would start a foreign program).
 from __future__ import annotations
 
 import io
+import math
 import os
 import struct
 import warnings
@@ -34,6 +35,10 @@ MAX_PIXELS = 2**28
 
 _SCALES = (1, 2, 3, 4, 8)
 """Eighths of a JPEG's size at which it may be decoded. At 5, 6 and 7 libjpeg-turbo is slower than at full size."""
+_START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
+_LAST_BIT = b"\x01\x3f\x10"
+"""Of a progressive scan: coefficients 1 to 63, whose bit 1 is known and whose bit 0 follows."""
+_LAST_BIT_LEVELS = 1.0
 
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "AVIF", "PPM")
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"II*\x00", b"MM\x00*", b"GIF8", b"BM")
@@ -70,14 +75,15 @@ class PanoramaError(DataError):
         return PanoramaError, (path, self.reason, self.detail)  # it may come back from another process
 
 
-def load_panorama(path: str | Path, min_width: int | None = None) -> Pixels:
+def load_panorama(path: str | Path, min_width: int | None = None, to_the_end: bool = False) -> Pixels:
     """Decode a panorama to uint8 [H, W, 3] RGB, turned upright by its EXIF orientation.
 
     With `min_width` a JPEG may come at 1/2, 3/8, 1/4 or 1/8 of its size, as long as it stays that wide and the scale
-    divides it exactly (so that no direction moves). Grey, palette, alpha (dropped), CMYK and 16 bits become 8-bit
-    RGB. Raises PanoramaError.
+    divides it exactly (so that no direction moves), and a progressive one without a last scan that would change less
+    than a grey level; `to_the_end` reads that too, to find damage. Grey, palette, alpha (dropped), CMYK and 16 bits
+    become 8-bit RGB. Raises PanoramaError.
     """
-    return decode_panorama(read_image(path), path, min_width)
+    return decode_panorama(read_image(path), path, min_width, to_the_end)
 
 
 def read_image(path: str | Path) -> bytes:
@@ -87,12 +93,12 @@ def read_image(path: str | Path) -> bytes:
             size = os.fstat(stream.fileno()).st_size
             if size > MAX_BYTES:
                 raise PanoramaError(path, "not an image", f"{size} bytes, at most {MAX_BYTES} are read")
-            return stream.read(MAX_BYTES)
+            return stream.read(size)  # without its size, Python makes room for MAX_BYTES first
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
         raise PanoramaError(path, "image missing", getattr(error, "strerror", None) or str(error)) from error
 
 
-def decode_panorama(content: bytes, name: str | Path, min_width: int | None = None) -> Pixels:
+def decode_panorama(content: bytes, name: str | Path, min_width: int | None = None, to_the_end: bool = False) -> Pixels:
     """`load_panorama` for a file's content; `name` stands in errors."""
     if not content:
         raise PanoramaError(name, "truncated", "the file is empty")
@@ -104,7 +110,11 @@ def decode_panorama(content: bytes, name: str | Path, min_width: int | None = No
             if abs(width - 2 * height) > ASPECT_TOLERANCE * height:
                 raise PanoramaError(name, "not about 2:1", f"{width} x {height} pixels")
             if image.format == "JPEG" and image.mode in ("RGB", "L"):
-                pixels = _decode_jpeg(content, name, image.size, width, min_width)
+                eighths = _eighths(image.size, width, min_width)
+                whole = to_the_end or eighths == 8
+                pixels = _decode_jpeg(
+                    content if whole else _without_last_bits(image, content, eighths), name, image.size, eighths
+                )
                 if pixels is not None:
                     return _upright(pixels, orientation)
             return _upright(_decode_with_pillow(image, name), orientation)
@@ -136,13 +146,37 @@ def _refuse_size_and_frames(image: Image.Image, name: str | Path) -> None:
         raise PanoramaError(name, "not an image", f"{frames} frames or pages, expected one picture")
 
 
-def _decode_jpeg(
-    content: bytes, name: str | Path, size: tuple[int, int], upright_width: int, min_width: int | None
-) -> Pixels | None:
+def _eighths(size: tuple[int, int], upright_width: int, min_width: int | None) -> int:
+    """The smallest scale that divides a JPEG's size exactly and leaves it wide enough."""
+    if min_width is None:
+        return 8
+    return next(n for n in _SCALES if n == 8 or _fits(n, size, upright_width, min_width))
+
+
+def _without_last_bits(image: Image.Image, content: bytes, eighths: int) -> bytes:
+    """A whole progressive JPEG without its last scan, if that is the last bit of the brightness's AC coefficients.
+
+    It is a third of the work (measured: 116 -> 82 ms for 5376 x 2688 at 3/8). Missing, it changes a coefficient by less
+    than its quantization step q, so that the pixels' error has a root mean square of at most sqrt(sum(q^2) / 3) / 8
+    over the coefficients that count at the scale: where that exceeds a grey level, the scan stays.
+    """
+    start = content.rfind(_START_OF_SCAN)
+    one_component = content[start + 2 : start + 5] == b"\x00\x08\x01"
+    refines = one_component and content[start + 7 : start + 10] == _LAST_BIT
+    if not image.info.get("progressive") or not refines or content.rfind(_END_OF_IMAGE) < start:
+        return content
+    layers, tables = getattr(image, "layer", []), getattr(image, "quantization", {})
+    if not layers or content[start + 5] != layers[0][0]:
+        return content
+    steps = np.reshape(tables[layers[0][3]], (8, 8))[:eighths, :eighths].astype(np.float64)
+    steps[0, 0] = 0
+    if math.sqrt((steps**2).sum() / 3) / 8 > _LAST_BIT_LEVELS:
+        return content
+    return content[:start] + _END_OF_IMAGE
+
+
+def _decode_jpeg(content: bytes, name: str | Path, size: tuple[int, int], eighths: int) -> Pixels | None:
     """RGB pixels of a sound JPEG, None where libjpeg-turbo complains of anything but a missing end."""
-    eighths = 8
-    if min_width is not None:
-        eighths = next(n for n in _SCALES if n == 8 or _fits(n, size, upright_width, min_width))
     width, height = (side * eighths // 8 for side in size)
     try:
         pixels: Pixels = simplejpeg.decode_jpeg(content, colorspace="RGB", min_height=height, min_width=width)

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from panollava.views.panorama import Pixels, load_panorama
-from panollava.views.sampling import average, sample, sample_points, shrink, whole_pixels
+from panollava.views.sampling import Tile, average, sample, sample_points, samples_for, shrink, whole_pixels
 from panollava.views.strategies import View
 
 
@@ -36,18 +36,20 @@ def render_views(
     """
     rendered = np.empty((len(views), *image_size, 3), dtype=np.uint8)
     reduced: dict[tuple[int, int], Pixels] = {}
+    tiles = []
     for view, target in zip(views, rendered, strict=True):
         if not antialias:
             sample_points(panorama, view, target)
             continue
         box = whole_pixels(view, panorama.shape[:2])
-        if box and box[2] - box[0] >= 1.5 * image_size[0] and box[3] - box[1] >= 1.5 * image_size[1]:
+        if box and box[2] - box[0] >= 2 * image_size[0] and box[3] - box[1] >= 2 * image_size[1]:
             average(panorama, box, target)
             continue
         size = _reduced_size(panorama, view, image_size)
         if size not in reduced:
             reduced[size] = shrink(panorama, size)
-        sample(reduced[size], view, _samples_per_pixel(view, image_size, size), target)
+        tiles.append(Tile(reduced[size], view, _samples_per_pixel(view, image_size, size), target))
+    sample(tiles)
     return rendered
 
 
@@ -103,9 +105,9 @@ def _reduced_length(length: int, required: int) -> int:
 
 
 def _samples_per_pixel(view: View, image_size: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
-    """Samples down and across a pixel, so that they lie at most 1.4 panorama pixels apart."""
+    """Samples down and across a pixel."""
     down, across = (
-        min(8, max(2, math.ceil(now / matching / 1.4)))
+        min(8, samples_for(now / matching))
         for now, matching in zip(size, _matching_size(view, image_size), strict=True)
     )
     return down, across

@@ -10,8 +10,11 @@ pixel.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,32 +28,69 @@ Float32 = NDArray[np.float32]
 Box = tuple[int, int, int, int]
 """Top, left, bottom, right of a window in a panorama's pixels; it may reach over the seam and the poles."""
 
+_SAMPLES_PER_STRIP = 2**16
 _DIRECTIONS_KEPT, _MAPS_KEPT = 8, 4
 
 
-def sample(panorama: Pixels, view: View, samples: tuple[int, int], target: Pixels) -> None:
-    """Fill `target` [h, w, 3] with means of bilinear samples, `samples` = (down, across) of them a pixel."""
-    height, width = target.shape[:2]
-    map_x, map_y, box = _maps(view, (samples[0] * height, samples[1] * width), panorama)
-    cut = cv2.cvtColor(window(panorama, box), cv2.COLOR_RGB2RGBA)
-    sampled = cv2.remap(cut, map_x, map_y, cv2.INTER_LINEAR)
-    cv2.cvtColor(cv2.resize(sampled, (width, height), interpolation=cv2.INTER_AREA), cv2.COLOR_RGBA2RGB, dst=target)
+@dataclass(frozen=True)
+class Tile:
+    """A view to be filled in: `target` [h, w, 3] gets means of `samples` = (down, across) bilinear samples a pixel."""
+
+    panorama: Pixels
+    view: View
+    samples: tuple[int, int]
+    target: Pixels
+
+
+def sample(tiles: Sequence[Tile]) -> None:
+    """Fill tiles, strip by strip: a strip's positions and pixels stay in the processor's cache, for all of a ring."""
+    placed = [(tile, *_place(tile.view, tile.target.shape[:2], tile.samples, tile.panorama)) for tile in tiles]
+    for part in range(max((len(strips) for _, strips, _ in placed), default=0)):
+        for tile, strips, columns in placed:
+            if part < len(strips):
+                _fill(tile, strips[part], columns)
+
+
+def _fill(tile: Tile, strip: _Strip, columns: int) -> None:
+    target = tile.target[strip.rows]
+    cut = cv2.cvtColor(window(tile.panorama, _moved(strip.box, columns)), cv2.COLOR_RGB2RGBA)
+    sampled = cv2.remap(cut, strip.x, strip.y, cv2.INTER_LINEAR)
+    averaged = cv2.resize(sampled, target.shape[1::-1], interpolation=cv2.INTER_AREA)
+    cv2.cvtColor(averaged, cv2.COLOR_RGBA2RGB, dst=target)
 
 
 def sample_points(panorama: Pixels, view: View, target: Pixels) -> None:
     """Fill `target` [h, w, 3] with bilinear values at the pixels' centres, exactly: this is there to be compared."""
-    map_x, map_y, box = _maps(view, target.shape[:2], panorama)
-    cut = window(panorama, box)
-    left, top = map_x.astype(np.intp), map_y.astype(np.intp)
-    along, down = (map_x - left)[..., None], (map_y - top)[..., None]
-    above = cut[top, left] * (1 - along) + cut[top, left + 1] * along
-    below = cut[top + 1, left] * (1 - along) + cut[top + 1, left + 1] * along
-    target[...] = np.rint(above * (1 - down) + below * down)
+    strips, columns = _place(view, target.shape[:2], (1, 1), panorama)
+    for strip in strips:
+        cut = window(panorama, _moved(strip.box, columns))
+        left, top = strip.x.astype(np.intp), strip.y.astype(np.intp)
+        along, down = (strip.x - left)[..., None], (strip.y - top)[..., None]
+        above = cut[top, left] * (1 - along) + cut[top, left + 1] * along
+        below = cut[top + 1, left] * (1 - along) + cut[top + 1, left + 1] * along
+        target[strip.rows] = np.rint(above * (1 - down) + below * down)
 
 
 def average(panorama: Pixels, box: Box, target: Pixels) -> None:
-    """Fill `target` [h, w, 3] with means over the areas that its pixels cover in a window of the panorama."""
-    target[...] = shrink(window(panorama, box), target.shape[:2])
+    """Fill `target` [h, w, 3] with means over the areas that its pixels cover in a window of the panorama.
+
+    At least 2 x 2 of the panorama's pixels for each. Where they are no whole number, by samples at most 1.4 pixels
+    apart, none of which lies beyond the window's edge: that is faster than cv2's areas.
+    """
+    cut = window(panorama, box)
+    while all(now % (2 * wanted) == 0 for now, wanted in zip(cut.shape, target.shape[:2], strict=False)):
+        cut = shrink(cut, (cut.shape[0] // 2, cut.shape[1] // 2))  # cv2 is fastest at that
+    if any(now % wanted for now, wanted in zip(cut.shape, target.shape[:2], strict=False)):
+        height, width = (
+            wanted * samples_for(now / wanted) for now, wanted in zip(cut.shape, target.shape[:2], strict=False)
+        )
+        cut = np.asarray(cv2.resize(cut, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+    target[...] = shrink(cut, target.shape[:2])
+
+
+def samples_for(ratio: float) -> int:
+    """Samples along one side of a pixel that covers `ratio` of the panorama's, so that they lie at most 1.4 apart."""
+    return max(2, math.ceil(ratio / 1.4))
 
 
 def shrink(pixels: Pixels, size: tuple[int, int]) -> Pixels:
@@ -102,34 +142,50 @@ def _columns(rows: Pixels, left: int, right: int) -> Pixels:
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
-@dataclass(frozen=True)
-class _Maps:
-    """Where a view samples: positions [h, w], x and y, within `box`. Shifting the box to the right turns the view."""
+def _moved(box: Box, columns: int) -> Box:
+    top, left, bottom, right = box
+    return top, left + columns, bottom, right + columns
 
+
+@dataclass(frozen=True)
+class _Strip:
+    """Some rows of a view, and where they are sampled: positions, x and y, within `box` of the panorama."""
+
+    rows: slice
     x: Float32
     y: Float32
     box: Box
 
 
-def _maps(view: View, samples: tuple[int, int], panorama: Pixels) -> tuple[Float32, Float32, Box]:
-    """Positions [h, w] of a view's samples within a window of the panorama, x and y, and the window."""
+def _place(
+    view: View, image_size: tuple[int, int], samples: tuple[int, int], panorama: Pixels
+) -> tuple[tuple[_Strip, ...], int]:
+    """A view's strips at yaw 0, and by how many columns to move them: so all views of a ring share theirs."""
     height, width = panorama.shape[:2]
     shift = view.yaw_deg / 360 * width
     columns = math.floor(shift + 1e-6)
-    maps = _pixel_maps(replace(view, yaw_deg=0.0), samples, (height, width), round(shift - columns, 6))
-    top, left, bottom, right = maps.box
-    return maps.x, maps.y, (top, left + columns, bottom, right + columns)
+    straight = replace(view, yaw_deg=0.0)
+    return _strips(straight, image_size, samples, (height, width), round(shift - columns, 6)), columns
 
 
 @lru_cache(maxsize=_MAPS_KEPT)
-def _pixel_maps(view: View, samples: tuple[int, int], size: tuple[int, int], shift: float) -> _Maps:
-    """The maps of a view at yaw 0 that is turned by a part of a pixel, in a panorama of (height, width)."""
-    height, width = size
-    x, y = (directions.astype(np.float64) for directions in _directions(view, samples))
-    x, y = (x + 0.5) * width + shift - 0.5, (y + 0.5) * height - 0.5
-    left, top = math.floor(x.min()), math.floor(y.min())
-    box = (top, left, math.floor(y.max()) + 3, math.floor(x.max()) + 3)  # neighbours, and rounding to float32
-    return _Maps(_fixed(x - left), _fixed(y - top), box)
+def _strips(
+    view: View, image_size: tuple[int, int], samples: tuple[int, int], size: tuple[int, int], shift: float
+) -> tuple[_Strip, ...]:
+    """The strips of a view that is turned by a part of a pixel, in a panorama of (height, width)."""
+    directions = _directions(view, (samples[0] * image_size[0], samples[1] * image_size[1]))
+    parts = min(image_size[0], math.ceil(directions[0].size / _SAMPLES_PER_STRIP))
+    across, down = size[1] / 2 + shift - 0.5, size[0] / 2 - 0.5
+    strips = []
+    for start, stop in pairwise(image_size[0] * part // parts for part in range(parts + 1)):
+        x, y = (axis[samples[0] * start : samples[0] * stop] for axis in directions)
+        left, right = (math.floor(float(edge) * size[1] + across) for edge in (x.min(), x.max()))
+        top, bottom = (math.floor(float(edge) * size[0] + down) for edge in (y.min(), y.max()))
+        map_x = x * np.float32(size[1]) + np.float32(across - left + 1)
+        map_y = y * np.float32(size[0]) + np.float32(down - top + 1)
+        box = (top - 1, left - 1, bottom + 3, right + 3)  # the neighbours, and a pixel for float32's rounding
+        strips.append(_Strip(slice(start, stop), _shared(map_x), _shared(map_y), box))
+    return tuple(strips)
 
 
 @lru_cache(maxsize=_DIRECTIONS_KEPT)
@@ -139,10 +195,10 @@ def _directions(view: View, samples: tuple[int, int]) -> tuple[Float32, Float32]
     They are the expensive part, and the same for panoramas of all sizes.
     """
     x, y = rays_to_erp(view_rays(view, *samples), 1, 1)
-    return _fixed(x), _fixed(y)
+    return _shared(x), _shared(y)
 
 
-def _fixed(values: NDArray[np.float64]) -> Float32:
+def _shared(values: NDArray[np.floating[Any]]) -> Float32:
     """In single precision, contiguous and, because it is shared, read-only."""
     single = np.ascontiguousarray(values, dtype=np.float32)
     single.flags.writeable = False

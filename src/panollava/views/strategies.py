@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
 from panollava.errors import ConfigError
 
+CropStrategy = Literal["resize", "sliding_window", "e2p", "cubemap", "anyres", "anyres_max", "anyres_e2p"]
 ViewKind = Literal["global", "perspective", "crop"]
 
 
@@ -90,13 +91,14 @@ def plan_views(
         raise ConfigError(f"overlap_ratio must be in (0, 1), got {overlap_ratio}. Typical range: [0.3, 0.7]")
     if not 1 <= anyres_max_patches <= MAX_VIEWS:
         raise ConfigError(f"anyres_max_patches must be in [1, {MAX_VIEWS}], got {anyres_max_patches}. Typical: 9")
-    if crop_strategy not in ("resize", "cubemap") and fov_deg * (1 - overlap_ratio) * MAX_VIEWS < 360:
+    strategy = CROP_STRATEGIES[crop_strategy]
+    if "overlap_ratio" in strategy.reads and fov_deg * (1 - overlap_ratio) * MAX_VIEWS < 360:
         raise ConfigError(
             f"fov_deg {fov_deg:g} and overlap_ratio {overlap_ratio:g} make a ring of more than {MAX_VIEWS} views. "
             "Typical: 90 and 0.5, which make 8"
         )
     settings = _Settings(float(fov_deg), float(overlap_ratio), int(anyres_max_patches), bool(cubemap_poles))
-    return tuple(CROP_STRATEGIES[crop_strategy](settings))
+    return tuple(strategy.plan(settings))
 
 
 def ring_size(fov_deg: float, overlap_ratio: float) -> int:
@@ -169,11 +171,12 @@ def _cubemap(settings: _Settings) -> Iterator[View]:
 
 
 def _anyres(settings: _Settings) -> Iterator[View]:
-    """Windows of fov x fov around the horizon; where the cap thins them out, they are widened: no gaps."""
+    """Windows of fov x fov around the horizon; where the cap thins them out, they are enlarged: no gaps."""
     yield GLOBAL_VIEW
     count = min(ring_size(settings.fov_deg, settings.overlap_ratio), settings.anyres_max_patches - 1)
     for yaw_deg in _ring(count):
-        yield View("crop", yaw_deg, 0.0, max(settings.fov_deg, 360 / count), settings.fov_deg)
+        side_deg = max(settings.fov_deg, 360 / count)
+        yield View("crop", yaw_deg, 0.0, side_deg, min(side_deg, 180.0))
 
 
 def _anyres_max(settings: _Settings) -> Iterator[View]:
@@ -207,14 +210,25 @@ def _anyres_e2p(settings: _Settings) -> Iterator[View]:
     yield from _e2p(settings)
 
 
-CROP_STRATEGIES: dict[str, Callable[[_Settings], Iterator[View]]] = {
-    "resize": _resize,
-    "sliding_window": _sliding_window,
-    "e2p": _e2p,
-    "cubemap": _cubemap,
-    "anyres": _anyres,
-    "anyres_max": _anyres_max,
-    "anyres_e2p": _anyres_e2p,
+@dataclass(frozen=True)
+class Strategy:
+    """How a strategy lists its views, and which of `STRATEGY_SETTINGS` it reads: the others change nothing."""
+
+    plan: Callable[[_Settings], Iterator[View]]
+    reads: tuple[str, ...] = ()
+
+
+STRATEGY_SETTINGS = tuple(field.name for field in fields(_Settings))
+_RING = ("fov_deg", "overlap_ratio")
+
+CROP_STRATEGIES: dict[str, Strategy] = {
+    "resize": Strategy(_resize),
+    "sliding_window": Strategy(_sliding_window, _RING),
+    "e2p": Strategy(_e2p, _RING),
+    "cubemap": Strategy(_cubemap, ("cubemap_poles",)),
+    "anyres": Strategy(_anyres, (*_RING, "anyres_max_patches")),
+    "anyres_max": Strategy(_anyres_max, (*_RING, "anyres_max_patches")),
+    "anyres_e2p": Strategy(_anyres_e2p, _RING),
 }
 
 
