@@ -55,7 +55,9 @@ def take_folder(folder: str | Path, wait: bool = True) -> None:
         stream.close()
         return
     stream.truncate(0)
-    command = shlex.join(["snakemake", *sys.argv[1:]])
+    program = Path(sys.argv[0])
+    name = program.parent.name if program.name == "__main__.py" else program.name or "python"
+    command = shlex.join([name, *sys.argv[1:]])
     stream.write(f"{os.getpid()} ({command})\n")
     stream.flush()
     _HELD[lock] = stream
