@@ -104,6 +104,7 @@ class EvaluationRunner:
             request = EvalRequest(
                 folder, stage, given["csv"], max_samples, epoch, step, batch_size, protocol, given["output"],
                 image_cache=Path(self.cfg.settings.paths.image_cache).absolute(),
+                results_dir=Path(self.cfg.settings.paths.results_dir),
             )  # fmt: skip
             path, document = evaluate_folder(request, self.cfg)
         self.path, self.document = self.cfg.root / path, document

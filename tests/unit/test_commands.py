@@ -13,6 +13,7 @@ import typer
 from PIL import Image
 
 from panollava.cli import evaluate, workflow
+from panollava.cli.common import image_cache_of, results_dir_of
 from panollava.cli.main import app, main
 from panollava.cli.tables import print_table
 from panollava.errors import ConfigError
@@ -106,6 +107,15 @@ def project_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "Snakefile").write_text("rule all:\n    shell: 'true'\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def test_folders_of_commands_are_the_projects(project_root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    assert results_dir_of(project_root) == Path("results")
+    assert image_cache_of(project_root) == project_root / "cache/images"
+    default = project_root / "config/default.yaml"
+    default.write_text(default.read_text().replace("results_dir: results", "results_dir: elsewhere"))
+    assert results_dir_of(project_root) == Path("elsewhere")
+    assert results_dir_of(tmp_path_factory.mktemp("nothing")) == Path("results")
 
 
 def test_words_of_run(project_root: Path) -> None:

@@ -102,6 +102,18 @@ def test_every_form(quick: Project, evaluate: Call) -> None:
     assert code == 0 and read(root / "scores/metrics.json")["num_samples"] == 2
 
 
+def test_the_dags_own_numbers_hold(project: Project, evaluate: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project.root)
+    told = read(project.root / "results/SMALL/metrics.json")["provenance"]
+    assert (
+        (told["seed"], told["dtype"]) == (42, "float32") and told["csv"]["sha256"] and told["predicted_with"]["torch"]
+    )
+    code, said = evaluate("--verify", "results/SMALL/metrics.json", "--predict-again", "--max-samples", "16")
+    assert code == 0 and "✗" not in said, said
+    for what in ("predictions.csv", "predictions_blind.csv", "runs/SMALL/finetune", "BLEU-4, blind", "16 samples"):
+        assert any(line.startswith("✓") and what in line for line in said.splitlines()), (what, said)
+
+
 def test_what_broken_folders_are_told(quick: Project, evaluate: Call) -> None:
     folder = quick.root / FOLDER
     for words, told in (
@@ -116,6 +128,7 @@ def test_what_broken_folders_are_told(quick: Project, evaluate: Call) -> None:
             ["--csv-input", "results/SMALL/prepared/test.csv"],
             "Found: image_path, query, annotation. Expected: prediction",
         ),
+        (["--csv-input", "results/SMALL/prepared/test.csv"], "answered first, pass --checkpoint-dir or --config"),
     ):
         code, said = evaluate(*words, "--max-samples", "1") if "--checkpoint-dir" in words else evaluate(*words)
         assert code == 1 and told in said and "Traceback" not in said, (words, said)

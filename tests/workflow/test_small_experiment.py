@@ -66,7 +66,17 @@ def test_metrics_and_predictions(finished: Project) -> None:
     asked = {(row["image_path"], row["query"]) for row in prepared}
     assert {(row["image_path"], row["original_query"]) for row in predictions} == asked
     assert document["num_samples"] == len(asked)
-    for key in ("config", "predictions", "checkpoint", "versions"):
+    for key in (
+        "config",
+        "csv",
+        "predictions",
+        "predictions_blind",
+        "checkpoint",
+        "seed",
+        "device",
+        "dtype",
+        "versions",
+    ):
         assert document["provenance"][key]
 
 

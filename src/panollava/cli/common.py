@@ -30,8 +30,19 @@ def ablation_named(project: Project, word: str) -> str | None:
 
 def image_cache_of(root: Path) -> Path:
     """The folder of downloaded images: the project's where `root` is one, else below `root`."""
+    project = _project_of(root)
+    return root / (project.paths.image_cache if project else "cache/images")
+
+
+def results_dir_of(root: Path) -> Path:
+    """The folder of results, relative to `root`: the project's where `root` is one."""
+    project = _project_of(root)
+    return Path(project.paths.results_dir if project else "results")
+
+
+def _project_of(root: Path) -> Project | None:
     if not (root / "config/default.yaml").is_file():
-        return root / "cache/images"
+        return None
     from panollava.config import Project
 
-    return root / Project(root).paths.image_cache
+    return Project(root)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from panollava.cli.common import results_dir_of
 from panollava.errors import ConfigError, EvaluationError
 
 
@@ -39,7 +40,7 @@ def compare(
         )
     start_log()
     found = read_results([metrics_path(word) for word in results])
-    folder = output_dir or default_folder([result.name for result in found])
+    folder = output_dir or default_folder([result.name for result in found], results_dir_of(Path.cwd()))
     comparison = write_comparison(found, folder / "comparison.csv", folder / "comparison.html", draws)
     print_lines(console_lines(comparison))
     if len(comparison.refused) == len(found) - 1:

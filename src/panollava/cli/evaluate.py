@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from panollava.cli import completion
-from panollava.cli.common import image_cache_of, load_experiment
+from panollava.cli.common import image_cache_of, load_experiment, results_dir_of
 from panollava.config.slices import EXTRA_NODES
 from panollava.errors import ConfigError
 
@@ -104,6 +104,7 @@ def evaluate(
                 log_max_samples,
                 image_cache_of(Path.cwd()),
                 chosen,
+                results_dir_of(Path.cwd()),
             ),
             experiment,
         )

@@ -62,6 +62,7 @@ class EvalRequest:
     log_max_samples: int = 50
     image_cache: Path = Path("cache/images")
     extra: list[str] | None = None
+    results_dir: Path = Path("results")
 
 
 class RenderedPictures:
@@ -112,7 +113,7 @@ def evaluate_folder(
 
     csv_path, why = _csv_of(request, loaded)
     LOGGER.info("questions: %s (%s)", csv_path, why)
-    output = request.output_dir or Path("results") / loaded.metadata["experiment_name"] / "eval" / csv_path.stem
+    output = request.output_dir or request.results_dir / loaded.metadata["experiment_name"] / "eval" / csv_path.stem
     _check_output(output, csv_path, ("prepared.csv", "rejected.csv", *_RESULTS))
     # A CSV of the project names its pictures from the project's root, wherever the command runs.
     inside = csv_path.resolve().is_relative_to(loaded.project_root.resolve())
@@ -203,7 +204,11 @@ def score_csv(
     """Score a CSV that has `prediction` and `reference` columns as it is."""
     output = output_dir or predictions.parent / f"{predictions.stem}_eval"
     _check_output(output, predictions, ("metrics.json",))
-    read_predictions(predictions)  # what cannot be read leaves an older result as it is
+    try:
+        read_predictions(predictions)  # what cannot be read leaves an older result as it is
+    except EvaluationError as error:
+        hint = " To have questions answered first, pass --checkpoint-dir or --config." if predictions.is_file() else ""
+        raise EvaluationError(f"{error}{hint}") from error
     (output / "metrics.json").unlink(missing_ok=True)
     evaluation: dict[str, Any] = {**_EVALUATION, "protocol": protocol}  # no model, so nothing extra
     source = {"csv": {"path": str(predictions), "sha256": sha256_file(predictions)}}

@@ -19,8 +19,8 @@ def write_comparison(results: Sequence[Result], csv: Path, html: Path, draws: in
     return comparison
 
 
-def default_folder(names: Sequence[str], results_dir: Path = Path("results")) -> Path:
-    """results/compare/A_vs_B"""
+def default_folder(names: Sequence[str], results_dir: Path) -> Path:
+    """`results/compare/A_vs_B`; of more than two, the others are counted."""
     short = [name.replace("/", "-") for name in names]
     rest = short[1] if len(short) == 2 else f"{len(short) - 1}_others"
     return results_dir / "compare" / f"{short[0]}_vs_{rest}"
