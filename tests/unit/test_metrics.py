@@ -141,6 +141,17 @@ def test_meteor_matches_wordnets_synonyms() -> None:
     assert score("", "the red car") == 0.0
 
 
+def test_nltks_corpus_in_the_cache_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where setup-metrics puts it for a user who may not install packages."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PANOLLAVA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("NLTK_DATA", raising=False)
+    corpus = tmp_path / "cache/nltk_data/corpora/wordnet.zip"
+    corpus.parent.mkdir(parents=True)
+    corpus.touch()
+    assert wordnet.wordnet_source() == f"nltk_data: {corpus}"
+
+
 @needs_wordnet
 def test_synonyms_are_those_of_nltks_synsets() -> None:
     reader = wordnet.load_wordnet()

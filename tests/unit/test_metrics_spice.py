@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -102,14 +102,13 @@ if mode == "wrong": sys.exit("java.lang.Error: something else")
 if mode == "slow":
     (home / "started").write_text(str(os.getpid()))
     while not (home / "go on").exists(): time.sleep(0.02)
-    (home / "ended").touch()
 if mode == "hangs": time.sleep(60)
 Path(scores).write_text("0.5\\n" * len(Path(samples).read_text().splitlines()))
 """
 
 
 @pytest.fixture
-def fake_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def fake_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder that is the cache; its `calls` lists Java's starts."""
     binary = tmp_path / "bin/java"
     binary.parent.mkdir()
@@ -119,10 +118,11 @@ def fake_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PANOLLAVA_CACHE", str(tmp_path))
     monkeypatch.setattr(spice_parts, "missing_parts", list)
     java._version_of.cache_clear()
-    return tmp_path
+    yield tmp_path
+    (tmp_path / "go on").touch()  # a stand-in that waits ends with its test
 
 
-def waited_for(what: Callable[[], bool], seconds: float = 60) -> bool:
+def waited_for(what: Callable[[], bool], seconds: float = 30) -> bool:
     end = time.monotonic() + seconds
     while not what() and time.monotonic() < end:
         time.sleep(0.02)
@@ -198,17 +198,23 @@ def test_two_evaluations_take_turns(
     assert found == [[0.5], [0.5]]
 
 
-def test_a_java_that_outlives_its_evaluation_keeps_the_lock(fake_java: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_java_that_outlives_its_evaluation_keeps_the_lock(
+    fake_java: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """kill -9 of an evaluation frees the parses only when its Java, too, has gone."""
+    caplog.set_level(logging.INFO, "panollava")
     monkeypatch.setenv("FAKE_MODE", "slow")
     code = "from panollava.evaluation.metrics import spice_parts, spice_run; spice_parts.missing_parts = lambda: []; "
     first = subprocess.Popen([sys.executable, "-c", code + "spice_run.spice_scores(['a'], [['b']], '1g')"])
     assert waited_for((fake_java / "started").exists)
     first.kill()
     first.wait()
-    threading.Timer(0.3, (fake_java / "go on").touch).start()
-    spice_scores(["a"], [["b"]], "1g")
-    assert (fake_java / "ended").exists()
+    second = threading.Thread(target=lambda: spice_scores(["a"], [["b"]], "1g"))
+    second.start()
+    assert waited_for(lambda: "another evaluation uses SPICE's parses" in caplog.text)
+    assert len((fake_java / "calls").read_text().splitlines()) == 1
+    (fake_java / "go on").touch()
+    second.join(60)
     assert len((fake_java / "calls").read_text().splitlines()) == 2
 
 
