@@ -104,6 +104,7 @@ CASES = {
     "models: {latent_dimension: 12.5}": "latent_dimension must be a whole number in [1, 65536], got 12.5",
     "models: {vision_nmae: x}": "models.vision_nmae is not a key. Nearest valid key: models.vision_name",
     "modles: {vision_name: x}": "modles is not a key. Nearest valid key: models",
+    "image_processing: {crop_stratgy: e2p}": "key: image_processing.crop_strategy. Its value: 'e2p' (text)",
     "training: {lr: 1e-4}": "training.lr is not a key here. It belongs at: training.stage_configs.vision.lr",
     "training: {stage_configs: {finetune: {epoch: 3}}}": "Nearest valid key: training.stage_configs.finetune.epochs",
     "training: {stage_configs: {finetune: {lr: fast}}}": "finetune.lr must be a number in (0, 1], got 'fast' (text)",

@@ -13,7 +13,7 @@ import pytest
 
 from panollava.errors import EvaluationError
 from panollava.evaluation import score
-from panollava.evaluation.console import metric_lines, print_metrics
+from panollava.evaluation.console import metric_lines, print_metrics, summary_lines
 from panollava.evaluation.metrics import METRICS, MetricResult
 from panollava.evaluation.score import compute_text_metrics, score_predictions, write_metrics_json
 
@@ -326,17 +326,19 @@ def test_console_lines() -> None:
         "num_without_reference": 3,
     }
     assert metric_lines(document) == [
-        "✓ BLEU-4 (↑): 0.007838 | sacrebleu | blind 0.006000",
+        "✓ BLEU-4 (↑): 0.007838 | sacrebleu",
         "✗ SPICE: null | CoreNLP 3.6.0 not installed",
         "✓ perplexity (↓): 3.500000 | panollava",
     ]
-    document["metrics"]["bleu4"]["interval"] = [0.0071, 0.0082]
-    assert metric_lines(document)[0] == "✓ BLEU-4 (↑): 0.007838 | sacrebleu | 0.007100 to 0.008200 | blind 0.006000"
-    del document["metrics"]["bleu4"]["interval"]
-    assert metric_lines({**document, "controls": {"blind": None}})[0] == "✓ BLEU-4 (↑): 0.007838 | sacrebleu"
+    table, shuffled, scored = metric_lines(document), *summary_lines(document)
+    assert shuffled == "pictures shuffled: BLEU-4 0.006000"
+    assert scored == "grouped: 2 samples, 4 references, 0 empty, 1 errors, 3 rows without a reference left out"
+    assert summary_lines({**document, "controls": {"blind": None}}) == [scored]
     plain = io.StringIO()
     print_metrics(document, plain)
-    assert plain.getvalue().splitlines()[:3] == metric_lines(document)
-    assert plain.getvalue().splitlines()[3].startswith("grouped: 2 samples, 4 references, 0 empty, 1 errors, 3 rows")
+    assert plain.getvalue().splitlines() == [*table, shuffled, scored]
+    document["metrics"]["bleu4"]["interval"], document["intervals"] = [0.0071, 0.0082], {"confidence": 0.95}
+    assert metric_lines(document) == table
+    assert summary_lines(document) == ["95 % intervals: BLEU-4 0.007100 to 0.008200", shuffled, scored]
     narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     print_metrics(document, narrow)  # LC_ALL=C must not lose the scores

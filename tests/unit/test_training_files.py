@@ -61,8 +61,9 @@ def test_broken_and_empty_folders_are_explained(tmp_path: Path) -> None:
     (empty / "notes.txt").write_text("")
     with pytest.raises(CheckpointError, match=r"no \.ckpt file there; the folder holds: notes\.txt"):
         choose_checkpoint(empty)
-    with pytest.raises(CheckpointError, match="Pass a stage folder"):
-        read_metadata(empty)
+    for read in (read_metadata, find_stage_folder):
+        with pytest.raises(CheckpointError, match=r"the folder holds: notes\.txt\W+Pass a stage folder"):
+            read(empty)
 
 
 def test_an_experiments_folder_means_its_last_stage_and_never_an_earlier_one(tmp_path: Path) -> None:

@@ -44,6 +44,9 @@ def test_every_file_of_the_contract_is_there(finished: Project) -> None:
             os.readlink(folder / "best.ckpt") == f"siglip_mlp_anyres-e2p_synthetic_epoch{best:02d}_loss{loss:.4f}.ckpt"
         )
         assert metadata["stage"] == stage and metadata["experiment_name"] == "SMALL"
+        model = metadata["model_config"]
+        assert (model["vision_name"], model["language_model_name"]) == ("miniature/siglip", "miniature/qwen3")
+        assert model["use_lora"] == (stage == "finetune")
         assert metadata["dataset"]["num_train_samples"] == 24
         assert (folder / "loss_curves.png").stat().st_size > 1000
         assert (root / f"logs/SMALL/train_{stage}_anyres-e2p_mlp.log").read_text().count("peak memory") == 1

@@ -21,7 +21,7 @@ rule compare_ablation:
             caption="../report/ablation_plot.rst",
         ),
     log:
-        f"{LOGS}/ablations/{{ablation}}.log",
+        f"{LOGS}/ablations/compare_ablation_{{ablation}}.log",
     localrule: True
     params:
         slice=planned(slice_of_ablation),

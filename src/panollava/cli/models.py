@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from panollava.cli.common import load_experiment
-from panollava.errors import ConfigError
+from panollava.errors import ConfigError, DataError
 
 Folder = Annotated[Path, typer.Option(help="A stage folder, or an experiment's folder.")]
 Epoch = Annotated[int | None, typer.Option(min=0, help="The checkpoint of this epoch (from 0).")]
@@ -46,7 +46,7 @@ def infer(
     """
     _one_of(epoch, step)
     if not image.is_file():
-        raise ConfigError(f"{image}: no such file")
+        raise DataError(f"{image}: no such file")
     from panollava.logs import start_log
 
     start_log(level=logging.INFO if not as_json else logging.WARNING)

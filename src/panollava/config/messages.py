@@ -33,7 +33,7 @@ def describe_errors(error: ValidationError, written: Mapping[str, str] | None = 
         if name in messages:
             continue
         if detail["type"] == "extra_forbidden":
-            messages[name] = unknown_key(name, parts[-1])
+            messages[name] = f"{unknown_key(name, parts[-1])}. Its value: {shown(detail['input'])}"
         elif field is None:
             colon = isinstance(detail["input"], str) and ":" in detail["input"]
             hint = ". A space must follow a colon" if colon else ""

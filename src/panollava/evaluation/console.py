@@ -1,7 +1,10 @@
-"""The table of scores on the console: one line per metric, its interval and the blind control beside it.
+"""The table of scores on the console: one line per metric, then the intervals and the blind control.
 
-✓ BLEU-4 (↑): 0.007838 | sacrebleu | 0.006950 to 0.008800 | blind 0.006120
+✓ BLEU-4 (↑): 0.007838 | sacrebleu
 ✗ SPICE: null | CoreNLP 3.6.0 not installed: run panollava setup-metrics
+95 % intervals: BLEU-4 0.006950 to 0.008800
+pictures shuffled: BLEU-4 0.006120
+grouped: 100 samples, 300 references, 0 empty, 0 errors
 """
 
 from __future__ import annotations
@@ -16,7 +19,6 @@ from panollava.evaluation.metrics.result import LOWER_IS_BETTER
 
 def metric_lines(document: Mapping[str, Any]) -> list[str]:
     """Lines of the table for a metrics.json document."""
-    blind = (document.get("controls") or {}).get("blind") or {}
     lines = []
     for key, result in document["metrics"].items():
         label = LABELS.get(key, key)
@@ -24,17 +26,27 @@ def metric_lines(document: Mapping[str, Any]) -> list[str]:
             lines.append(f"✗ {label}: null | {result['reason']}")
             continue
         arrow = "↓" if LOWER_IS_BETTER in str(result["scale"]) else "↑"
-        line = f"✓ {label} ({arrow}): {result['value']:.6f} | {result['library']}"
-        if interval := result.get("interval"):
-            line += f" | {interval[0]:.6f} to {interval[1]:.6f}"
-        if blind.get(key) is not None:
-            line += f" | blind {blind[key]:.6f}"
-        lines.append(line)
+        lines.append(f"✓ {label} ({arrow}): {result['value']:.6f} | {result['library']}")
     return lines
 
 
-def summary_line(document: Mapping[str, Any]) -> str:
-    """One line that says what was scored: protocol, samples, references and what went wrong."""
+def summary_lines(document: Mapping[str, Any]) -> list[str]:
+    """What stands below the table: intervals and the blind control, where there are some; what was scored."""
+    blind = (document.get("controls") or {}).get("blind") or {}
+    intervals = {key: result["interval"] for key, result in document["metrics"].items() if result.get("interval")}
+    lines = []
+    if intervals:
+        confidence = (document.get("intervals") or {}).get("confidence")
+        ranges = [f"{LABELS.get(key, key)} {low:.6f} to {high:.6f}" for key, (low, high) in intervals.items()]
+        lines.append(f"{f'{100 * confidence:g} % ' if confidence else ''}intervals: {', '.join(ranges)}")
+    shuffled = [f"{LABELS.get(key, key)} {value:.6f}" for key, value in blind.items() if value is not None]
+    if shuffled:
+        lines.append(f"pictures shuffled: {', '.join(shuffled)}")
+    return [*lines, _what_was_scored(document)]
+
+
+def _what_was_scored(document: Mapping[str, Any]) -> str:
+    """Protocol, samples, references and what went wrong."""
     line = (
         f"{document['protocol']}: {document['num_samples']} samples, {document['num_references']} references, "
         f"{document['num_empty']} empty, {document['num_errors']} errors"
@@ -46,7 +58,7 @@ def summary_line(document: Mapping[str, Any]) -> str:
 def print_metrics(document: Mapping[str, Any], stream: TextIO | None = None) -> None:
     """Print the table to `stream` (standard output): coloured on a terminal, plain text elsewhere."""
     stream = stream or sys.stdout
-    lines = [*metric_lines(document), summary_line(document)]
+    lines = [*metric_lines(document), *summary_lines(document)]
     if not stream.isatty():
         print_lines(lines, stream)
         return

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from panollava.evaluation.console import metric_lines, summary_line
+from panollava.evaluation.console import metric_lines, summary_lines
 from panollava.evaluation.measures.measured import Measured, with_measures
 from panollava.evaluation.measures.rolled import equivariance, read_rolled
 from panollava.evaluation.predictions import COLUMNS, read_predictions
@@ -48,7 +48,7 @@ def metrics_of_run(
         measures,
         rolled,
     )
-    for line in [*metric_lines(document), summary_line(document)]:
+    for line in [*metric_lines(document), *summary_lines(document)]:
         LOGGER.info(line)
     experiment = checkpoint["experiment_name"]
     write_metrics_page(document, metrics_page, experiment)

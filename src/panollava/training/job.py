@@ -63,8 +63,12 @@ class StageJob:
 
 
 def model_config_of(job: StageJob, image_size: tuple[int, int]) -> ModelConfig:
-    """The model's configuration from the slice."""
-    return stage_model_config(job.stage, job.config, image_size, job.vision_folder, job.language_folder)
+    """The model's configuration from the slice. The vision stage only names the language model."""
+    config = stage_model_config(job.stage, job.config, image_size, job.vision_folder, job.language_folder)
+    prompt = job.untracked.get("prompt")
+    if job.stage != "vision" or prompt is None:
+        return config
+    return replace(config, language_model_name=prompt["language_model_name"])
 
 
 def stage_model_config(
@@ -87,6 +91,7 @@ def stage_model_config(
                 "use_vision_processor"):  # fmt: skip
         document[key] = images[key]
     if stage == "vision":
+        document["use_lora"] = False
         document["vision_loss"], document["densecl_temperature"] = settings["loss"], settings["densecl_temperature"]
         document["vicreg_projector_dim"] = models["vicreg_projector_dim"]
         for key in ("mode", "loss_weight", "similarity_weight", "variance_weight", "covariance_weight"):

@@ -20,6 +20,7 @@ METADATA = "checkpoint_metadata.json"
 OLD_FINAL = "model_final.safetensors"
 """What the original project left at the end of a stage, beside or instead of checkpoints."""
 STAGES = ("vision", "resampler", "finetune")
+_PASS = "Pass a stage folder such as runs/EXP1/finetune/anyres-e2p_mlp, an experiment's folder such as runs/EXP1"
 _REMEDY = "Restore the file, or remove it and train the stage again."
 _NAME = re.compile(r"_epoch(?P<epoch>\d+)_loss(?P<loss>-?\d+\.\d+)\.ckpt$")
 
@@ -50,9 +51,7 @@ def read_metadata(folder: str | Path) -> dict[str, Any]:
     if not path.is_file():
         what = f"the folder holds: {_listing(Path(folder))}" if Path(folder).is_dir() else "no such folder"
         raise CheckpointError(
-            f"{folder}: no {METADATA} there ({what}). "
-            "Pass a stage folder such as runs/EXP1/finetune/anyres-e2p_mlp, an experiment's folder such as runs/EXP1, "
-            "or --config with the experiment's YAML."
+            f"{folder}: no {METADATA} there ({what}). {_PASS}, or --config with the experiment's YAML."
         )
     try:
         document: dict[str, Any] = read_json(path)
@@ -103,7 +102,9 @@ def find_stage_folder(path: str | Path, stage: str | None = None) -> Path:
                 "name an earlier stage with --stage."
             )
     wanted = f"stage {stage}" if stage else "a finished stage"
-    raise CheckpointError(f"{folder}: {wanted} is not there (no {METADATA}); the folder holds: {_listing(folder)}")
+    raise CheckpointError(
+        f"{folder}: {wanted} is not there (no {METADATA}, no .ckpt file); the folder holds: {_listing(folder)}. {_PASS}"
+    )
 
 
 def holds_weights(folder: Path) -> bool:
