@@ -88,6 +88,14 @@ def test_the_dags_results_are_its_own(folder: Path, monkeypatch, capsys) -> None
     assert code == 2 and "only the DAG writes" in said
 
 
+def test_an_absent_picture_is_work_that_failed(folder: Path, monkeypatch, capsys) -> None:
+    for words in (
+        ["views", "nope.jpg", "--output-dir", "."],
+        ["infer", "nope.jpg", "--query", "q", "--checkpoint-dir", "."],
+    ):
+        assert call(monkeypatch, capsys, *words) == (1, "error: nope.jpg: no such file\n")
+
+
 def test_an_output_that_cannot_be_made_is_one_line(folder: Path, monkeypatch, capsys) -> None:
     (folder / "file").touch()
     code, said = call(monkeypatch, capsys, "views", "view_from_roof.png", "--output-dir", "file")

@@ -42,11 +42,11 @@ def summary_lines(document: Mapping[str, Any]) -> list[str]:
     shuffled = [f"{LABELS.get(key, key)} {value:.6f}" for key, value in blind.items() if value is not None]
     if shuffled:
         lines.append(f"pictures shuffled: {', '.join(shuffled)}")
-    return [*lines, _what_was_scored(document)]
+    return [*lines, summary_line(document)]
 
 
-def _what_was_scored(document: Mapping[str, Any]) -> str:
-    """Protocol, samples, references and what went wrong."""
+def summary_line(document: Mapping[str, Any]) -> str:
+    """One line that says what was scored: protocol, samples, references and what went wrong."""
     line = (
         f"{document['protocol']}: {document['num_samples']} samples, {document['num_references']} references, "
         f"{document['num_empty']} empty, {document['num_errors']} errors"
