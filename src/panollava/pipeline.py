@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from panollava import jobs
-from panollava.config import ConfigError, WorkflowConfig, job_options
+from panollava.config import ConfigError, Project, WorkflowConfig, job_options
 from panollava.config.job_options import CACHE, SPLITS, STAGE_OUTPUTS
 from panollava.files import digest_of
 from panollava.logs import LOGGER
@@ -21,9 +21,13 @@ from panollava.provenance import forget, made_by
 
 
 class Pipeline:
-    """The jobs of one experiment. The working folder must be the project's root, and stay so."""
+    """The jobs of one experiment. The working folder must be the project's root, and stay so.
+
+    Raises ConfigError where another file there gives its experiment the same name.
+    """
 
     def __init__(self, experiment: WorkflowConfig) -> None:
+        Project(".").refuse_doubled(experiment.names.experiment)
         self.experiment, self.names = experiment, experiment.names
         self.shared_logs = f"{self.names.logs_dir}/shared"
 

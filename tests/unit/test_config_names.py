@@ -12,6 +12,7 @@ import pytest
 
 from panollava.config import ConfigError, Project, WorkflowConfig
 from panollava.config.names import auto_name, dataset_token, language_token, vision_token
+from panollava.pipeline import Pipeline
 
 BASE = {
     "experiment": {"name": "ADDDATA_S2Q3_1_latent768_PE"},
@@ -148,12 +149,17 @@ def test_experiments_are_found_by_resolved_name_not_by_the_files_stem(tmp_path: 
         found.experiment("a")
 
 
-def test_two_files_of_one_name_are_an_error_that_names_both(tmp_path: Path) -> None:
+def test_two_files_of_one_name_are_an_error_that_names_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = "experiment: {name: auto}\nmodels: {language_model_name: Qwen/Qwen2.5-0.5B}"
     found = project(tmp_path, small=small, large=small.replace("0.5B", "3B"), other="experiment: {name: O}")
-    with pytest.raises(ConfigError, match=r"large\.yaml and config/experiments/small\.yaml both .* experiment\.name"):
+    both = r"large\.yaml and config/experiments/small\.yaml both .* experiment\.name"
+    with pytest.raises(ConfigError, match=both):
         found.experiment("siglip_Qwen2.5_mlp_anyres-e2p_PE")
     assert found.experiment("O").names.experiment == "O"
+    monkeypatch.chdir(tmp_path)  # neither is trained without the DAG, where a path names one of them
+    Pipeline(found.experiment("O"))
+    with pytest.raises(ConfigError, match=both):
+        Pipeline(WorkflowConfig.load("config/experiments/small.yaml"))
 
 
 def test_a_broken_file_hinders_nobody_else_and_is_named_where_it_matters(tmp_path: Path) -> None:

@@ -205,16 +205,20 @@ class Project:
             base = source
         return load_cell(cell, base, self.root)
 
-    def _source_of(self, name: str) -> Source:
-        names, broken = self._index
-        sources = names.get(name, [])
-        if len(sources) == 1:
-            return sources[0]
+    def refuse_doubled(self, name: str) -> None:
+        """Raise ConfigError, naming both files, where two of them give an experiment this name."""
+        sources = self._index[0].get(name, [])
         if len(sources) > 1:
             listed = " and ".join(self._shown(_file_of(source)) for source in sources)
             cells = any(isinstance(source, Cell) for source in sources)
             advice = f"experiment.name: {name}_2" + (", or another experiment_name of the ablation" if cells else "")
             raise ConfigError(f"{listed} both name the experiment {name}. Give one of them another name: {advice}")
+
+    def _source_of(self, name: str) -> Source:
+        self.refuse_doubled(name)
+        names, broken = self._index
+        if name in names:
+            return names[name][0]
         near = get_close_matches(name, names, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         own = sorted(name for name, sources in names.items() if any(isinstance(source, Path) for source in sources))
