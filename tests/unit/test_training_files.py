@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import torch
 
+from panollava.config import WorkflowConfig
+from panollava.config.slices import untracked
 from panollava.data.gather import gather_prepared
 from panollava.errors import CheckpointError, StorageError
 from panollava.files import atomic_path
@@ -19,6 +21,7 @@ from panollava.models.processor import PanoramaProcessor
 from panollava.stage_state import stage_state
 from panollava.training.checkpointing import _home_of
 from panollava.training.features import FeatureStore, cached_features
+from panollava.training.job import model_config_of
 from panollava.training.stage_folder import choose_checkpoint, find_stage_folder, read_metadata, write_links
 from panollava.training.state_folder import StateFolder
 from panollava.views.strategies import plan_views
@@ -77,6 +80,20 @@ def test_an_experiments_folder_means_its_last_stage_and_never_an_earlier_one(tmp
     stage(experiment / "resampler/e2p_mlp")
     with pytest.raises(CheckpointError, match="several variants of stage resampler"):
         find_stage_folder(experiment, "resampler")
+
+
+def test_the_metadata_of_every_stage_name_the_experiments_models(tmp_path: Path) -> None:
+    data = dict.fromkeys(("csv_train", "csv_val", "csv_test"), "synthetic")
+    models = {"vision_name": "miniature/siglip", "language_model_name": "miniature/qwen3"}
+    experiment = WorkflowConfig.from_dict({"experiment": {"name": "E"}, "data": data, "models": models}, tmp_path)
+    for name in ("vision", "resampler", "finetune"):
+        job: Any = SimpleNamespace(
+            stage=name, config=experiment.slice_of(f"train_{name}")["config"], vision_folder=None, language_folder=None,
+            untracked=untracked(experiment),
+        )  # fmt: skip
+        model = model_config_of(job, (64, 64))
+        assert {key: getattr(model, key) for key in models} == models
+        assert model.use_lora == (name == "finetune")
 
 
 def store(folder: Path, mean: float = 0.5) -> FeatureStore:
