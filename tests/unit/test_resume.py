@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -65,14 +67,16 @@ class KillAt(L.Callback):
 
 def run(
     folder: Path, optimizer: str = "muon", extra: list[L.Callback] | None = None, workers: int = 0, accumulate: int = 1,
-    every: int = 4, lengths: np.ndarray | None = None,
+    every: int = 4, lengths: np.ndarray | None = None, batch_size: int = BATCH, noise: float = 0.2,
 ) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:  # fmt: skip
     folder.mkdir(exist_ok=True)
     state = StateFolder(folder)
     model = Model()
+    model.noise.p = noise
     trainable = {name for name, p in model.named_parameters() if p.requires_grad}
+    steps = EPOCHS * math.ceil(math.ceil(ROWS / batch_size) / accumulate)
     module = StageModule(
-        model, "resampler", kept=trainable, total_steps=STEPS // accumulate, optimizer=optimizer, lr=1e-2, muon_lr=0.02,
+        model, "resampler", kept=trainable, total_steps=steps, optimizer=optimizer, lr=1e-2, muon_lr=0.02,
         weight_decay=0.01, warmup_ratio=0.1,
     )  # fmt: skip
     checkpoints = Checkpoints(
@@ -87,7 +91,7 @@ def run(
         use_distributed_sampler=False,
     )  # fmt: skip
     data = StageDataModule(
-        Numbers(), Numbers(), lambda rows: {"numbers": torch.stack(rows)}, batch_size=BATCH, num_workers=workers,
+        Numbers(), Numbers(), lambda rows: {"numbers": torch.stack(rows)}, batch_size=batch_size, num_workers=workers,
         seed=7, lengths=lengths,
     )  # fmt: skip
     resume = state.resume_checkpoint
@@ -164,6 +168,35 @@ def test_accumulated_gradients(step: int, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         run(tmp_path / "wild", "adamw", extra=[KillAt(step=step)], accumulate=2, every=1)
     assert_equal_runs(calm, run(tmp_path / "wild", "adamw", accumulate=2, every=1))
+
+
+def test_accumulated_batches_train_as_one_large_batch(tmp_path: Path) -> None:
+    """Also the epoch's last ones, 4 and 2 rows, and where a batch is the only one of its step."""
+    for size, parts in ((2, 4), (4, 2)):
+        small, _ = run(tmp_path / f"{size}", "adamw", accumulate=parts, batch_size=size, noise=0.0)
+        large, _ = run(tmp_path / f"{size}large", "adamw", accumulate=1, batch_size=size * parts, noise=0.0)
+        for name, tensor in large.items():
+            torch.testing.assert_close(small[name], tensor, rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("sizes", [[6], [4, 2], [1, 2, 3]])
+def test_an_accumulated_gradient_is_the_mean_over_all_terms(sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning divides each loss by 3, the configured number of batches, also where an epoch ends with fewer."""
+    module = StageModule(
+        Model().eval(), "resampler", kept=set(), total_steps=1, optimizer="adamw", lr=1e-2, muon_lr=0.02,
+        weight_decay=0.0, warmup_ratio=0.0,
+    )  # fmt: skip
+    monkeypatch.setattr(module, "log", lambda *_, **__: None)
+    module._trainer = SimpleNamespace(accumulate_grad_batches=3)  # type: ignore[assignment]
+    rows = torch.stack([Numbers()[row] for row in range(6)])
+    for part in rows.split(sizes):
+        (module.training_step({"numbers": part}, 0)["loss"] / 3).backward()
+    module.on_before_optimizer_step(torch.optim.SGD(module.parameters()))
+    found = [p.grad for p in module.parameters() if p.requires_grad]
+    whole = torch.autograd.grad(
+        module.model(rows, stage="resampler")["loss"], [p for p in module.parameters() if p.requires_grad]
+    )
+    torch.testing.assert_close(found, list(whole))
 
 
 @pytest.mark.parametrize("step", [3, 8])

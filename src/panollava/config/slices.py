@@ -78,7 +78,7 @@ CODE_VERSION = {
     "miniature_language": 1,
     "prepare": 2,
     "views": 3,
-    "train_vision": 1,
+    "train_vision": 2,
     "train_resampler": 2,
     "train_finetune": 2,
     "select_checkpoint": 1,

@@ -170,11 +170,12 @@ def ddp() -> DDPStrategy:
 
 @dataclass(frozen=True)
 class Share:
-    """A rank's part of a batch: `loss` to differentiate, `whole_loss` and `rows` of the batch over all ranks."""
+    """A rank's part of a batch: `loss` to differentiate; `whole_loss`, `rows` and `terms` of the batch of all ranks."""
 
     loss: Tensor
     whole_loss: Tensor
     rows: int
+    terms: int
 
 
 def share_of_batch(loss: Tensor, terms: int, rows: int) -> Share:
@@ -184,14 +185,15 @@ def share_of_batch(loss: Tensor, terms: int, rows: int) -> Share:
     rank must call this for every batch, also with 0 terms.
     """
     if not torch.distributed.is_initialized():
-        return Share(loss, loss.detach(), rows)
+        return Share(loss, loss.detach(), rows, terms)
     sums = torch.stack(
         [loss.detach().double() * terms, loss.new_tensor(terms).double(), loss.new_tensor(rows).double()]
     )
     torch.distributed.all_reduce(sums)
     loss_sum, all_terms, all_rows = sums
     weight = terms * torch.distributed.get_world_size() / all_terms
-    return Share(loss * weight.to(loss.dtype), (loss_sum / all_terms).to(loss.dtype), int(all_rows))
+    whole_loss = (loss_sum / all_terms).to(loss.dtype)
+    return Share(loss * weight.to(loss.dtype), whole_loss, int(all_rows), int(all_terms))
 
 
 if __name__ == "__main__":

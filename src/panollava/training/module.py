@@ -50,6 +50,7 @@ class StageModule(L.LightningModule):
         super().__init__()
         self.strict_loading = False  # checkpoints hold the trained tensors only; keys are checked in on_load_checkpoint
         self.model, self.stage, self.kept, self.frozen_features = model, stage, kept, frozen_features
+        self._accumulated: list[int] = []  # terms of the batches since the last step
         self.total_steps, self.warmup_steps = total_steps, round(warmup_ratio * total_steps)
         self.optimizer_settings = {
             "optimizer": optimizer, "lr": lr, "muon_lr": muon_lr, "weight_decay": weight_decay,
@@ -64,7 +65,18 @@ class StageModule(L.LightningModule):
                 f"{self.optimizer_settings['lr']}), or set training.precision to 32-true. The last saved state is kept."
             )
         self.log("train_loss", share.whole_loss)
-        return {"loss": share.loss, "whole_loss": share.whole_loss}
+        self._accumulated.append(share.terms)
+        return {"loss": share.loss * (share.terms / self._accumulated[0]), "whole_loss": share.whole_loss}
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Make the accumulated gradient that of one large batch: a mean over all its terms, not of batches' means.
+
+        Lightning has divided by the number of batches, also where an epoch ends with fewer.
+        """
+        scale = self.trainer.accumulate_grad_batches * self._accumulated[0] / sum(self._accumulated)
+        self._accumulated.clear()
+        if scale != 1:
+            torch._foreach_mul_([p.grad for p in self.model.parameters() if p.grad is not None], scale)
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         share = self._share(batch)
