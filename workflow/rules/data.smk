@@ -86,5 +86,5 @@ rule cache_views:
         vision=folder_of_input("vision"),
     shell:
         f"{JOB} cache_views"
-        " --csv {input.csv:q} --vision {params.vision:q}"
+        " --csv {input.csv:q} --vision={params.vision:q}"
         " --slice {params.slice:q} --out {params.out:q} --log {log:q}"
