@@ -1,7 +1,8 @@
-"""`panollava models`: the zoo for people and programs, and a configuration by questions on a real terminal."""
+"""`panollava models`: the zoo for people and programs, and a configuration by questions on a real terminal, or from a file."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -181,8 +182,20 @@ def test_the_list(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
         assert "\x1b" not in out and all(f"{row.name}  " in out and row.id in out for row in zoo())
 
 
-def test_questions_need_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("complete", [True, False])
+def test_answers_from_a_file(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], complete: bool
+) -> None:
+    answers = ["experiment", "PIPED", "qwen_0.5b", "siglip2_base", "", "e2p", "data", "8"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{one}\n" for one in answers[: 8 if complete else 7])))
     monkeypatch.setattr("sys.argv", ["panollava", "models", "--interactive"])
+    monkeypatch.chdir(root)
     with pytest.raises(SystemExit) as ended:
         main()
-    assert ended.value.code == 2 and "needs a terminal" in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    if complete:
+        assert not ended.value.code and "panollava run PIPED" in out
+        assert WorkflowConfig.load("PIPED", root).settings.image_processing.crop_strategy == "e2p"
+    else:
+        assert ended.value.code == 2 and "the answers end before the question 'LoRA rank?'" in err
+        assert not (root / "config/experiments/PIPED.yaml").exists()

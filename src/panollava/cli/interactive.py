@@ -2,10 +2,12 @@
 
 Each answer is checked when it is given, and asked for again when it will not do. The whole is read by the same code as
 any configuration before it is written, whole or not at all, and never over a file that is there. Ctrl-C writes nothing.
+Answers may come from a file: what ends before the last question writes nothing either.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -56,9 +58,14 @@ def ask_for_configuration() -> None:
 
 
 def _ask(question: str, default: str | None, check: Callable[[str], Answer]) -> Answer:
-    """The first answer that `check` takes; it raises ConfigError for others."""
+    """The first answer that `check` takes; it raises ConfigError for others. Raises it where the answers end."""
     while True:
-        text: str = typer.prompt(question, default=default)
+        try:
+            text: str = typer.prompt(question, default=default)
+        except typer.Abort:
+            if sys.stdin.isatty():  # Ctrl-C
+                raise
+            raise ConfigError(f"the answers end before the question {question!r}: nothing is written") from None
         try:
             return check(text.strip())
         except ConfigError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Annotated, Any
 
 import typer
@@ -33,8 +32,6 @@ def models(
     if interactive:
         if list_all or as_json:
             raise ConfigError("--interactive asks questions: --list and --json do not go with it")
-        if not (sys.stdin.isatty() and sys.stdout.isatty()):
-            raise ConfigError("--interactive needs a terminal. `panollava models --list` shows the models")
         from panollava.cli.interactive import ask_for_configuration
 
         ask_for_configuration()
