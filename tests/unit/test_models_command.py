@@ -1,4 +1,4 @@
-"""`panollava models`: the zoo for people and programs, and a configuration by questions on a real terminal, or from a file."""
+"""`panollava models`: the zoo for people and programs; a configuration by questions, on a terminal or from a file."""
 
 from __future__ import annotations
 
