@@ -127,5 +127,6 @@ def test_the_slurm_profile_repeats_what_it_replaces() -> None:
     assert {key: slurm.get(key) for key in default if key not in only_local} == {
         key: value for key, value in default.items() if key not in only_local
     }
-    assert default["resources"] == ["gpu=1"]  # here two trainings share no GPU, and memory keeps no jobs apart
-    assert "resources" not in slurm  # a cluster has more than one GPU
+    # Here two trainings share no GPU, and memory keeps no jobs apart; a cluster has more than one GPU.
+    assert default["resources"] == ["gpu=1", "downloads=1"]
+    assert slurm["resources"] == ["downloads=1"]

@@ -184,7 +184,7 @@ def test_a_file_too_large_to_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         load_panorama(tmp_path / "a.png")
 
 
-@pytest.mark.parametrize("path", ["absent.png", ".", "x" * 300, "a\0b", "/proc/self/mem"])
+@pytest.mark.parametrize("path", ["absent.png", ".", "x" * 300, "a\0b"])
 def test_no_file_at_all(tmp_path: Path, path: str) -> None:
     with pytest.raises(PanoramaError) as caught:
         load_panorama(tmp_path / path)
