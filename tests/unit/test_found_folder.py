@@ -15,10 +15,10 @@ from panollava.training.job import stage_model_config
 PLANS = yaml.safe_load((Path(__file__).parents[1] / "workflow/golden_plans.yaml").read_text(encoding="utf-8"))
 OF_WEIGHTS = ("models.", "image_processing.", "lora.", "system_messages.", "training.stage_configs.finetune.",
               "training.seed", "training.precision")  # fmt: skip
-# What the finetune stage's folder says nothing about: backbones by their digest, the vision stage, the stage's data, how
-# views lie on the disk.
-ELSEWHERE = ("models.miniature.", "image_processing.view_cache", "models.vicreg_projector_dim", "training.stage_configs.finetune.data.",
-             "training.stage_configs.finetune.vicreg_")  # fmt: skip
+# What the finetune stage's folder says nothing about: backbones by their digest, how views lie on the disk, the vision
+# stage, the stage's data.
+ELSEWHERE = ("models.miniature.", "image_processing.view_cache", "models.vicreg_projector_dim",
+             "training.stage_configs.finetune.data.", "training.stage_configs.finetune.vicreg_")  # fmt: skip
 
 
 def experiment(changes: dict[str, Any] | None = None) -> WorkflowConfig:
