@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+import yaml
 
 from panollava.config import ConfigError, Settings, WorkflowConfig
 from panollava.config.default_file import comment_of, default_yaml
@@ -277,6 +278,13 @@ def test_a_clean_file_warns_of_nothing_and_load_issues_each_warning_once(load, t
 def test_default_yaml_holds_the_schemas_defaults() -> None:
     values = load_settings(None, ROOT).settings.model_dump(exclude={"workflow"})
     assert values == Settings().model_dump(exclude={"workflow"})
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("**/*.yaml")), ids=lambda path: path.name)
+def test_other_programs_read_the_same_values(path: Path) -> None:
+    """PyYAML and YAML 1.1 take `1e-5` for text."""
+    text = path.read_text(encoding="utf-8")
+    assert yaml.safe_load(text) == parse_yaml(text, path.name).values
 
 
 def test_default_yaml_shows_every_key_with_its_comment() -> None:

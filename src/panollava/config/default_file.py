@@ -83,12 +83,12 @@ def _lines(section: Section, prefix: str, depth: int) -> Iterator[str]:
 
 
 def yaml_value(value: Any) -> str:
-    """A default as a user would write it."""
+    """A default as a user would write it. `1.0e-5`, not `1e-5`: that is text to YAML 1.1, and so to PyYAML."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, float):
-        text = re.sub(r"e-0+", "e-", f"{value:g}")
-        return text if re.search(r"[.e]", text) else f"{text}.0"
+        mantissa, e, exponent = re.sub(r"e-0+", "e-", f"{value:g}").partition("e")
+        return (mantissa if "." in mantissa else f"{mantissa}.0") + e + exponent
     if isinstance(value, list):
         return f"[{', '.join(yaml_value(item) for item in value)}]"
     if isinstance(value, str) and (not re.fullmatch(r"[A-Za-z]([\w./ -]*\w)?", value) or value.lower() in _NO_TEXT):
