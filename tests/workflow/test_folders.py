@@ -61,7 +61,7 @@ def test_bad_pictures_and_folders_are_answered(finished: Project, tmp_path: Path
     Image.new("RGB", (64, 64)).save(tmp_path / "square.png")
     good, whole = str(pictures(finished)[0]), ["--checkpoint-dir", "runs/SMALL"]
     for image, query, folder, code, said in (
-        ("none.png", "what?", whole, 2, "none.png: no such file"),
+        ("none.png", "what?", whole, 1, "none.png: no such file"),
         (str(tmp_path / "text.jpg"), "what?", whole, 1, "not an image"),
         (str(tmp_path / "square.png"), "what?", whole, 1, "2:1"),
         (good, "  ", whole, 1, "question is empty"),
