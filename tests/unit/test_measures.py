@@ -19,6 +19,7 @@ from panollava.config.schema import ExtraName
 from panollava.config.slices import EXTRA_NODES
 from panollava.data.samples import Sample
 from panollava.errors import EvaluationError
+from panollava.evaluation.ablation import job_logs_of
 from panollava.evaluation.measures import overlap as overlap_module
 from panollava.evaluation.measures.measured import EXTRA, Measured, with_measures
 from panollava.evaluation.measures.overlap import KEYS, Agreement, overlap
@@ -86,6 +87,16 @@ def test_unknown_scores_are_refused_when_the_configuration_is_read(value: object
 def test_custom_metrics_with_a_taken_name_are_refused_when_the_configuration_is_read(names: list[str]) -> None:
     with pytest.raises(ConfigError, match=r"evaluation\.custom_metrics .*which another metric has: rename"):
         WorkflowConfig.from_dict({"evaluation": {"custom_metrics": names}})
+
+
+def test_the_logs_of_measures_are_among_those_that_a_status_is_read_from() -> None:
+    data = dict.fromkeys(("csv_train", "csv_val", "csv_test"), "synthetic")
+    models = {"vision_name": "miniature/siglip", "language_model_name": "miniature/qwen3"}
+    document = {"experiment": {"name": "E"}, "data": data, "models": models, "evaluation": {"extra": ["perplexity"]}}
+    config = WorkflowConfig.from_dict(document)
+    found = {rule: (path, digests) for rule, path, digests in job_logs_of(config)}
+    assert found["measure_perplexity"] == ("logs/E/measure_perplexity.log", {config.digest("measure_perplexity")})
+    assert not {"measure_overlap", "predict_rolled"} & found.keys()
 
 
 # ---- perplexity ----------------------------------------------------------------------------------

@@ -37,7 +37,10 @@ def evaluate(
     batch_size: Annotated[int | None, typer.Option(min=1, help="Samples in a batch.")] = None,
     protocol: Annotated[Protocol | None, typer.Option(help="What is scored; default: as configured.")] = None,
     extra: Annotated[
-        str | None, typer.Option(help="Further scores, separated by commas, or none; default: as configured.")
+        str | None,
+        typer.Option(
+            help=f"Further scores: some of {', '.join(EXTRA_NODES)} (with commas), or none; default: as configured."
+        ),
     ] = None,
     output_dir: Annotated[Path | None, typer.Option(help="Receives metrics.json and predictions.csv.")] = None,
     log_samples: Annotated[bool, typer.Option(help="Show predictions beside references.")] = False,
