@@ -13,9 +13,8 @@ import pytest
 
 from panollava import jobs
 from panollava.errors import DataError, PanollavaError, StorageError
-from panollava.files import atomic_path, storage_error, write_json
+from panollava.files import atomic_path, storage_error, whole_folder, write_json
 from panollava.logs import start_log
-from panollava.models.miniature.pretraining import whole_folder
 from panollava.provenance import made_by, noted
 
 DEAD = 2**22 + 1  # above the largest PID
