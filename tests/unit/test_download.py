@@ -280,7 +280,10 @@ def test_ctrl_c_ends_soon_and_says_what_stays(tmp_path: Path, server: OddServer)
     rows = "".join(f"{server.base}/hangs/{n}.png,q,x\n" for n in range(30))
     (tmp_path / "in.csv").write_text(f"url,query,annotation\n{rows}")
     command = [sys.executable, "-m", "panollava", "prepare", "in.csv", "--output-dir", "out"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # counts also in a shell's background
+    )  # fmt: skip
     _until(lambda: server.asked.total() >= 4)
     started = time.monotonic()
     process.send_signal(signal.SIGINT)

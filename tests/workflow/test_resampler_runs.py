@@ -54,7 +54,7 @@ def job_of(config: WorkflowConfig, stage: str, init: Path | None) -> StageJob:
         language_folder=None if stage == "vision" else Path(language),
         naming={
             "experiment": "SMALL", "checkpoint_prefix": config.names.checkpoint_prefix(stage), "wandb_run": "",
-            "remembered": {},
+            "remembered": {"generation": config.to_dict()["generation"]},
         },
         untracked=untracked(config),
     )  # fmt: skip
