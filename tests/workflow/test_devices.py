@@ -150,6 +150,8 @@ def _start(job: StageJob) -> subprocess.Popen[str]:
     del given["digest"], given["root"]
     command = [sys.executable, "-m", "panollava.jobs", "train_stage"]
     for name, value in given.items():
+        if value is None:
+            continue
         command.append(f"--{name.replace('_', '-')}={json.dumps(value) if isinstance(value, dict) else value}")
     return subprocess.Popen(command, cwd=job.root, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
