@@ -82,7 +82,7 @@ def _load(question: Question) -> tuple[PanoramaVLM, PanoramaProcessor, Path, dic
         model = PanoramaVLM.from_pretrained(question.folder)
         processor = PanoramaProcessor.from_pretrained(question.folder)
         default = {"max_new_tokens": 128, "do_sample": False}
-        return model, processor, question.folder, model.origin["generation"] if model.origin else default
+        return model, processor, question.folder, (model.origin or {}).get("generation") or default
     loaded = load_stage(
         question.folder, stage=question.stage, epoch=question.epoch, step=question.step, config=question.config
     )

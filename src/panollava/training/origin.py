@@ -25,7 +25,7 @@ def origin_of(metadata: Mapping[str, Any], checkpoint: str, root: Path) -> dict[
         "dataset": metadata["dataset"],
         "training": metadata["training_config"],
         "versions": metadata["checkpoint_info"].get("versions", {}),
-        "generation": metadata["remembered"]["generation"],
+        "generation": metadata["remembered"].get("generation"),
         "evaluation": _scores(metadata, checkpoint, root),
     }
 
