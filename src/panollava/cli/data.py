@@ -54,6 +54,7 @@ def views(
     image_size: Annotated[int, typer.Option(min=8, max=4096, help="Side of a view in pixels.")] = 256,
     antialias: Annotated[bool, typer.Option("--antialias/--no-antialias", help="Or point-sampled.")] = True,
     max_patches: Annotated[int, typer.Option(help="image_processing.anyres_max_patches.")] = 9,
+    poles: Annotated[bool, typer.Option("--poles/--no-poles", help="image_processing.cubemap_poles.")] = True,
 ) -> None:
     """Draw what the model would see of a panorama.
 
@@ -64,6 +65,8 @@ def views(
 
     if not panorama.is_file():
         raise DataError(f"{panorama}: no such file")
-    plan = plan_views(strategy, fov_deg=fov_deg, overlap_ratio=overlap_ratio, anyres_max_patches=max_patches)
+    plan = plan_views(
+        strategy, fov_deg=fov_deg, overlap_ratio=overlap_ratio, anyres_max_patches=max_patches, cubemap_poles=poles
+    )
     write_views(panorama, plan, (image_size, image_size), antialias, output_dir)
     print(f"{len(plan)} views of {panorama}: {output_dir}")

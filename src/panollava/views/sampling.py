@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from panollava.views.geometry import rays_to_erp, view_rays
+from panollava.views.geometry import pixel_centres, rays_to_erp, unproject
 from panollava.views.panorama import Pixels
 from panollava.views.strategies import View
 
@@ -29,7 +29,7 @@ Box = tuple[int, int, int, int]
 """Top, left, bottom, right of a window in a panorama's pixels; it may reach over the seam and the poles."""
 
 _SAMPLES_PER_STRIP = 2**16
-_DIRECTIONS_KEPT, _MAPS_KEPT = 8, 4
+_DIRECTIONS_KEPT, _MAPS_KEPT = 4, 4
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,13 @@ def _directions(view: View, samples: tuple[int, int]) -> tuple[Float32, Float32]
 
     They are the expensive part, and the same for panoramas of all sizes.
     """
-    x, y = rays_to_erp(view_rays(view, *samples), 1, 1)
+    x, y = np.empty(samples, np.float32), np.empty(samples, np.float32)
+    across, down = pixel_centres(samples[1]), pixel_centres(samples[0])
+    rows = max(1, _SAMPLES_PER_STRIP // samples[1])  # in double precision, never all of a large view at once
+    for start in range(0, samples[0], rows):
+        part = slice(start, start + rows)
+        rays = unproject(view, np.stack(np.meshgrid(across, down[part]), axis=-1))
+        x[part], y[part] = rays_to_erp(rays, 1, 1)
     return _shared(x), _shared(y)
 
 
