@@ -13,7 +13,9 @@ import pytest
 from PIL import Image
 from supersampling import psnr
 
+from panollava.config import WorkflowConfig
 from panollava.errors import DataError
+from panollava.jobs import cache_views
 from panollava.processes import available_cores
 from panollava.views.cache import LAYOUTS, ViewCache
 from panollava.views.cache_build import build_view_cache
@@ -59,6 +61,22 @@ def test_cached_views_are_the_rendered_ones(tmp_path: Path, images: list[str], l
         assert cache.sha256[path] == hashlib.sha256((tmp_path / path).read_bytes()).hexdigest()
     stored = np.load(cache.folder / "views.npy")
     assert stored.ndim == (5 if layout == "raw" else 1)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_job_keeps_views_as_the_configuration_says(
+    tmp_path: Path, images: list[str], layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`image_processing.view_cache`, from the slice of the node to the folder."""
+    monkeypatch.chdir(tmp_path)
+    rows = [f"{path},what is it?,a thing" for path in images]
+    Path("prepared.csv").write_text("\n".join(["image_path,query,annotation", *rows, ""]), encoding="utf-8")
+    data = {"csv_train": "prepared.csv", "csv_val": "prepared.csv", "csv_test": None}
+    image_processing = {"image_size": [12, 16], "view_cache": layout}
+    config = WorkflowConfig.from_dict({"data": data, "image_processing": image_processing}, tmp_path)
+    cache_views({"csv": ["prepared.csv"], "slice": config.slice_of("views_train"), "out": "cache", "vision": None})
+    cache = ViewCache("cache")
+    assert (cache.layout, cache.views, cache.image_size, list(cache)) == (layout, VIEWS, SIZE, images)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -1,4 +1,4 @@
-"""The view cache in the DAG: damage is told and mended by the remedy, old caches go, JPEGs stand for pixels."""
+"""The view cache in the DAG: damage is told and mended by the remedy; old caches go."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import shutil
 import pytest
 import yaml
 from conftest import Project
-from plans import plan, planned_jobs, targets
-
-from panollava.views.cache import ViewCache
+from plans import plan
 
 pytestmark = pytest.mark.workflow
 
@@ -38,16 +36,3 @@ def test_damage_is_told_and_the_remedy_mends_it(local: Project) -> None:
     assert sorted(path.name for path in (local.root / "cache/views").iterdir()) == sorted(before)
     assert (local.root / told[1] / "views.npy").read_bytes() == before[told[1].rpartition("/")[2]]
     assert plan(local) == {}
-
-
-def test_the_compact_layout(local: Project) -> None:
-    old = {path.parent: ViewCache(path.parent) for path in local.root.glob("cache/views/*/index.json")}
-    local.configure({"image_processing.view_cache": "jpeg"})
-    views = [job.outputs[1] for job in planned_jobs(local, targets("LOCAL")) if job.rule == "cache_views"]
-    local.call("snakemake", "--cores", "1", "--", *views)
-    for path in views:
-        cache = ViewCache((local.root / path).parent)
-        (raw,) = (one for one in old.values() if list(one) == list(cache))
-        assert cache.layout == "jpeg" and cache.folder not in old
-        assert (cache.folder / "views.npy").stat().st_size < (raw.folder / "views.npy").stat().st_size / 2
-        assert all(cache[image].shape == raw[image].shape for image in cache)

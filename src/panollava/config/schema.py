@@ -147,7 +147,7 @@ class ImageProcessingSettings(Section):
     cubemap_poles: bool = key(True, "Whether cubemap has its up and down faces (6 views) or not (4).")
     antialias: bool = key(True, "Anti-aliased rendering; false samples points, as py360convert does.")
     view_cache: Literal["raw", "jpeg"] = key(
-        "raw", "How cached views are kept: raw pixels (exact, fastest), or JPEGs (a fifth of the space, about 40 dB)."
+        "raw", "How cached views are kept: raw pixels (exact, fastest), or JPEGs of quality 95 (a fifth of the space)."
     )
     stitching_mode: Literal["concat", "drop_overlap", "stride_views", "resample"] = key(
         "concat", "How the views' tokens become one sequence."

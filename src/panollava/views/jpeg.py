@@ -1,7 +1,7 @@
 """Views enter, JPEGs leave, and back: the compact form in which a view cache can keep them.
 
-Quality 95 without chroma subsampling: a fifth of the pixels' size at about 40 dB. (Quality 90 with 4:2:0 throws away
-what anti-aliasing won.) One JPEG a view, so that no view's border bleeds into the next one.
+Quality 95 without chroma subsampling: a fifth of the pixels' size (`benchmarks/views.py` prints how close to them).
+Quality 90 with 4:2:0 throws away what anti-aliasing won. One JPEG a view: no view's border bleeds into the next.
 """
 
 from __future__ import annotations
