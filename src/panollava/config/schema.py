@@ -330,7 +330,7 @@ class EvaluationSettings(Section):
     extra: Annotated[list[str], BeforeValidator(some_of(get_args(ExtraName)))] = key(
         [],
         "Scores that need further passes of the model: some of perplexity, overlap_consistency, dino_similarity, "
-        "yaw_equivariance, yaw_agreement (docs/evaluation.md). The last two cost as much as predicting.",
+        "yaw_equivariance, yaw_agreement (docs/evaluation.md). All but the overlap's two cost as much as predicting.",
     )
     custom_metrics: list[Annotated[str, BeforeValidator(custom_metric)]] = key(
         [], "Your own metrics, each as package.module:function."
