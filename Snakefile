@@ -45,4 +45,4 @@ wildcard_constraints:
 rule all:
     default_target: True
     input:
-        targets_of_all,
+        planned(lambda w: inputs.of_all(PROJECT)),

@@ -24,7 +24,7 @@ rule compare_ablation:
         f"{LOGS}/ablations/compare_ablation_{{ablation}}.log",
     localrule: True
     params:
-        slice=planned(slice_of_ablation),
+        slice=slice_json_of_ablation,
     shell:
         f"{JOB} compare_ablation"
         " --metrics {input.metrics:q} --states {input.states:q} --slice {params.slice:q}"

@@ -27,7 +27,7 @@ rule draw_synthetic:
 
 rule prepare_csv:
     input:
-        sources_of_csv,
+        inputs_by_key(inputs.of_csv),
     output:
         prepared=f"{CACHE}/csv/{{key}}/prepared.csv",
         rejected=f"{CACHE}/csv/{{key}}/rejected.csv",
@@ -52,7 +52,7 @@ rule prepare_csv:
 
 rule prepare_experiment:
     input:
-        prepared_of_experiment,
+        inputs_by_experiment(inputs.of_prepared),
     output:
         csvs=expand(
             f"{RESULTS}/{{{{experiment}}}}/prepared/{{split}}.csv", split=SPLITS
@@ -62,7 +62,7 @@ rule prepare_experiment:
         f"{LOGS}/{{experiment}}/prepare_experiment.log",
     localrule: True
     params:
-        slice=planned(slice_json_of_prepared),
+        slice=sliced_by(prepared_slice),
         out=folder_of("rejected"),
     shell:
         f"{JOB} gather_prepared"
@@ -71,7 +71,7 @@ rule prepare_experiment:
 
 rule cache_views:
     input:
-        unpack(inputs_of_views),
+        unpack(inputs_by_key(inputs.of_views)),
     output:
         views=f"{CACHE}/views/{{key}}/views.npy",
         index=f"{CACHE}/views/{{key}}/index.json",

@@ -3,7 +3,7 @@
 
 rule predict:
     input:
-        unpack(inputs_of_prediction("predict")),
+        unpack(inputs_by_experiment(inputs.of_prediction, "predict")),
     output:
         f"{RESULTS}/{{experiment}}/predictions.csv",
     log:
@@ -12,10 +12,10 @@ rule predict:
         gpu=1,
         mem_mb=grows(16000),
         runtime=grows(240),
-        cpus_per_task=cores_of_training,
+        cpus_per_task=resource(options.cores),
     params:
         slice=sliced("predict"),
-        options=prediction_options("predict"),
+        options=untracked(options.of_prediction, "predict"),
     shell:
         f"{JOB} predict"
         " {params.options} --checkpoint {input.checkpoint:q} --csv {input.csv:q}"
@@ -24,20 +24,20 @@ rule predict:
 
 use rule predict as predict_blind with:
     input:
-        unpack(inputs_of_prediction("predict_blind")),
+        unpack(inputs_by_experiment(inputs.of_prediction, "predict_blind")),
     output:
         f"{RESULTS}/{{experiment}}/predictions_blind.csv",
     log:
         f"{LOGS}/{{experiment}}/predict_blind.log",
     params:
         slice=sliced("predict_blind"),
-        options=prediction_options("predict_blind"),
+        options=untracked(options.of_prediction, "predict_blind"),
 
 
 # Further scores (evaluation.extra): each is planned only for experiments that ask for it.
 rule predict_rolled:
     input:
-        unpack(inputs_of_prediction("predict_rolled")),
+        unpack(inputs_by_experiment(inputs.of_prediction, "predict_rolled")),
     output:
         f"{RESULTS}/{{experiment}}/predictions_rolled.csv",
     log:
@@ -46,10 +46,10 @@ rule predict_rolled:
         gpu=1,
         mem_mb=grows(16000),
         runtime=grows(240),
-        cpus_per_task=cores_of_training,
+        cpus_per_task=resource(options.cores),
     params:
         slice=sliced("predict_rolled"),
-        options=prediction_options("predict_rolled"),
+        options=untracked(options.of_prediction, "predict_rolled"),
     shell:
         f"{JOB} predict_rolled"
         " {params.options} --checkpoint {input.checkpoint:q} --csv {input.csv:q}"
@@ -58,7 +58,7 @@ rule predict_rolled:
 
 rule measure_perplexity:
     input:
-        unpack(inputs_of_prediction("measure_perplexity")),
+        unpack(inputs_by_experiment(inputs.of_prediction, "measure_perplexity")),
     output:
         f"{RESULTS}/{{experiment}}/measures/perplexity.json",
     log:
@@ -67,10 +67,10 @@ rule measure_perplexity:
         gpu=1,
         mem_mb=grows(16000),
         runtime=grows(120),
-        cpus_per_task=cores_of_training,
+        cpus_per_task=resource(options.cores),
     params:
         slice=sliced("measure_perplexity"),
-        options=prediction_options("measure_perplexity"),
+        options=untracked(options.of_prediction, "measure_perplexity"),
     shell:
         f"{JOB} measure_perplexity"
         " {params.options} --checkpoint {input.checkpoint:q} --csv {input.csv:q}"
@@ -79,7 +79,7 @@ rule measure_perplexity:
 
 rule measure_overlap:
     input:
-        unpack(inputs_of_prediction("measure_overlap")),
+        unpack(inputs_by_experiment(inputs.of_prediction, "measure_overlap")),
     output:
         scores=f"{RESULTS}/{{experiment}}/measures/overlap.json",
         plot=report(
@@ -95,10 +95,10 @@ rule measure_overlap:
         gpu=1,
         mem_mb=grows(16000),
         runtime=grows(60),
-        cpus_per_task=cores_of_training,
+        cpus_per_task=resource(options.cores),
     params:
         slice=sliced("measure_overlap"),
-        options=prediction_options("measure_overlap"),
+        options=untracked(options.of_prediction, "measure_overlap"),
     shell:
         f"{JOB} measure_overlap"
         " {params.options} --checkpoint {input.checkpoint:q} --csv {input.csv:q}"
@@ -107,7 +107,7 @@ rule measure_overlap:
 
 rule compute_metrics:
     input:
-        unpack(inputs_of_metrics),
+        unpack(inputs_by_experiment(inputs.of_metrics)),
     output:
         metrics=f"{RESULTS}/{{experiment}}/metrics.json",
         table=report(
@@ -131,7 +131,7 @@ rule compute_metrics:
         runtime=grows(60),
     params:
         slice=sliced("metrics"),
-        options=lambda w, input, output: metrics_options(w, input),
+        options=metrics_options,
     shell:
         f"{JOB} compute_metrics"
         " --predictions {input.predictions:q} {params.options}"
@@ -141,7 +141,7 @@ rule compute_metrics:
 
 rule compare:
     input:
-        unpack(inputs_of_comparison),
+        unpack(planned(lambda w: inputs.of_comparison(PROJECT, PRESENT))),
     output:
         csv=f"{RESULTS}/comparison.csv",
         html=report(
@@ -154,7 +154,7 @@ rule compare:
         f"{LOGS}/shared/compare.log",
     localrule: True
     params:
-        slice=planned(slice_json_of_comparison),
+        slice=slice_json_of_comparison,
     shell:
         f"{JOB} compare"
         " --metrics {input.metrics:q} --slice {params.slice:q} --out {output.csv:q} --html {output.html:q}"

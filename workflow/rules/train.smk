@@ -6,7 +6,7 @@ for stage in STAGES:
         name:
             f"train_{stage}"
         input:
-            unpack(inputs_of_stage(stage)),
+            unpack(inputs_by_experiment(inputs.of_stage, stage)),
         output:
             best=f"{RUNS}/{{experiment}}/{stage}/{{variant}}/best.ckpt",
             last=f"{RUNS}/{{experiment}}/{stage}/{{variant}}/last.ckpt",
@@ -24,15 +24,15 @@ for stage in STAGES:
             ),
         log:
             f"{LOGS}/{{experiment}}/train_{stage}_{{variant}}.log",
-        threads: threads_of_training
+        threads: resource(options.threads)
         resources:
             gpu=gpus_of_training,
             mem_mb=grows(16000),
             runtime=1440,
-            cpus_per_task=cores_of_training,
+            cpus_per_task=resource(options.cores),
         params:
             slice=sliced(f"train_{stage}"),
-            options=stage_options(stage),
+            options=untracked(options.of_stage, stage),
             train_views=folder_of_input("train_views"),
             val_views=folder_of_input("val_views"),
         shell:
@@ -45,15 +45,15 @@ for stage in STAGES:
 
 rule write_stage_state:
     input:
-        metadata_of_stages,
+        inputs_by_experiment(inputs.of_stage_state),
     output:
         f"{RUNS}/{{experiment}}_stage_state.json",
     log:
         f"{LOGS}/{{experiment}}/write_stage_state.log",
     localrule: True
     params:
-        slice=planned(slice_json_of_stage_state),
-        records=untracked(records_of_stages),
+        slice=sliced_by(stage_state_slice),
+        records=untracked(options.of_stage_state),
     shell:
         f"{JOB} write_stage_state"
         " --naming {params.records:q} --slice {params.slice:q} --out {output:q} --log {log:q}"
@@ -61,7 +61,7 @@ rule write_stage_state:
 
 rule select_checkpoint:
     input:
-        unpack(inputs_of_selection),
+        unpack(inputs_by_experiment(inputs.of_selection)),
     output:
         f"{RESULTS}/{{experiment}}/checkpoint.json",
     log:
