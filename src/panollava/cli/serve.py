@@ -40,6 +40,7 @@ def serve(
     from panollava.logs import LOGGER, start_log
 
     start_log()
+    from panollava.evaluation.answer import refuse_without_language
     from panollava.evaluation.found_folder import describe
     from panollava.serve.answering import Answering
     from panollava.serve.examples import csv_of, find_examples
@@ -47,11 +48,7 @@ def serve(
     from panollava.training.job import first_device
 
     loaded = load_stage(checkpoint_dir, stage=stage, epoch=epoch)
-    if loaded.metadata["stage"] == "vision":
-        raise ConfigError(
-            f"{checkpoint_dir} holds the vision stage, which has no language model to answer with. "
-            "Pass the folder of stage resampler or finetune."
-        )
+    refuse_without_language(loaded.model, checkpoint_dir)
     for line in describe(loaded):
         LOGGER.info(line)
     root = Path.cwd() if csv_input else loaded.project_root

@@ -1,4 +1,4 @@
-"""One answer: a panorama's file, a question and a trained folder enter; the answer and what gave it leave."""
+"""One answer: a panorama and a question enter, the answer and what gave it leave; for `infer` and for the page."""
 
 from __future__ import annotations
 
@@ -14,10 +14,46 @@ from panollava.models.saving import is_saved_model
 from panollava.models.vlm import PanoramaVLM
 from panollava.training.checkpointing import load_stage
 from panollava.training.job import first_device, is_out_of_memory
-from panollava.views.panorama import load_panorama
+from panollava.views.panorama import Pixels, load_panorama
 
 if TYPE_CHECKING:
     from panollava.config import WorkflowConfig
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model wrote, and in how many tokens (the one that ends it included)."""
+
+    text: str
+    num_tokens: int
+
+
+def refuse_without_language(model: PanoramaVLM, folder: Path) -> None:
+    """Raise EvaluationError, saying what to pass instead, where nothing in this folder can answer."""
+    if model.language is None:
+        raise EvaluationError(
+            f"{folder} holds the vision stage, which has no language model to answer with. "
+            "Pass the folder of stage resampler or finetune."
+        )
+
+
+def ask(
+    model: PanoramaVLM, processor: PanoramaProcessor, views: Pixels, query: str, device: torch.device, **settings: Any
+) -> Answer:
+    """Ask a model that stands on `device` about views uint8 [V, h, w, 3]; `settings` are those of `generate`.
+
+    Raises DataError for a question that cannot be asked, EvaluationError where memory does not suffice.
+    """
+    pixels = processor.pixels(views)[None].to(device)  # [1, V, 3, h, w]
+    try:
+        output = model.generate(pixels, [query], **settings)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise EvaluationError(
+            f"out of memory while answering: {str(error).splitlines()[0]}. Ask for a shorter answer (max_new_tokens)"
+        ) from error
+    return Answer(output["text"][0], int(output["generated_ids"].shape[1]))
 
 
 @dataclass(frozen=True)
@@ -44,26 +80,17 @@ def answer(question: Question, generation: dict[str, Any] | None = None) -> dict
         raise DataError("the question is empty")
     load_panorama(question.image, min_width=1)  # what cannot be answered is told before weights are loaded
     model, processor, checkpoint, remembered = _load(question)
-    if model.language is None:
-        raise EvaluationError(
-            f"{question.folder} holds the vision stage, which has no language model to answer with. "
-            "Pass the folder of stage resampler or finetune."
-        )
+    refuse_without_language(model, question.folder)
     settings = {**remembered, **{key: value for key, value in (generation or {}).items() if value is not None}}
     if not settings["do_sample"]:
         settings = {key: settings[key] for key in ("max_new_tokens", "do_sample")}
     device = first_device()
-    pixels = processor.pixels(processor.open(question.image))[None].to(device)  # [1, V, 3, H, W]
+    views = processor.open(question.image)
     torch.manual_seed(question.seed)
-    try:
-        output = model.to(device).generate(pixels, [question.query], **settings)
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        raise EvaluationError(f"out of memory while answering: {str(error).splitlines()[0]}") from error
+    given = ask(model.to(device), processor, views, question.query, device, **settings)
     origin = model.origin or {}
     return {
-        "text": output["text"][0],
+        "text": given.text,
         "query": question.query,
         "image": str(question.image),
         "checkpoint": str(checkpoint),
@@ -71,7 +98,7 @@ def answer(question: Question, generation: dict[str, Any] | None = None) -> dict
         "stage": origin.get("stage"),
         "num_views": len(processor.views),
         "num_image_tokens": model.num_image_tokens,
-        "num_new_tokens": int(output["generated_ids"].shape[1]),
+        "num_new_tokens": given.num_tokens,
         "generation": settings,
     }
 

@@ -21,6 +21,7 @@ from panollava.data.download import ImageCache
 from panollava.data.prepare import prepare_csv
 from panollava.data.samples import Sample, read_samples
 from panollava.errors import ConfigError, EvaluationError
+from panollava.evaluation.answer import refuse_without_language
 from panollava.evaluation.found_folder import describe, disagreements
 from panollava.evaluation.predict import kept_answers, predict, shuffled_pictures
 from panollava.evaluation.predictions import Prediction, read_predictions, write_predictions
@@ -89,11 +90,7 @@ def evaluate_folder(
     loaded = load_stage(
         request.checkpoint_dir, stage=request.stage, epoch=request.epoch, step=request.step, config=experiment
     )
-    if loaded.metadata["stage"] == "vision":
-        raise EvaluationError(
-            f"{request.checkpoint_dir} holds the vision stage, which has no language model to answer with. "
-            "Pass the folder of stage resampler or finetune."
-        )
+    refuse_without_language(loaded.model, request.checkpoint_dir)
     for line in describe(loaded):
         LOGGER.info(line)
     if experiment is not None:

@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 
 from panollava.errors import DataError
+from panollava.evaluation.answer import Answer, ask
 from panollava.training.checkpointing import LoadedStage
-from panollava.training.job import is_out_of_memory
 from panollava.views.contact_sheet import contact_sheet
 from panollava.views.panorama import PanoramaError, Pixels, load_panorama
 
@@ -48,10 +48,10 @@ class OpenedPanorama:
 
 
 @dataclass(frozen=True)
-class GivenAnswer:
-    text: str
+class TimedAnswer(Answer):
+    """An answer, and the seconds that the model took for it."""
+
     seconds: float
-    tokens: int
 
 
 class Answering:
@@ -77,8 +77,8 @@ class Answering:
             panorama.shape[1::-1],
         )
 
-    def answer(self, views: Pixels, question: str, max_new_tokens: int) -> GivenAnswer:
-        """The model's greedy answer. Raises DataError for a question that cannot be asked."""
+    def answer(self, views: Pixels, question: str, max_new_tokens: int) -> TimedAnswer:
+        """The model's greedy answer. Raises DataError for a question that cannot be asked, else as `ask`."""
         asked = question.strip()
         if not asked:
             raise DataError("Type a question first.")
@@ -86,17 +86,13 @@ class Answering:
             raise DataError(
                 f"The question has {len(asked)} characters; at most {_MOST_QUESTION_CHARACTERS} can be asked."
             )
-        pixels = self.loaded.processor.pixels(np.asarray(views)[None]).to(self.device)  # [1, V, 3, h, w]
         with self._turn:
             started = time.perf_counter()
-            try:
-                output = self.model.generate(pixels, [asked], max_new_tokens=max_new_tokens)
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-                raise DataError("Out of memory while answering: ask for a shorter answer.") from error
+            given = ask(
+                self.model, self.loaded.processor, np.asarray(views), asked, self.device, max_new_tokens=max_new_tokens
+            )
             seconds = time.perf_counter() - started
-        return GivenAnswer(output["text"][0], seconds, int(output["generated_ids"].shape[1]))
+        return TimedAnswer(given.text, given.num_tokens, seconds)
 
 
 def _data_url(panorama: Pixels) -> str:

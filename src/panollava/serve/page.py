@@ -71,7 +71,7 @@ def build_page(answering: Answering, examples: Sequence[Example], about: Sequenc
             LOGGER.exception("a question could not be answered")
             return "", _notice(f"The model failed: {error}")
         text = given.text or "(the model answers nothing)"
-        return text, _quiet(f"{given.tokens} tokens in {given.seconds:.1f} s")
+        return text, _quiet(f"{given.num_tokens} tokens in {given.seconds:.1f} s")
 
     with gr.Blocks(title=title, analytics_enabled=False) as page:
         views = gr.State()

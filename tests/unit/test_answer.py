@@ -1,0 +1,72 @@
+"""One question, one answer: the same for a script, for `infer` and for the page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import language_folder, tiny_config, vision_folder
+
+from panollava.errors import DataError, EvaluationError
+from panollava.evaluation.answer import ask, refuse_without_language
+from panollava.models.processor import PanoramaProcessor
+from panollava.models.vlm import PanoramaVLM
+from panollava.serve.answering import Answering
+from panollava.training.checkpointing import LoadedStage
+from panollava.training.stage_folder import ChosenCheckpoint
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> LoadedStage:
+    root = tmp_path_factory.mktemp("backbones")
+    vision_folder(root, "siglip")
+    language_folder(root, "llama", seed=3)
+    torch.manual_seed(5)
+    model = PanoramaVLM(tiny_config(root, language="llama")).eval()
+    processor = PanoramaProcessor.for_model(model.config, model.vision)
+    return LoadedStage(model, processor, {}, ChosenCheckpoint(root, root / "best.ckpt", "best.ckpt"), root)
+
+
+@pytest.fixture(scope="module")
+def views(loaded: LoadedStage) -> Any:
+    shape = (len(loaded.processor.views), *loaded.processor.image_size, 3)
+    return np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)
+
+
+def test_the_page_answers_as_the_model_does(loaded: LoadedStage, views: Any) -> None:
+    expected = loaded.model.generate(loaded.processor.pixels(views)[None], ["what?"], max_new_tokens=6)
+    asked = ask(loaded.model, loaded.processor, views, "what?", CPU, max_new_tokens=6)
+    shown = Answering(loaded, CPU).answer(views, " what? ", 6)
+    assert asked.text == shown.text == expected["text"][0] != ""
+    assert asked.num_tokens == shown.num_tokens == expected["generated_ids"].shape[1]
+
+
+@pytest.mark.parametrize(("question", "said"), [(" ", "Type a question"), ("x" * 2001, "2001 characters")])
+def test_a_visitor_is_told_what_cannot_be_asked(loaded: LoadedStage, views: Any, question: str, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        Answering(loaded, CPU).answer(views, question, 6)
+
+
+def test_want_of_memory_says_what_helps_and_other_failures_stay(
+    loaded: LoadedStage, views: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for error, expected, said in (
+        (torch.OutOfMemoryError("CUDA out of memory\nmore"), EvaluationError, r"CUDA out of memory\. .*max_new_tokens"),
+        (RuntimeError("a bug"), RuntimeError, "a bug"),
+    ):
+        monkeypatch.setattr(loaded.model, "generate", Mock(side_effect=error))
+        with pytest.raises(expected, match=said):
+            ask(loaded.model, loaded.processor, views, "what?", CPU)
+
+
+def test_a_folder_without_a_language_model_is_refused(loaded: LoadedStage) -> None:
+    refuse_without_language(loaded.model, Path("runs/EXP1"))
+    silent = PanoramaVLM(loaded.model.config, with_language=False)
+    with pytest.raises(EvaluationError, match=r"runs/EXP1 holds the vision stage.*Pass the folder"):
+        refuse_without_language(silent, Path("runs/EXP1"))
