@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from panollava.config import WorkflowConfig
-from panollava.config.slices import untracked
+from panollava.config.job_options import untracked
 from panollava.data.gather import gather_prepared
 from panollava.errors import CheckpointError, StorageError
 from panollava.files import atomic_path

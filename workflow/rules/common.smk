@@ -15,11 +15,11 @@ from panollava.config.job_options import (
     stage_state_slice,
 )
 from panollava.config.overlay import overlay_of_environment
-from panollava.config.slices import canonical
 from panollava.errors import PanollavaError
 from panollava.evaluation.ablation import rows_so_far, summary_slice
 from panollava.evaluation.ablation_table import standing_text, write_so_far
 from panollava.evaluation.comparison import comparison_slice
+from panollava.files import canonical_json
 from panollava.planning import inputs, options
 from panollava.planning.presence import Presence
 from panollava.views.cache_limit import remove_unused
@@ -123,7 +123,7 @@ def sliced(node):
 
 def sliced_by(document_of):
     """The same for rules that are no nodes of an experiment's slices."""
-    return planned(lambda w: canonical(document_of(experiment_of(w))))
+    return planned(lambda w: canonical_json(document_of(experiment_of(w))))
 
 
 def keyed(kind):
@@ -185,12 +185,12 @@ def cells_of(name):
 
 @planned
 def slice_json_of_ablation(wildcards):
-    return canonical(summary_slice(*cells_of(wildcards.ablation)))
+    return canonical_json(summary_slice(*cells_of(wildcards.ablation)))
 
 
 @planned
 def slice_json_of_comparison(wildcards):
-    return canonical(comparison_slice(inputs.default_experiments(PROJECT)))
+    return canonical_json(comparison_slice(inputs.default_experiments(PROJECT)))
 
 
 def show_ablations(quiet=False):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from panollava.config.slices import untracked
+from panollava.config.build_slice import backbone_folder
 from panollava.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -69,6 +69,28 @@ def stage_options(experiment: WorkflowConfig, stage: str) -> dict[str, Any]:
         return {**given, "init": names.stage_dir(previous)}
     init = initial_checkpoint(experiment, stage)
     return {**given, "init_checkpoint": init} if init else given
+
+
+def untracked(cfg: WorkflowConfig) -> dict[str, Any]:
+    """What a stage's job needs but what changes no result, for an untracked parameter: some settings of `training`,
+    and under `prompt` what decides whether the prompts of all its stages fit the language model (see `models.context`).
+    """
+    training, models = cfg.settings.training, cfg.settings.models
+    names = ("num_workers", "gradient_checkpointing", "checkpoint_every_n_steps", "keep_checkpoints",
+             "log_every_n_steps", "tensorboard", "wandb_project")  # fmt: skip
+    text = {
+        f"training.stage_configs.{stage}.max_text_length": training.stage_configs.of(stage).max_text_length
+        for stage in training.stages
+        if stage != "vision"
+    }
+    prompt = {
+        "language_model_name": models.language_model_name,
+        "language_path": backbone_folder(cfg, "language"),
+        "stitching_mode": cfg.settings.image_processing.stitching_mode,
+        "system_message": cfg.settings.system_messages.default,
+        "text": {**text, "generation.max_new_tokens": cfg.settings.generation.max_new_tokens},
+    }
+    return {**{name: getattr(training, name) for name in names}, "prompt": prompt}
 
 
 def initial_checkpoint(experiment: WorkflowConfig, stage: str) -> str | None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from panollava.config.checks import cross_errors, cross_warnings
+from panollava.config.dotted import set_at
 from panollava.config.legacy import move_legacy_keys, replaced_key
 from panollava.config.messages import describe_errors
 from panollava.config.schema import Section, Settings, leaf_keys, section_of
@@ -152,11 +153,7 @@ def with_values(document: Mapping[str, Any], values: Mapping[str, Any]) -> dict[
     """A copy of `document` in which each dotted key has its new value."""
     changed = deepcopy(dict(document))
     for dotted, value in values.items():
-        *head, last = dotted.split(".")
-        inner = changed
-        for name in head:
-            inner = inner.setdefault(name, {})
-        inner[last] = value
+        set_at(changed, dotted, value)
     return changed
 
 

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from panollava.config.dotted import value_at
 from panollava.config.schema import STAGES
 from panollava.config.workflow_config import WorkflowConfig
 from panollava.errors import ConfigError
@@ -89,8 +90,8 @@ def write_overlay(
         "experiment": experiment.names.experiment,
         "resolved_name": changed.names.experiment,
         "stages": list(stages),
-        "values": {key: _value(after, key) for key in values},
-        "before": {key: _value(before, key) for key in values},
+        "values": {key: value_at(after, key) for key in values},
+        "before": {key: value_at(before, key) for key in values},
         "command": command,
     }
     names = changed.names
@@ -109,9 +110,3 @@ def overlay_of_environment() -> dict[str, Any] | None:
         return document
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}, named by {VARIABLE}: {error}") from None
-
-
-def _value(document: Any, dotted: str) -> Any:
-    for name in dotted.split("."):
-        document = document[name]
-    return document

@@ -1,35 +1,25 @@
-"""All experiments below one root: found by their resolved names, loaded when they are asked for.
+"""All experiments below one root, loaded when they are asked for.
 
 Enters: the project's root. Leaves: names, `WorkflowConfig`s, and the slice behind a key of the shared caches. An
-experiment stands in a file of its own or is a cell of an ablation. A broken file hinders nobody but those who ask for
-it. The Snakefile imports this: nothing heavy.
+experiment stands in a file of its own or is a cell of an ablation (`sources`). The Snakefile imports this: nothing
+heavy.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from panollava.config.ablations import ABLATIONS_FOLDER, Ablation, Cell, read_ablation
-from panollava.config.loading import (
-    EXPERIMENTS_FOLDER,
-    Loaded,
-    load_cell,
-    load_settings,
-    merge,
-    read_default,
-    read_raw,
-    validate,
-)
-from panollava.config.names import resolve_name
+from panollava.config.ablations import Ablation, Cell
+from panollava.config.loading import Loaded, load_cell, load_settings, validate
 from panollava.config.schema import PathSettings, Settings
-from panollava.config.slices import canonical
+from panollava.config.sources import Sources, file_of
 from panollava.config.workflow_config import WorkflowConfig
 from panollava.config.yaml_file import YamlFile
 from panollava.errors import ConfigError
+from panollava.files import canonical_json
 
 KINDS = {
     "synthetic": ("synthetic",),
@@ -39,10 +29,6 @@ KINDS = {
     "views": ("views_train", "views_val", "views_test"),
 }
 """Folders of the shared cache and the nodes whose keys name them."""
-
-
-Source = Path | Cell
-"""Where an experiment's settings stand: its own file, or a cell of an ablation."""
 
 
 class Project:
@@ -55,6 +41,7 @@ class Project:
         self, root: str | Path = ".", snapshot: dict[str, Any] | None = None, overlay: dict[str, Any] | None = None
     ) -> None:
         self.root = Path(root)
+        self._sources = Sources(self.root)
         self._snapshot, self._overlay = snapshot, overlay
         self._loaded: dict[str, WorkflowConfig] = {}
         self._slices: dict[tuple[str, str], dict[str, Any]] = {}
@@ -89,7 +76,7 @@ class Project:
     def experiments(self) -> list[str]:
         """Names of all experiments whose file can be read, sorted."""
         changed = [self._overlay["resolved_name"]] if self._overlay is not None else []
-        return sorted({*(self._index[0] if self._snapshot is None else self._snapshot["experiments"]), *changed})
+        return sorted({*(self._sources.names() if self._snapshot is None else self._snapshot["experiments"]), *changed})
 
     def experiment(self, name: str) -> WorkflowConfig:
         """The experiment of that (resolved) name.
@@ -108,9 +95,9 @@ class Project:
         return self._loaded[name]
 
     def _from_file(self, name: str) -> WorkflowConfig:
-        source = self._source_of(name)
+        source = self._sources.source_of(name)
         loaded = load_settings(source, self.root) if isinstance(source, Path) else self._load_cell(source)
-        return WorkflowConfig(loaded.settings, self.root, _file_of(source), loaded.warnings, self._fingerprints)
+        return WorkflowConfig(loaded.settings, self.root, file_of(source), loaded.warnings, self._fingerprints)
 
     def _from_snapshot(self, name: str, snapshot: dict[str, Any]) -> WorkflowConfig:
         if name not in snapshot["experiments"]:
@@ -135,7 +122,7 @@ class Project:
         return keys
 
     def slice_json_by_key(self, kind: str, key: str) -> str:
-        return canonical(self.slice_by_key(kind, key))
+        return canonical_json(self.slice_by_key(kind, key))
 
     def _find_slice(self, kind: str, key: str) -> None:
         """Look at what is loaded first, then at everything else; remember all that is seen."""
@@ -160,22 +147,15 @@ class Project:
 
     def ablations(self) -> list[str]:
         """Names of all ablations whose file can be read, sorted."""
-        return sorted(self._ablations[0])
+        return self._sources.ablations()
 
     def ablation(self, name: str) -> Ablation:
         """The ablation in config/ablations/NAME.yaml. Raises ConfigError: unknown (lists the choices), or broken."""
-        found, broken = self._ablations
-        if name in found:
-            return found[name]
-        for path, problem in broken.items():
-            if path.stem == name:
-                raise ConfigError(problem)
-        near = get_close_matches(name, found, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise ConfigError(
-            f"there is no ablation {name} in {self._shown(self.root / ABLATIONS_FOLDER)}.{hint} Ablations: "
-            f"{', '.join(self.ablations()) or 'none'}"
-        )
+        return self._sources.ablation(name)
+
+    def refuse_doubled(self, name: str) -> None:
+        """Raise ConfigError, naming both files, where two of them give an experiment this name."""
+        self._sources.refuse_doubled(name)
 
     def cells(self, ablation: Ablation) -> list[WorkflowConfig]:
         """The ablation's experiments. Raises one ConfigError with the errors of all of them, each once."""
@@ -194,7 +174,7 @@ class Project:
         base = None
         if cell.base is not None:
             try:
-                source = self._source_of(cell.base)
+                source = self._sources.source_of(cell.base)
             except ConfigError as error:
                 raise ConfigError(f"{cell.file.where('base')}: base: {error}") from None
             if isinstance(source, Cell):
@@ -205,105 +185,13 @@ class Project:
             base = source
         return load_cell(cell, base, self.root)
 
-    def refuse_doubled(self, name: str) -> None:
-        """Raise ConfigError, naming both files, where two of them give an experiment this name."""
-        sources = self._index[0].get(name, [])
-        if len(sources) > 1:
-            listed = " and ".join(self._shown(_file_of(source)) for source in sources)
-            cells = any(isinstance(source, Cell) for source in sources)
-            advice = f"experiment.name: {name}_2" + (", or another experiment_name of the ablation" if cells else "")
-            raise ConfigError(f"{listed} both name the experiment {name}. Give one of them another name: {advice}")
-
-    def _source_of(self, name: str) -> Source:
-        self.refuse_doubled(name)
-        names, broken = self._index
-        if name in names:
-            return names[name][0]
-        near = get_close_matches(name, names, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        own = sorted(name for name, sources in names.items() if any(isinstance(source, Path) for source in sources))
-        grids = [f"{name} ({len(grid.cells)} cells)" for name, grid in sorted(self._ablations[0].items())]
-        choices = ", ".join(own) or "none"
-        choices += f". Ablations: {', '.join(grids)}" if grids else ""
-        unreadable = "".join(f"\n{problem}" for problem in broken.values())
-        raise ConfigError(
-            f"there is no experiment {name} in {self._shown(self.root / EXPERIMENTS_FOLDER)}.{hint} Experiments: "
-            f"{choices}{unreadable}"
-        )
-
-    @cached_property
-    def _ablations(self) -> tuple[dict[str, Ablation], dict[Path, str]]:
-        """Name -> ablation, and file -> error. Two files of one name hinder each other only."""
-        found: dict[str, Ablation] = {}
-        broken: dict[Path, str] = {}
-        for path in _yaml_files(self.root / ABLATIONS_FOLDER):
-            try:
-                ablation = read_ablation(path, self.root)
-                if path.stem in found:
-                    raise ConfigError(
-                        f"{self._shown(found.pop(path.stem).path)} and {self._shown(path)} are one ablation by name"
-                    )
-                found[path.stem] = ablation
-            except ConfigError as error:
-                broken[path] = str(error)
-        return found, broken
-
-    @cached_property
-    def _index(self) -> tuple[dict[str, list[Source]], dict[Path, str]]:
-        """Name -> sources, and file -> error. Reads the YAML only: 300 experiments must not cost 300 validations."""
-        names: dict[str, list[Source]] = {}
-        broken: dict[Path, str] = {}
-        schema = Settings().model_dump(include=_NAMING, exclude={"models": {"miniature"}})
-        default = read_default(self.root)
-        base = merge(schema, {key: value for key, value in default.file.values.items() if key in _NAMING})
-        for path in _yaml_files(self.root / EXPERIMENTS_FOLDER):
-            try:
-                raw = read_raw(path, self.root)
-                document = merge(base, {key: value for key, value in raw.file.values.items() if key in _NAMING})
-                prefix = raw.prefix if raw.prefix is not None else default.prefix
-                if document["experiment"]["name"] is None and not document["experiment"]["auto_name"]:
-                    document["experiment"]["name"] = prefix
-                names.setdefault(resolve_name(document)[0], []).append(path)
-            except ConfigError as error:
-                shown = self._shown(path)
-                broken[path] = str(error) if shown in str(error) else f"{shown}: {error}"
-            except (TypeError, AttributeError, KeyError):  # a section of the wrong type: validation says which
-                broken[path] = _error_of(path, self.root)
-        ablations, broken_ablations = self._ablations
-        for ablation in ablations.values():
-            for cell in ablation.cells:
-                names.setdefault(cell.name, []).append(cell)
-        return names, broken | broken_ablations
-
     def _check_paths(self, config: WorkflowConfig) -> None:
         """The DAG's files lie where default.yaml says; an experiment cannot move its own."""
         for key in ("runs_dir", "results_dir", "logs_dir", "image_cache"):
             own, shared = getattr(config.settings.paths, key), getattr(self.paths, key)
             if own != shared:
-                source = self._shown(config.source) if config.source else "configuration"
+                source = self._sources.shown(config.source) if config.source else "configuration"
                 raise ConfigError(
                     f"{source}: paths.{key} belongs in config/default.yaml, because all experiments share one DAG, got "
                     f"{own!r} (there: {shared!r})"
                 )
-
-    def _shown(self, path: Path) -> str:
-        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.as_posix()
-
-
-_NAMING = {"experiment", "models", "image_processing"}
-
-
-def _file_of(source: Source) -> Path:
-    return source if isinstance(source, Path) else source.path
-
-
-def _yaml_files(folder: Path) -> list[Path]:
-    return sorted([*folder.glob("[!.]*.yaml"), *folder.glob("[!.]*.yml")])
-
-
-def _error_of(path: Path, root: Path) -> str:
-    try:
-        load_settings(path, root)
-    except ConfigError as error:
-        return str(error)
-    return f"{path}: cannot be named"

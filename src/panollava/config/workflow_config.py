@@ -13,8 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from panollava.config import slices
 from panollava.config.ablations import ABLATIONS_FOLDER, read_ablation
+from panollava.config.build_slice import build_slice
+from panollava.config.effective import effective_settings
 from panollava.config.fingerprints import csv_fingerprint
 from panollava.config.loading import load_settings, validate, with_values
 from panollava.config.names import (
@@ -30,7 +31,7 @@ from panollava.config.schema import STAGES, SYNTHETIC, Settings
 from panollava.config.wording import visible
 from panollava.config.yaml_file import YamlFile
 from panollava.errors import ConfigError
-from panollava.files import digest_of_text
+from panollava.files import canonical_json, digest_of_text
 
 Split = Literal["train", "val", "test"]
 
@@ -104,7 +105,7 @@ class WorkflowConfig:
     @cached_property
     def effective(self) -> dict[str, Any]:
         """The configuration as slices see it: what is computed filled in, what is switched off at its default."""
-        return slices.effective_settings(self.to_dict())
+        return effective_settings(self.to_dict())
 
     @cached_property
     def names(self) -> ExperimentNames:
@@ -212,17 +213,17 @@ class WorkflowConfig:
         return self.with_values(values)
 
     def slice_of(self, node: str, stage: str | None = None) -> dict[str, Any]:
-        """What a node of the DAG depends on; see `slices`."""
+        """What a node of the DAG depends on; see `build_slice`."""
         key = (node, self._data_stage(node, stage))
         if key not in self._slices:
-            self._slices[key] = slices.build_slice(self, *key)
+            self._slices[key] = build_slice(self, *key)
         return self._slices[key]
 
     def slice_json(self, node: str, stage: str | None = None) -> str:
         """The slice as canonical JSON: the one parameter of the node's rule."""
         key = (node, self._data_stage(node, stage))
         if key not in self._texts:
-            self._texts[key] = slices.canonical(self.slice_of(*key))
+            self._texts[key] = canonical_json(self.slice_of(*key))
         return self._texts[key]
 
     def digest(self, node: str, stage: str | None = None) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from panollava.config.dotted import value_at
 from panollava.config.slices import measures_of
 from panollava.errors import EvaluationError
 from panollava.files import read_json
@@ -75,7 +76,7 @@ def differing_settings(ablation: Ablation, configs: Sequence[WorkflowConfig]) ->
     documents = [config.to_dict() for config in configs]
     found: list[dict[str, Any]] = [{} for _ in configs]
     columns = {"model": [cell.model for cell in ablation.cells]}
-    columns |= {key: [_value(document, key) for document in documents] for key in ablation.varied}
+    columns |= {key: [value_at(document, key) for document in documents] for key in ablation.varied}
     for name, values in columns.items():
         if any(value != values[0] for value in values) or (len(configs) == 1 and name != "model"):
             for own, value in zip(found, values, strict=True):
@@ -180,7 +181,7 @@ def job_logs_of(config: WorkflowConfig) -> Iterator[tuple[str, str, set[str]]]:
     yield "select_checkpoint", names.log("select_checkpoint"), {config.digest("select_checkpoint")}
     yield "predict", names.log("predict"), predicted
     yield "predict_blind", names.log("predict_blind"), predicted
-    for measure in measures_of(config):
+    for measure in measures_of(config.settings.evaluation.extra):
         yield measure, names.log(measure), {config.digest(measure)}
     yield "compute_metrics", names.log("compute_metrics"), {config.digest("metrics")}
 
@@ -195,10 +196,3 @@ def _of_stages(stages: Sequence[Mapping[str, Any]], root: Path) -> dict[str, Any
         "trainable_parameters": read_json(metadata).get("trainable_parameters") if metadata.is_file() else None,
         "minutes": round(sum(minutes), 2) if minutes else None,
     }
-
-
-def _value(document: Mapping[str, Any], dotted: str) -> Any:
-    value: Any = document
-    for name in dotted.split("."):
-        value = value[name]
-    return value

@@ -12,6 +12,7 @@ from typing import Any
 from snakemake.io import ancient
 
 from panollava.config import Project, WorkflowConfig
+from panollava.config.build_slice import last_stage
 from panollava.config.job_options import (
     CACHE,
     SPLITS,
@@ -21,9 +22,10 @@ from panollava.config.job_options import (
     source_csvs,
     stage_state_slice,
 )
-from panollava.config.slices import canonical, last_stage, measures_of
+from panollava.config.slices import measures_of
 from panollava.evaluation.ablation import summary_slice
 from panollava.evaluation.comparison import comparison_slice
+from panollava.files import canonical_json
 from panollava.planning.presence import Presence, all_there
 
 PREDICTIONS = {"predict": "predictions.csv", "predict_blind": "predictions_blind.csv"}
@@ -73,7 +75,7 @@ def of_prepared(experiment: WorkflowConfig, present: Presence) -> list[str]:
     found = [
         cached("csv", experiment.csv_key(split), name) for split in SPLITS for name in ("prepared.csv", "rejected.csv")
     ]
-    current = present.is_current(names.rejected, canonical(prepared_slice(experiment)))
+    current = present.is_current(names.rejected, canonical_json(prepared_slice(experiment)))
     return present.inputs_if(current and all_there(*(names.prepared(split) for split in SPLITS)), found)
 
 
@@ -93,7 +95,7 @@ def of_stage(experiment: WorkflowConfig, present: Presence, stage: str) -> dict[
 
 def of_stage_state(experiment: WorkflowConfig, present: Presence) -> list[str]:
     """`write_stage_state`: the metadata of all stages."""
-    present.is_current(experiment.names.stage_state, canonical(stage_state_slice(experiment)))
+    present.is_current(experiment.names.stage_state, canonical_json(stage_state_slice(experiment)))
     stages = experiment.settings.training.stages
     return [stage_file(experiment, stage, "checkpoint_metadata.json") for stage in stages]
 
@@ -153,7 +155,7 @@ def of_metrics(experiment: WorkflowConfig, present: Presence) -> dict[str, str]:
     }
     if experiment.settings.evaluation.blind_control:
         found["blind"] = f"{names.results}/{PREDICTIONS['predict_blind']}"
-    found |= {node: names.measured(node) for node in measures_of(experiment)}
+    found |= {node: names.measured(node) for node in measures_of(experiment.settings.evaluation.extra)}
     return present.inputs_if(present.is_current(names.metrics, experiment.slice_json("metrics")), found)
 
 
@@ -161,7 +163,7 @@ def of_metrics(experiment: WorkflowConfig, present: Presence) -> dict[str, str]:
 def of_comparison(project: Project, present: Presence) -> dict[str, list[str]]:
     """`compare`: scores and answers of the experiments that default.yaml lists."""
     experiments = default_experiments(project)
-    present.is_current(f"{project.paths.results_dir}/comparison.csv", canonical(comparison_slice(experiments)))
+    present.is_current(f"{project.paths.results_dir}/comparison.csv", canonical_json(comparison_slice(experiments)))
     names = [experiment.names for experiment in experiments]
     return {"metrics": [one.metrics for one in names], "predictions": [one.predictions for one in names]}
 
@@ -171,7 +173,7 @@ def of_ablation(project: Project, name: str, present: Presence) -> dict[str, lis
     ablation = project.ablation(name)
     cells = project.cells(ablation)
     summary = f"{project.paths.results_dir}/ablations/{name}/summary.csv"
-    present.is_current(summary, canonical(summary_slice(ablation, cells)))
+    present.is_current(summary, canonical_json(summary_slice(ablation, cells)))
     names = [cell.names for cell in cells]
     return {"metrics": [one.metrics for one in names], "states": [one.stage_state for one in names]}
 

@@ -1,6 +1,6 @@
 """How a rule calls its job: options that make nothing stale, as text for the shell, and the cores that it takes.
 
-An experiment enters; quoted text or numbers leave. What makes a job stale stands in its slice (`config.slices`).
+An experiment enters; quoted text or numbers leave. What makes a job stale stands in its slice (`config.build_slice`).
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from panollava.training.stages import StageName
 class StageJob:
     """What one run of a stage gets. All paths are relative to `root`, the project's root, or absolute.
 
-    `slice` is the stage's configuration slice (config/slices.py), `digest` its digest. `untracked` holds the settings
+    `slice` is the stage's configuration slice (`build_slice`), `digest` its digest. `untracked` holds the settings
     that change nothing about the result: num_workers, checkpoint_every_n_steps, log_every_n_steps, wandb_project,
     tensorboard, and `prompt` (see `check_prompt`). `naming` holds experiment, checkpoint_prefix, dataset_name,
     wandb_run and the configured CSVs (train_csv, val_csv, test_csv) for the metadata, and `remembered`, the settings of

@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from panollava.config.build_slice import backbone_folder
 from panollava.config.job_options import remembered_settings
-from panollava.config.slices import backbone_folder
 from panollava.files import sha256_folder
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.vision import describe_vision

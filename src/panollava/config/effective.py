@@ -1,0 +1,49 @@
+"""The configuration as jobs see it: what is computed filled in, what another setting switches off at its default.
+
+A configuration's values enter and leave. So a slice holds no setting that does nothing, and changing one of those
+re-runs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from panollava.config.dotted import set_at, value_at
+from panollava.config.schema import RESAMPLER_OPTIONS, Settings, leaf_keys
+from panollava.config.slices import LORA, VICREG_TERMS
+from panollava.views.strategies import CROP_STRATEGIES, STRATEGY_SETTINGS
+
+_DEFAULTS: dict[str, Any] = Settings().model_dump(mode="json")
+
+
+def effective_settings(document: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with what is computed filled in, and with what is switched off at its default."""
+    images, models = document["image_processing"], document["models"]
+    if isinstance(images["image_size"], int):
+        images["image_size"] = [images["image_size"]] * 2
+    if models["vicreg_projector_dim"] is None:
+        models["vicreg_projector_dim"] = models["latent_dimension"]
+    for key in _switched_off(document):
+        set_at(document, key, value_at(_DEFAULTS, key))
+    return document
+
+
+def _switched_off(document: dict[str, Any]) -> Iterator[str]:
+    strategy = document["image_processing"]["crop_strategy"]
+    yield from (f"image_processing.{name}" for name in STRATEGY_SETTINGS if name not in CROP_STRATEGIES[strategy].reads)
+    chosen = f"models.{document['models']['resampler_type']}."
+    yield from (key for key in leaf_keys() if key.startswith(RESAMPLER_OPTIONS) and not key.startswith(chosen))
+    loss = document["training"]["stage_configs"]["vision"]["loss"]
+    unread = ("densecl_temperature",) if loss == "vicreg" else VICREG_TERMS
+    yield from (f"training.stage_configs.vision.{name}" for name in unread)
+    if not document["generation"]["do_sample"]:
+        yield from ("generation.temperature", "generation.top_p")
+    if not document["lora"]["use_lora"]:
+        yield from LORA
+    for stage, settings in document["training"]["stage_configs"].items():
+        if settings["optimizer"] != "muon":
+            yield f"training.stage_configs.{stage}.muon_lr"
+    if document["training"]["stages"][:1] == ["vision"]:
+        yield "training.init_checkpoint"
+    yield "training.stage_configs.vision.max_text_length"
