@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from panollava.files import read_json, write_json
+from panollava.files import read_json, sha256_file, write_json
 
 _PLACE = ("provenance", "config")
 _OTHER_PLACES = {"checkpoint_metadata.json": ("checkpoint_info", "config_digest")}
@@ -24,8 +24,7 @@ def made_by(path: str | Path) -> str | None:
     try:
         if path.suffix != ".json":
             note = read_json(_note(path))
-            # Of another size, another file has taken the place of the one that the note was written for.
-            return note["config"] if note["bytes"] == path.stat().st_size else None
+            return note["config"] if _is_about(note, path) else None
         found: Any = read_json(path)
         for key in _OTHER_PLACES.get(path.name, _PLACE):
             found = found[key]
@@ -38,7 +37,7 @@ def told_beside(path: str | Path) -> dict[str, Any]:
     """What the job that made this file noted about it beyond its slice; empty where there is no note."""
     try:
         note = read_json(_note(Path(path)))
-        told: dict[str, Any] = note.get("told", {}) if note["bytes"] == Path(path).stat().st_size else {}
+        told: dict[str, Any] = note.get("told", {}) if _is_about(note, Path(path)) else {}
         return told
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
@@ -54,7 +53,8 @@ def noted(path: str | Path, digest: str) -> Iterator[dict[str, Any]]:
     _note(path).unlink(missing_ok=True)
     told: dict[str, Any] = {}
     yield told
-    write_json(_note(path), {"config": digest, "bytes": path.stat().st_size, **({"told": told} if told else {})})
+    about = {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+    write_json(_note(path), {"config": digest, **about, **({"told": told} if told else {})})
 
 
 def forget(path: str | Path) -> None:
@@ -66,6 +66,14 @@ def forget(path: str | Path) -> None:
     name = urlsafe_b64encode(str(path).encode()).decode()
     if len(name) < 255:  # longer names lie in folders
         Path(".snakemake/metadata", name).unlink(missing_ok=True)
+
+
+def _is_about(note: dict[str, Any], path: Path) -> bool:
+    """Whether the note was written for the file as it is now: an edited one was made by nobody.
+
+    Notes of earlier versions tell the size only.
+    """
+    return note["bytes"] == path.stat().st_size and note.get("sha256") in (None, sha256_file(path))
 
 
 def _note(path: Path) -> Path:

@@ -15,7 +15,7 @@ from panollava import jobs
 from panollava.errors import DataError, PanollavaError, StorageError
 from panollava.files import atomic_path, storage_error, whole_folder, write_json
 from panollava.logs import start_log
-from panollava.provenance import made_by, noted
+from panollava.provenance import made_by, noted, told_beside
 
 DEAD = 2**22 + 1  # above the largest PID
 
@@ -142,6 +142,13 @@ def test_a_result_that_does_not_tell_was_made_by_nobody(tmp_path: Path) -> None:
         pass
     table.write_text("another one\n")
     assert made_by(table) is None
+    with noted(table, "abc") as told:
+        told["seed"] = 42
+    assert made_by(table) == "abc" and told_beside(table) == {"seed": 42}
+    before = table.stat()
+    table.write_text("another 1ne\n")  # of the same size, and as old: edited all the same
+    os.utime(table, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert made_by(table) is None and told_beside(table) == {}
     with pytest.raises(PanollavaError), noted(table, "abc"):
         raise PanollavaError("half-way")
     assert made_by(table) is None
