@@ -26,6 +26,7 @@ onstart:
     check_writable()
     make_room()
     before_jobs()
+    warn_of_metrics()
     show_ablations(quiet=True)
 
 

@@ -196,3 +196,12 @@ def test_pictures_that_go_between_preparing_and_predicting(
     document = read(quick.root / "results/SMALL/eval/test/metrics.json")
     lost_samples = {row["sample_id"] for row in answers if row["error"]}
     assert document["num_errors"] == len(lost_samples) and document["num_empty"] >= len(lost_samples) > 0
+
+
+def test_a_listed_metric_that_cannot_run_is_told_of_before_anything_runs(project: Project, tmp_path: Path) -> None:
+    project.configure({"evaluation.metrics": ["bleu4", "spice"]})
+    done = project.panollava("run", "SMALL", check=False, env={"PANOLLAVA_CACHE": str(tmp_path / "empty")})
+    said = done.stdout + done.stderr
+    warning = said.index("warning: compute_metrics of SMALL will fail: evaluation.metrics lists SPICE")
+    assert "panollava setup-metrics" in said[warning:] and warning < said.index("rule compute_metrics")
+    assert done.returncode != 0 and not (project.root / "results/SMALL/metrics.json").exists()

@@ -46,7 +46,7 @@ except PanollavaError as error:
     raise SystemExit(error.exit_code) from None
 RUNS, RESULTS, LOGS = PATHS.runs_dir, PATHS.results_dir, PATHS.logs_dir
 STAGES = ("vision", "resampler", "finetune")
-WARNED, ABLATIONS_ASKED_FOR = set(), set()
+WARNED, ABLATIONS_ASKED_FOR, SCORED = set(), set(), {}
 CONTAINED = DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method
 PYTHON = "python" if CONTAINED else shlex.quote(sys.executable)
 JOB = f"exec {PYTHON} -m panollava.jobs"
@@ -140,6 +140,12 @@ def untracked(function, *more):
     return inner
 
 
+@planned
+def inputs_of_metrics(wildcards):
+    experiment = SCORED[wildcards.experiment] = experiment_of(wildcards)
+    return inputs.of_metrics(experiment, PRESENT)
+
+
 def metrics_options(wildcards, input, output):
     return options.of_metrics(experiment_of(wildcards), dict(input.items()))
 
@@ -228,6 +234,23 @@ def make_room():
             f"removed {cache.path} ({cache.size / 2**30:.2f} GiB), unused for longest: workflow.view_caches_gib",
             file=sys.stderr,
         )
+
+
+def warn_of_metrics():
+    """Hours before they are computed: a metric that is asked for by name lacks a part of this machine."""
+    for name, experiment in SCORED.items() if workflow.is_main_process else ():
+        asked = experiment.settings.evaluation
+        if asked.metrics == "auto":
+            continue
+        from panollava.evaluation.score import check_listed
+
+        try:
+            check_listed(asked.metrics, asked.protocol)
+        except PanollavaError as error:
+            print(
+                f"warning: compute_metrics of {name} will fail: {error}",
+                file=sys.stderr,
+            )
 
 
 def before_jobs():

@@ -107,7 +107,7 @@ rule measure_overlap:
 
 rule compute_metrics:
     input:
-        unpack(inputs_by_experiment(inputs.of_metrics)),
+        unpack(inputs_of_metrics),
     output:
         metrics=f"{RESULTS}/{{experiment}}/metrics.json",
         table=report(
