@@ -70,9 +70,9 @@ def feed(folder: Path, cached: bool, workers: int) -> Callable[[], None]:
     from random_models import EXP1, build_backbones
 
     import panollava.training.run_stage  # noqa: F401
+    from panollava.data.batches import composition, picture_numbers, row_lengths
     from panollava.data.datamodule import StageDataModule
     from panollava.data.dataset import CaptionDataset, Collator
-    from panollava.data.lengths import row_lengths
     from panollava.data.samples import read_rows
     from panollava.models.processor import PanoramaProcessor
     from panollava.models.vlm import PanoramaVLM
@@ -90,9 +90,10 @@ def feed(folder: Path, cached: bool, workers: int) -> Callable[[], None]:
             pictures = cached_features(model, processor, pictures, "noise", folder, device=torch.device("cpu"))
         assert model.prompt is not None
         collate, lengths = Collator(processor, model.prompt, 128, cached), row_lengths(model.prompt, rows, 128)
+        compose = composition("by_picture", 24, picture_numbers(rows), lengths)
         data = StageDataModule(
             CaptionDataset(rows, pictures), CaptionDataset(rows, pictures), collate, batch_size=24,
-            num_workers=workers, seed=0, lengths=lengths,
+            num_workers=workers, seed=0, compose=compose,
         )  # fmt: skip
         for _, batch in zip(range(200), data.train_dataloader(), strict=False):
             assert len(batch["labels"]) == 24

@@ -30,6 +30,7 @@ class Sizes:
     language: dict[str, Any]
     model: dict[str, Any]
     batch_size: int
+    rows_per_picture: int
 
 
 EXP1 = Sizes(
@@ -40,6 +41,7 @@ EXP1 = Sizes(
      "num_key_value_heads": 4, "head_dim": 64, "vocab_size": 512},
     {"latent_dimension": 128, "lora": LoraSettings(8, 16, 0.0)},
     24,
+    3,
 )  # fmt: skip
 LARGE = Sizes(
     "SigLIP2-so400m-patch16-256 + Qwen3-0.6B",
@@ -48,7 +50,8 @@ LARGE = Sizes(
     {"hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16,
      "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936},
     {"latent_dimension": 768, "lora": LoraSettings(16, 32, 0.0)},
-    1,
+    2,
+    2,
 )  # fmt: skip
 SIZES = {"exp1": EXP1, "large": LARGE}
 

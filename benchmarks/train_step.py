@@ -2,15 +2,17 @@
 
     python benchmarks/train_step.py                                # EXP1's sizes
     python benchmarks/train_step.py --sizes large --layers 2       # SigLIP2-so400m and Qwen3-0.6B, two blocks of each
-    python benchmarks/train_step.py --sizes large --batch 8        # whole, on a GPU
+    python benchmarks/train_step.py --sizes large --batch 12 --rows-per-picture 3       # whole, on a GPU
 
-Random weights. The plain loop runs the frozen encoder in every step and takes the cross entropy of all positions'
-logits; ours reads the encoder's features from the cache and asks for the logits of supervised positions only; `like
-lengths` has batches of rows of like length besides, `checkpointed` gradient checkpointing. All take turns in one
-process and start from equal weights. Steps a second are of the clock, CPU seconds of all threads; ratios are of CPU
-seconds on a CPU and of the clock on a GPU. Peak memory is what a step adds to what was there before, weights and
-optimiser included in the latter. FLOPs are counted by PyTorch; the share of the peak is against a matrix product
-measured here. With `--layers` the ratio of FLOPs is also given for all blocks.
+Random weights. The plain loop runs the frozen encoder in every step, attends with a mask and takes the cross entropy of
+all positions' logits; `ours` reads the encoder's features from the cache, attends without a mask and asks for the
+logits of supervised positions only. Then, each instead: batches of `like lengths`, batches `by picture`, which read a
+picture once for its rows, and gradient checkpointing. All take turns in one process and start from equal weights.
+
+Steps a second are of the clock, CPU seconds of all threads; ratios are of CPU seconds on a CPU and of the clock on a
+GPU. Peak memory is what a step adds to what was there before, weights and optimiser included in the latter. FLOPs are
+counted by PyTorch; the share of the peak is against a matrix product measured here. With `--layers` the ratio of FLOPs
+is also given for all blocks.
 """
 
 from __future__ import annotations
@@ -33,8 +35,8 @@ import torch.nn.functional as F
 from random_models import SIZES, Noise, Sizes, build_backbones, draw_rows
 from torch.utils.flop_counter import FlopCounterMode
 
+from panollava.data.batches import composition, picture_numbers, row_lengths
 from panollava.data.dataset import CaptionDataset, Collator
-from panollava.data.lengths import padded_share, row_lengths
 from panollava.data.loader import SeededBatches
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.vlm import PanoramaVLM
@@ -55,7 +57,7 @@ class Way:
     name: str
     batches: list[Batch]
     loss: Callable[[Batch], torch.Tensor]
-    plain_optimizer: bool = False
+    plain: bool = False
     checkpointing: bool = False
     losses: list[float] = field(default_factory=list)
     cpu_s: list[float] = field(default_factory=list)
@@ -67,7 +69,7 @@ class Way:
 class Bench:
     """A model whose finetune stage is set, with its rows and pictures, and the ways to train it."""
 
-    def __init__(self, sizes: Sizes, layers: int | None, batch: int, steps: int, folder: Path) -> None:
+    def __init__(self, sizes: Sizes, layers: int | None, batch: int, steps: int, about: int, folder: Path) -> None:
         self.sizes, self.layers, self.device = sizes, layers, first_device()
         self.precision = resolve_precision("auto")
         config = build_backbones(folder, sizes, layers)
@@ -79,7 +81,7 @@ class Bench:
             weight_decay=0.0, warmup_ratio=0.0, frozen_features=feature_dtype(self.precision),
         )  # fmt: skip
         self.processor = PanoramaProcessor.for_model(config, model.vision)
-        paths = [f"{number}.png" for number in range(min(8, batch * steps))]
+        paths = [f"{number}.png" for number in range(max(1, batch * steps // about))]
         self.rows = draw_rows(batch * steps, len(paths))
         self.views: Any = Noise(paths, (len(model.views), *self.processor.image_size, 3))
         self.store = cached_features(
@@ -92,24 +94,23 @@ class Bench:
 
     def _ways(self, batch: int) -> list[Way]:
         assert self.model.prompt is not None
-        lengths = row_lengths(self.model.prompt, self.rows, MAX_TEXT)
-        mixed, alike = (
-            SeededBatches(len(self.rows), batch, seed=0, shuffle=True, lengths=given).batches()
-            for given in (None, lengths)
+        pictures, lengths = picture_numbers(self.rows), row_lengths(self.model.prompt, self.rows, MAX_TEXT)
+        mixed, alike, by_picture = (
+            SeededBatches(
+                len(self.rows), batch, seed=0, shuffle=True, compose=composition(choice, batch, pictures, lengths)
+            ).batches()
+            for choice in ("mixed", "like_lengths", "by_picture")
         )
-        kinds = [
-            f"{padded_share(order, lengths):.1%} in {kind}"
-            for order, kind in ((mixed, "mixed batches"), (alike, "batches of like length"))
-        ]
         print(
             f"{self.sizes.name}: {self._blocks()}; {self.model.num_image_tokens} picture tokens, batch {batch}, "
-            f"{self.precision}, {_device_name(self.device)}\npadding: {', '.join(kinds)}, of all positions"
+            f"{len(self.rows) / len(self.views):.1f} rows a picture, {self.precision}, {_device_name(self.device)}"
         )
         cached = self._batches(mixed, True)
         return [
-            Way("plain", self._batches(mixed, False), self._plain, plain_optimizer=True),
+            Way("plain", self._batches(mixed, False), self._plain, plain=True),
             Way("ours", cached, self._ours),
             Way("  like lengths", self._batches(alike, True), self._ours),
+            Way("  by picture", self._batches(by_picture, True), self._reading_once),
             Way("  checkpointed", cached, self._ours, checkpointing=True),
         ]
 
@@ -124,13 +125,19 @@ class Bench:
         return [collate([data[row] for row in rows]) for rows in order]
 
     def _ours(self, batch: Batch) -> torch.Tensor:
-        return self.module._share(batch).loss
+        return self.module._share(batch, reads_once=False).loss
+
+    def _reading_once(self, batch: Batch) -> torch.Tensor:
+        return self.module._share(batch, reads_once=True).loss
 
     def _plain(self, batch: Batch) -> torch.Tensor:
         """Encoder, all logits, cross entropy over all positions with the labels shifted: as a first version would."""
         model = self.model
         assert model.language is not None
-        tokens = model.encode_panorama(model.encode_vision(batch["pixel_values"]))
+        pixels = batch["pixel_values"]
+        if "picture_of" in batch:
+            pixels = pixels[batch["picture_of"]]
+        tokens = model.encode_panorama(model.encode_vision(pixels))
         embeds = model._splice(tokens, batch["input_ids"], batch["image_token_mask"])
         logits = model.language(embeds, batch["attention_mask"])  # [B, L, vocab]
         targets = F.pad(batch["labels"], (0, 1), value=-100)[:, 1:]
@@ -138,12 +145,9 @@ class Bench:
 
     def train(self, way: Way) -> None:
         """All batches of `way` once, from the first weights; the first step is counted and warms up."""
-        with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                if name in self.start:
-                    parameter.copy_(self.start[name])
+        self._restart()
         trainable = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
-        if way.plain_optimizer:
+        if way.plain:
             optimizer = torch.optim.AdamW([p for _, p in trainable], lr=LR, betas=(0.9, 0.98), weight_decay=0.0)
         else:
             optimizer = build_optimizer(trainable, lr=LR, weight_decay=0.0)
@@ -166,6 +170,12 @@ class Bench:
                 part.model.gradient_checkpointing_disable()  # type: ignore[union-attr]
         for _, parameter in trainable:
             parameter.grad = None
+
+    @torch.no_grad()
+    def _restart(self) -> None:
+        for name, parameter in self.model.named_parameters():
+            if name in self.start:
+                parameter.copy_(self.start[name])
 
     def _step(self, way: Way, batch: Batch, optimizer: torch.optim.Optimizer) -> float:
         moved = {key: value.to(self.device) for key, value in batch.items()}
@@ -190,16 +200,25 @@ class Bench:
     def _peak(self) -> int:
         return torch.cuda.max_memory_allocated() if self.device.type == "cuda" else _status("VmHWM")
 
+    @torch.no_grad()
+    def first_loss_read_apart(self, way: Way) -> float:
+        """The first loss of `way`, with a picture of its own for every row."""
+        self._restart()
+        moved = {key: value.to(self.device) for key, value in way.batches[0].items()}
+        with autocast(self.precision, self.device):
+            return float(self._ours(moved))
+
     def flops_of_all_blocks(self, way: Way) -> float:
         """The FLOPs of a step with all blocks: the encoder's and the language model's grow with their number."""
         assert self.layers is not None and self.model.language is not None
         encoder = 0
         if "pixel_values" in way.batches[0]:
-            with FlopCounterMode(display=False) as counter:
-                self.model.encode_vision(way.batches[0]["pixel_values"].to(self.device))
-            encoder = counter.get_total_flops()
+            pixels = way.batches[0]["pixel_values"].to(self.device)
+            with FlopCounterMode(display=False) as counter, torch.no_grad():
+                self.model.encode_vision(pixels)
+            encoder = counter.get_total_flops() * len(way.batches[0]["labels"]) // len(pixels)
         batch = way.batches[0]
-        full = way.plain_optimizer
+        full = way.plain
         heads = batch["labels"].numel() if full else int((batch["labels"] != -100).any(0).sum()) * len(batch["labels"])
         head = 2 * 2 * heads * self.model.language.hidden_size * self.sizes.language["vocab_size"]
         blocks = way.flops - encoder - head
@@ -245,21 +264,25 @@ def report(bench: Bench, peak: float) -> None:
             f"{statistics.mean(way.losses):>10.5f}"
         )
     for way in bench.ways[1:]:
+        if way.name == "  by picture":
+            apart = abs(way.losses[0] - bench.first_loss_read_apart(way)) / way.losses[0]
+            print(f"by picture: first loss apart from that of each row's own picture by {apart:.1e}")
         if way.batches is bench.ways[1].batches:
             first = abs(way.losses[0] - plain.losses[0]) / plain.losses[0]
             worst = max(abs(a - b) / b for a, b in zip(way.losses, plain.losses, strict=True))
             print(f"{way.name.strip()}: losses apart from plain's by {first:.1e} at first, {worst:.1e} at most")
     if bench.layers is not None:
-        totals = [bench.flops_of_all_blocks(way) for way in bench.ways[:2]]
-        shown = " and ".join(f"{total / 1e12:.1f}" for total in totals)
-        print(f"with all blocks: {shown} TFLOP a step, {totals[0] / totals[1]:.2f} times")
+        totals = {way.name.strip(): bench.flops_of_all_blocks(way) for way in (plain, bench.ways[1], bench.ways[3])}
+        shown = (f"{name} {total / 1e12:.1f} ({totals['plain'] / total:.2f} times)" for name, total in totals.items())
+        print(f"TFLOP a step with all blocks: {', '.join(shown)}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", choices=SIZES, default="exp1")
     parser.add_argument("--layers", type=int, help="keep so many blocks of each backbone; default: all")
-    parser.add_argument("--batch", type=int, help="rows in a batch; default: EXP1's 24, or 1 for large")
+    parser.add_argument("--batch", type=int, help="rows in a batch; default: EXP1's 24, or 2 for large")
+    parser.add_argument("--rows-per-picture", type=int, help="default: EXP1's 3, or 2 for large")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
@@ -267,7 +290,8 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     sizes = SIZES[given.sizes]
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(sizes, given.layers, given.batch or sizes.batch_size, given.steps, Path(folder))
+        batch, about = given.batch or sizes.batch_size, given.rows_per_picture or sizes.rows_per_picture
+        bench = Bench(sizes, given.layers, batch, given.steps, about, Path(folder))
         for way in bench.ways:
             bench.train(way)
         report(bench, measured_peak(bench.device, bench.precision))

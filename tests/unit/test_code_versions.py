@@ -26,7 +26,7 @@ _MINIATURE = [
 ]  # fmt: skip
 _MODEL = ["models/*.py", "models/resamplers/*.py", *_VIEWS]
 _TRAIN = [
-    *_MODEL, "data/dataset.py", "data/datamodule.py", "data/lengths.py", "data/loader.py", "data/samples.py",
+    *_MODEL, "data/dataset.py", "data/datamodule.py", "data/batches.py", "data/loader.py", "data/samples.py",
     "training/module.py", "training/callbacks.py", "training/distributed.py", "training/features.py", "training/job.py",
     "training/run_stage.py", "training/build.py", "training/activations.py", "training/optimizers.py",
     "training/stages.py",

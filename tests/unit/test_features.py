@@ -40,13 +40,13 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[PanoramaVLM, Panora
     return model, processor, {name: noise.integers(0, 255, shape, dtype=np.uint8) for name in ("a.png", "b.png")}
 
 
-def loss_of(model: PanoramaVLM, batch: dict[str, Any], precision: str) -> torch.Tensor:
+def loss_of(model: PanoramaVLM, batch: dict[str, Any], precision: str, reads_once: bool = False) -> torch.Tensor:
     module = StageModule(
         model, "finetune", kept=set(), total_steps=1, optimizer="adamw", lr=1e-3, muon_lr=0.02, weight_decay=0.0,
         warmup_ratio=0.0, frozen_features=feature_dtype(precision),
     )  # fmt: skip
     with autocast(precision, CPU):
-        return module._share(batch).whole_loss
+        return module._share(batch, reads_once).whole_loss
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from panollava.data.batches import Compose, composition
 from panollava.data.datamodule import StageDataModule
 from panollava.training.callbacks import Checkpoints, History, Interrupted, StepNoise
 from panollava.training.module import StageModule
@@ -67,7 +68,7 @@ class KillAt(L.Callback):
 
 def run(
     folder: Path, optimizer: str = "muon", extra: list[L.Callback] | None = None, workers: int = 0, accumulate: int = 1,
-    every: int = 4, lengths: np.ndarray | None = None, batch_size: int = BATCH, noise: float = 0.2,
+    every: int = 4, compose: Compose | None = None, batch_size: int = BATCH, noise: float = 0.2,
 ) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:  # fmt: skip
     folder.mkdir(exist_ok=True)
     state = StateFolder(folder)
@@ -92,7 +93,7 @@ def run(
     )  # fmt: skip
     data = StageDataModule(
         Numbers(), Numbers(), lambda rows: {"numbers": torch.stack(rows)}, batch_size=batch_size, num_workers=workers,
-        seed=7, lengths=lengths,
+        seed=7, compose=compose,
     )  # fmt: skip
     resume = state.resume_checkpoint
     trainer.fit(module, datamodule=data, ckpt_path=str(resume) if resume.is_file() else None, weights_only=True)
@@ -200,12 +201,14 @@ def test_an_accumulated_gradient_is_the_mean_over_all_terms(sizes: list[int], mo
 
 
 @pytest.mark.parametrize("step", [3, 8])
-def test_batches_of_like_length(step: int, tmp_path: Path, undisturbed: Any) -> None:
-    lengths = np.random.default_rng(0).integers(1, 50, ROWS).astype(np.int32)
-    calm = run(tmp_path / "calm", lengths=lengths)
+@pytest.mark.parametrize("choice", ["like_lengths", "by_picture"])
+def test_composed_batches(choice: str, step: int, tmp_path: Path, undisturbed: Any) -> None:
+    known = np.random.default_rng(0).integers(1, 9, ROWS).astype(np.int32)
+    compose = composition(choice, BATCH, known, known)
+    calm = run(tmp_path / "calm", compose=compose)
     with pytest.raises(Interrupted):
-        run(tmp_path / "wild", extra=[KillAt(step=step)], lengths=lengths)
-    assert_equal_runs(calm, run(tmp_path / "wild", lengths=lengths))
+        run(tmp_path / "wild", extra=[KillAt(step=step)], compose=compose)
+    assert_equal_runs(calm, run(tmp_path / "wild", compose=compose))
     assert calm[1] != undisturbed[1]
 
 

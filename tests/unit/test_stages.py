@@ -35,7 +35,7 @@ def batch_for(model: PanoramaVLM, stage: StageName) -> dict[str, torch.Tensor]:
     processor = PanoramaProcessor.for_model(model.config, model.vision)
     views = np.random.default_rng(0).integers(0, 255, (2, len(model.views), *processor.image_size, 3), dtype=np.uint8)
     collate = Collator(processor, None if stage == "vision" else model.prompt, 64, features=False)
-    return collate([(picture, Row("a.png", "what is behind you?", "a red box")) for picture in views])
+    return collate([(picture, Row(f"{n}.png", "what is behind you?", "a red box")) for n, picture in enumerate(views)])
 
 
 @pytest.mark.parametrize("blocks", [0, 1, -1])

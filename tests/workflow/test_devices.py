@@ -184,10 +184,10 @@ def _wait(condition: Callable[[], bool], seconds: float) -> None:
 def test_speed_settings_reach_the_model_and_the_batches(stage_job: Callable[..., StageJob]) -> None:
     job = stage_job("resampler", 1, "speed")
     plain = build_stage(job)
-    job.config["training"]["length_bucketing"] = True
+    job.config["training"]["batches"] = "like_lengths"
     fast = build_stage(replace(job, untracked={"gradient_checkpointing": True}))
     for parts, on in ((plain, False), (fast, True)):
         assert parts.model.language is not None
         assert parts.model.language.model.is_gradient_checkpointing is on
-        assert (parts.data.lengths is not None) is on
+        assert (parts.data.compose is not None) is on
         assert isinstance(parts.data.train.pictures, FeatureStore)  # type: ignore[attr-defined]

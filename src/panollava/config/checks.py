@@ -162,6 +162,9 @@ def _metric_errors(settings: Settings) -> list[tuple[str, str]]:
 
 def _other_errors(settings: Settings) -> list[tuple[str, str]]:
     found = _metric_errors(settings)
+    if settings.training.batches == "by_picture" and settings.training.gradient_checkpointing is True:
+        told = "must be auto or false with training.batches: by_picture, which keeps what the language model read"
+        found.append(("training.gradient_checkpointing", f"{told}, got true"))
     columns = [name for name in (settings.data.columns.image_path, settings.data.columns.query,
                                  settings.data.columns.annotation) if name]  # fmt: skip
     folded = [name.strip().casefold() for name in columns]

@@ -276,10 +276,10 @@ class TrainingSettings(Section):
     cache_vision_features: Literal["auto"] | bool = key(
         "auto", "Compute a frozen vision encoder's features once; auto does so where it is frozen and they fit."
     )
-    length_bucketing: Literal["auto"] | bool = key(
-        False,
-        "Training batches of rows of like length (resampler, finetune); auto does so where it saves a tenth of all "
-        "positions, picture included.",
+    batches: Literal["mixed", "like_lengths", "by_picture"] = key(
+        "mixed",
+        "Rows of a training batch (resampler, finetune): mixed at random; of like length, to pad less; or by picture, "
+        "up to four rows of one picture, which is then read once for all of them.",
     )
     gradient_checkpointing: Literal["auto"] | bool = key(
         "auto",

@@ -6,17 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 import lightning as L
-import numpy as np
-from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from panollava.data.batches import Compose
 from panollava.data.loader import ResumableLoader, SeededBatches
 
 
 class StageDataModule(L.LightningDataModule):
     """Batches of one stage; both loaders share the collate function, validation has no augmentation either way.
 
-    With `lengths`, one for each training row, training batches hold rows of like length.
+    `compose` says which training rows stand together (see `batches.composition`).
     """
 
     def __init__(
@@ -28,11 +27,11 @@ class StageDataModule(L.LightningDataModule):
         batch_size: int,
         num_workers: int,
         seed: int,
-        lengths: NDArray[np.int32] | None = None,
+        compose: Compose | None = None,
     ) -> None:
         super().__init__()
         self.train, self.val, self.collate = train, val, collate
-        self.batch_size, self.num_workers, self.seed, self.lengths = batch_size, num_workers, seed, lengths
+        self.batch_size, self.num_workers, self.seed, self.compose = batch_size, num_workers, seed, compose
 
     def train_dataloader(self) -> DataLoader[Any]:
         return self._loader(self.train, shuffle=True)
@@ -49,6 +48,6 @@ class StageDataModule(L.LightningDataModule):
             shuffle=shuffle,
             rank=rank,
             world_size=world_size,
-            lengths=self.lengths if shuffle else None,
+            compose=self.compose if shuffle else None,
         )
         return ResumableLoader(dataset, batches, self.collate, self.num_workers)

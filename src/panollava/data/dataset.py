@@ -37,9 +37,18 @@ class CaptionDataset(Dataset[tuple[np.ndarray, Row]]):
         row = self.rows[index]
         return self.pictures[row.image_path], row
 
+    def __getitems__(self, indices: list[int]) -> list[tuple[np.ndarray, Row]]:
+        """A batch, for which each picture is read once."""
+        rows = [self.rows[index] for index in indices]
+        once = {path: self.pictures[path] for path in dict.fromkeys(row.image_path for row in rows)}
+        return [(once[row.image_path], row) for row in rows]
+
 
 class Collator:
     """Stacks pictures and, where the stage's loss reads text, builds prompts and labels. No items, no keys.
+
+    Rows about one picture bring it once, and `picture_of` says which each of them is about (not in the vision stage,
+    whose loss takes each row's picture).
 
     Args:
         processor: normalises views; unused for features.
@@ -57,12 +66,16 @@ class Collator:
     def __call__(self, items: list[tuple[np.ndarray, Row]]) -> dict[str, Any]:
         if not items:
             return {}
-        batch: dict[str, Any] = picture_batch(
-            [picture for picture, _ in items], None if self.features else self.processor
-        )
-        if self.prompt is not None:
-            encoded = [self.prompt.training(row.query, row.annotation, self.max_text_length) for _, row in items]
-            batch.update(self.prompt.collate(encoded, side="right"))
+        processor = None if self.features else self.processor
+        if self.prompt is None:
+            return dict(picture_batch([picture for picture, _ in items], processor))
+        once = {row.image_path: picture for picture, row in items}
+        batch: dict[str, Any] = picture_batch(list(once.values()), processor)
+        if len(once) < len(items):
+            places = {path: place for place, path in enumerate(once)}
+            batch["picture_of"] = torch.tensor([places[row.image_path] for _, row in items])
+        encoded = [self.prompt.training(row.query, row.annotation, self.max_text_length) for _, row in items]
+        batch.update(self.prompt.collate(encoded, side="right"))
         return batch
 
 

@@ -1,7 +1,7 @@
 """A seeded loader that can go on in the middle of an epoch.
 
-Enters: a map-style data set. Leaves: batches whose order is a function of (seed, epoch) and, where batches hold rows
-of like length, of these lengths: a resumed run sees exactly the batches that an uninterrupted one would have seen.
+Enters: a map-style data set. Leaves: batches that are a function of (seed, epoch) and of what `training.batches` looks
+at: a resumed run sees exactly the batches that an uninterrupted one would have seen.
 Traded away: the freedom of `torch.utils.data.RandomSampler`, whose order depends on how often a generator was used.
 """
 
@@ -11,12 +11,10 @@ import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from panollava.data.lengths import like_lengths
+from panollava.data.batches import Compose, cut
 
 _STOPPED_WORKER_S = 60
 
@@ -33,7 +31,7 @@ def _outlive_a_stop(worker: int) -> None:
 class SeededBatches(Sampler[list[int]]):
     """Batches of indices: a permutation that depends on (seed, epoch), and of each batch this rank's share.
 
-    With `lengths` shuffled batches hold rows of like length (see `lengths.like_lengths`).
+    `compose` makes batches of a shuffled order (see `batches.composition`); without it they are cut as they come.
     `batch_size` counts the rows of all ranks together: whatever their number, the batches are the same. Of the last,
     shorter batch a rank may get no row at all; it takes part with an empty share.
     """
@@ -47,9 +45,9 @@ class SeededBatches(Sampler[list[int]]):
         shuffle: bool,
         rank: int = 0,
         world_size: int = 1,
-        lengths: NDArray[np.int32] | None = None,
+        compose: Compose | None = None,
     ) -> None:
-        self.num_samples, self.batch_size, self.lengths = num_samples, batch_size, lengths
+        self.num_samples, self.batch_size, self.compose = num_samples, batch_size, compose
         self.seed, self.shuffle, self.rank, self.world_size = seed, shuffle, rank, world_size
         self.epoch = 0
         self.start_batch = 0
@@ -68,7 +66,8 @@ class SeededBatches(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         start, self.start_batch = self.start_batch, 0
         for rows in self.batches()[start:]:
-            yield rows[self.rank :: self.world_size]
+            first, last = (-(-len(rows) * rank // self.world_size) for rank in (self.rank, self.rank + 1))
+            yield rows[first:last]
 
     def batches(self) -> list[list[int]]:
         """The epoch's batches, of all ranks together."""
@@ -76,9 +75,9 @@ class SeededBatches(Sampler[list[int]]):
         if self.shuffle:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
             order = torch.randperm(self.num_samples, generator=generator).tolist()
-            if self.lengths is not None:
-                return like_lengths(order, self.lengths, self.batch_size, generator)
-        return [order[first : first + self.batch_size] for first in range(0, self.num_samples, self.batch_size)]
+            if self.compose is not None:
+                return self.compose(order, generator)
+        return cut(order, self.batch_size)
 
 
 class ResumableLoader(DataLoader[Any]):

@@ -65,6 +65,15 @@ def check_sequence(
         raise ValueError(f"image_token_mask must mark {num_image_tokens} places in every row, got {counts.tolist()}")
 
 
+def check_picture_of(picture_of: Any, pictures: int) -> int:
+    """The number of sequences, each about one of the `pictures`."""
+    if not isinstance(picture_of, Tensor) or picture_of.dtype != torch.long or picture_of.ndim != 1:
+        raise TypeError("picture_of must be an int64 tensor [B], the picture of each sequence")
+    if not len(picture_of) or int(picture_of.min()) < 0 or int(picture_of.max()) >= pictures:
+        raise ValueError(f"picture_of must name pictures 0 to {pictures - 1}, got {picture_of.tolist()}")
+    return len(picture_of)
+
+
 def is_padded_right(attention_mask: Tensor) -> bool:
     """Whether every row [L] of the mask is ones, then zeros."""
     return not bool((attention_mask.diff(dim=1) > 0).any())

@@ -74,6 +74,7 @@ class LanguageModel(nn.Module):
         self.model.generation_config = GenerationConfig()
         self._selects = "logits_to_keep" in accepted
         self._adapted = False
+        self.remembers_by_keys = True  # until a cache of another kind is seen (`reading.read_pictures`)
         self.positions = positions_of(config)
 
     @property

@@ -68,6 +68,11 @@ class ChatPrompt:
         self.end_ids = self._end_of_turn()
         self._frames: dict[str, tuple[list[int], list[int]]] = {}
 
+    @property
+    def picture_end(self) -> int:
+        """The position behind the picture, the same in every sequence."""
+        return len(self._frame("")[0]) + self.num_image_tokens
+
     def generation(self, query: str) -> PromptIds:
         """Everything up to where the assistant's answer begins."""
         head, tail = self._frame(query)

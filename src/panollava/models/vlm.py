@@ -29,6 +29,7 @@ from panollava.models.outputs import GenerationOutput, TrainingStageOutput, Visi
 from panollava.models.positional import DirectionalEncoding
 from panollava.models.projection import Projection, VicregProjector
 from panollava.models.prompt import ChatPrompt
+from panollava.models.reading import read_pictures
 from panollava.models.resamplers import build_resampler
 from panollava.models.stitching import Stitching
 from panollava.models.vision import VisionEncoder, describe_vision
@@ -170,29 +171,42 @@ class PanoramaVLM(nn.Module):
         attention_mask: Tensor | None = None,
         image_token_mask: Tensor | None = None,
         labels: Tensor | None = None,
+        picture_of: Tensor | None = None,
         *,
         stage: Stage,
         full_logits: bool = False,
     ) -> VisionStageOutput | TrainingStageOutput:
-        """One step's loss. The four [B, L] tensors (see `prompt.PromptBatch`) belong to the AR stages."""
+        """One step's loss. The four [B, L] tensors (see `prompt.PromptBatch`) belong to the AR stages.
+
+        There, `picture_of` (int64 [B]) says which of P < B pictures each sequence is about; None: one each.
+        """
         checks.check_stage(stage)
-        features = self._features(pixel_values, vision_features)  # [B, V, S, D_vision]
+        features = self._features(pixel_values, vision_features)  # [P, V, S, D_vision]
         if stage == "vision":
             return self._vision_step(features)
         language, _, _ = self._language_side()
-        checks.check_sequence(input_ids, attention_mask, image_token_mask, labels, len(features), self.num_image_tokens)
+        rows = len(features) if picture_of is None else checks.check_picture_of(picture_of, len(features))
+        checks.check_sequence(input_ids, attention_mask, image_token_mask, labels, rows, self.num_image_tokens)
         assert input_ids is not None and image_token_mask is not None and labels is not None
         assert attention_mask is not None
-        embeds = self._splice(self.encode_panorama(features), input_ids, image_token_mask)  # [B, L, D_lm]
-        # Nothing looks ahead, so padding behind a sequence needs no mask, and attention without one is much faster.
-        mask = None if checks.is_padded_right(attention_mask) else attention_mask
+        tokens, past = self.encode_panorama(features), None  # [P, T, D_lm]
+        if picture_of is not None:
+            if not full_logits:
+                past, begin = read_pictures(language, tokens, input_ids, image_token_mask, picture_of)
+            tokens = tokens[picture_of] if past is None else tokens  # [B, T, D_lm]
+        if past is None:
+            embeds = self._splice(tokens, input_ids, image_token_mask)  # [B, L, D_lm]
+            # Nothing looks ahead, so padding behind a sequence needs no mask; attention without one is much faster.
+            mask = None if checks.is_padded_right(attention_mask) else attention_mask
+        else:
+            embeds, labels, mask = language.embed(input_ids[:, begin:]), labels[:, begin:], attention_mask
         columns, counts = supervised_positions(labels)  # [K], [B, K]
         targets = labels[:, columns + 1][counts]  # [N]
         if full_logits:
             logits = language(embeds, mask)  # [B, L, vocab]
             loss = answer_loss(logits[:, columns][counts], targets)
         else:
-            logits = language(embeds, mask, columns)[counts]  # [N, vocab]
+            logits = language(embeds, mask, columns, past)[counts]  # [N, vocab]
             loss = answer_loss(logits, targets)
         return {"loss": loss, "ar_loss": loss, "logits": logits}
 

@@ -21,7 +21,7 @@ SHARE_OF_MEMORY = 0.5
 def activation_bytes(model: PanoramaVLM, panoramas: int, positions: int, precision: str) -> int:
     """About how much the backbones' blocks keep for the backward pass of one batch.
 
-    `panoramas` are the batch's rows on one device, `positions` the length of its longest sequence (0 in the vision
+    `panoramas` are the batch's rows on one device, `positions` those of its sequences together (0 in the vision
     stage). Of the encoder only blocks that train count, and those behind them.
     """
     encoder = model.vision
@@ -30,7 +30,7 @@ def activation_bytes(model: PanoramaVLM, panoramas: int, positions: int, precisi
     numbers = panoramas * len(model.views) * encoder.spec.num_tokens * encoder.hidden_size * kept
     if model.language is not None:
         blocks = model.language.model.config.get_text_config().num_hidden_layers
-        numbers += panoramas * positions * model.language.hidden_size * blocks
+        numbers += positions * model.language.hidden_size * blocks
     return numbers * (BYTES_FULL if precision == "32-true" else BYTES_HALF)
 
 

@@ -1,7 +1,7 @@
 """What a stage trains with, built from its job: model, data and module, the same in each of its processes.
 
 Enters: a `StageJob`. Leaves: `StageParts`. What makes training faster or smaller without changing what it learns is
-decided here and logged: cached features, batches of like lengths, gradient checkpointing.
+decided here and logged: cached features, what stands together in a batch, gradient checkpointing.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from panollava.data.batches import Compose, composition, picture_numbers, positions_read, row_lengths
 from panollava.data.datamodule import StageDataModule
 from panollava.data.dataset import CaptionDataset, Collator
-from panollava.data.lengths import padded_share, row_lengths
 from panollava.data.loader import SeededBatches
-from panollava.data.samples import read_rows
+from panollava.data.samples import Row, read_rows
 from panollava.logs import LOGGER
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.vlm import PanoramaVLM
@@ -37,9 +36,6 @@ from panollava.training.job import (
 from panollava.training.module import StageModule
 from panollava.training.stages import freeze_for_stage, stage_table_text
 from panollava.views.cache import ViewCache
-
-WORTH_SORTING = 0.1
-"""The share of all positions that batches of like length must save before `length_bucketing: auto` takes them."""
 
 
 @dataclass(frozen=True)
@@ -88,14 +84,15 @@ def build_stage(job: StageJob) -> StageParts:
             )
             for views, folder in zip(pictures, (job.train_views, job.val_views), strict=True)
         ]
-    lengths = None if model.prompt is None else row_lengths(model.prompt, train_rows, settings["max_text_length"])
-    choose_checkpointing(
-        model,
-        job.untracked.get("gradient_checkpointing", False),
-        panoramas=-(-settings["batch_size"] // devices.processes),
-        positions=0 if lengths is None else int(lengths.max()),
-        precision=devices.precision,
-    )
+    compose, positions = _compose(job, model, train_rows)
+    if not _reads_once(job):
+        choose_checkpointing(
+            model,
+            job.untracked.get("gradient_checkpointing", False),
+            panoramas=-(-settings["batch_size"] // devices.processes),
+            positions=-(-positions // devices.processes),
+            precision=devices.precision,
+        )
     data = StageDataModule(
         CaptionDataset(train_rows, pictures[0]),
         CaptionDataset(val_rows, pictures[1]),
@@ -103,31 +100,35 @@ def build_stage(job: StageJob) -> StageParts:
         batch_size=settings["batch_size"],
         num_workers=job.untracked.get("num_workers", 0),
         seed=training["seed"],
-        lengths=None if lengths is None else _worth_sorting(job, lengths),
+        compose=compose,
     )
     batches_per_epoch = -(-len(train_rows) // settings["batch_size"])
     total_steps = settings["epochs"] * -(-batches_per_epoch // settings["accumulate_grad_batches"])
     module = StageModule(
         model, job.stage, kept=set(model.trained_state_dict()), total_steps=total_steps,
-        frozen_features=None if blocks else feature_dtype(devices.precision),
+        frozen_features=None if blocks else feature_dtype(devices.precision), reads_once=_reads_once(job),
         **{key: settings[key] for key in ("optimizer", "lr", "muon_lr", "weight_decay", "warmup_ratio")},
     )  # fmt: skip
     return StageParts(devices, model, processor, data, module, total_steps)
 
 
-def _worth_sorting(job: StageJob, lengths: NDArray[np.int32]) -> NDArray[np.int32] | None:
-    """The lengths, where `training.length_bucketing` wants batches of rows of like length."""
-    choice, training = job.config["training"]["length_bucketing"], job.config["training"]
-    if choice is False:
-        return None
-    settings = {"batch_size": job.settings["batch_size"], "seed": training["seed"], "shuffle": True}
-    mixed, alike = (
-        padded_share(SeededBatches(len(lengths), lengths=given, **settings).batches(), lengths)
-        for given in (None, lengths)
-    )
-    sorts = choice is True or (1 - mixed) <= (1 - WORTH_SORTING) * (1 - alike)
-    LOGGER.info(
-        "padding: %.1f %% of all positions in mixed batches, %.1f %% in batches of like length: %s",
-        100 * mixed, 100 * alike, "like lengths" if sorts else "mixed",
-    )  # fmt: skip
-    return lengths if sorts else None
+def _reads_once(job: StageJob) -> bool:
+    """Whether training reads a picture once for all its rows in a batch (validation always does)."""
+    return job.stage != "vision" and bool(job.config["training"]["batches"] == "by_picture")
+
+
+def _compose(job: StageJob, model: PanoramaVLM, rows: list[Row]) -> tuple[Compose | None, int]:
+    """How batches are made of a shuffled epoch, and the most positions that the language model reads of one.
+
+    In the vision stage it reads none, and batches are cut as they come.
+    """
+    if model.prompt is None:
+        return None, 0
+    training, size = job.config["training"], job.settings["batch_size"]
+    pictures, lengths = picture_numbers(rows), row_lengths(model.prompt, rows, job.settings["max_text_length"])
+    compose = composition(training["batches"], size, pictures, lengths)
+    batches = SeededBatches(len(rows), size, seed=training["seed"], shuffle=True, compose=compose).batches()
+    shared = pictures if _reads_once(job) else np.arange(len(rows), dtype=np.int32)
+    read = positions_read(batches, shared, lengths, model.prompt.picture_end)
+    LOGGER.info("batches: %s, %.0f positions each for the language model", training["batches"], np.mean(read))
+    return compose, max(read)

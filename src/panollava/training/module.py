@@ -31,6 +31,7 @@ class StageModule(L.LightningModule):
         total_steps: optimiser steps of the whole stage, for the cosine schedule.
         optimizer, lr, muon_lr, weight_decay, warmup_ratio: see config/default.yaml.
         frozen_features: what a frozen encoder's features are rounded to (`features.feature_dtype`), None if it trains.
+        reads_once: whether the language model reads a picture once for all its rows in a training batch.
     """
 
     def __init__(
@@ -46,10 +47,12 @@ class StageModule(L.LightningModule):
         weight_decay: float,
         warmup_ratio: float,
         frozen_features: torch.dtype | None = None,
+        reads_once: bool = False,
     ) -> None:
         super().__init__()
         self.strict_loading = False  # checkpoints hold the trained tensors only; keys are checked in on_load_checkpoint
-        self.model, self.stage, self.kept, self.frozen_features = model, stage, kept, frozen_features
+        self.model, self.stage, self.kept = model, stage, kept
+        self.frozen_features, self.reads_once = frozen_features, reads_once
         self._accumulated: list[int] = []  # terms of the batches since the last step
         self.total_steps, self.warmup_steps = total_steps, round(warmup_ratio * total_steps)
         self.optimizer_settings = {
@@ -57,7 +60,7 @@ class StageModule(L.LightningModule):
         }  # fmt: skip
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
-        share = self._share(batch)
+        share = self._share(batch, self.reads_once)
         if not torch.isfinite(share.whole_loss):
             raise TrainingError(
                 f"the {self.stage} stage's loss is {share.whole_loss.item()} at epoch {self.current_epoch}, "
@@ -79,15 +82,18 @@ class StageModule(L.LightningModule):
             torch._foreach_mul_([p.grad for p in self.model.parameters() if p.grad is not None], scale)
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        share = self._share(batch)
+        share = self._share(batch, reads_once=True)
         self.log("val_loss", share.whole_loss, on_epoch=True, batch_size=share.rows, sync_dist=True)
 
-    def _share(self, batch: dict[str, Any]) -> Share:
+    def _share(self, batch: dict[str, Any], reads_once: bool) -> Share:
         """This process' part of a batch; an empty part still takes part in the gradient, with zeros."""
         if batch:
             inputs = dict(batch)
             if self.frozen_features is not None and "pixel_values" in inputs:
                 inputs["vision_features"] = encode_frozen(self.model, inputs.pop("pixel_values"), self.frozen_features)
+            if not reads_once and "picture_of" in inputs:  # each row with a picture of its own
+                picture_of = inputs.pop("picture_of")
+                inputs |= {key: inputs[key][picture_of] for key in ("pixel_values", "vision_features") if key in inputs}
             loss = self.model(**inputs, stage=self.stage)["loss"]
         else:
             loss = torch.stack([p.sum() for p in self.model.parameters() if p.requires_grad]).sum() * 0.0
@@ -116,7 +122,8 @@ class StageModule(L.LightningModule):
 
 
 def _rows(batch: dict[str, Any]) -> int:
-    return len(next(iter(batch.values()))) if batch else 0
+    """Examples: sequences where there are any (several may be about one picture), else panoramas."""
+    return len(batch["labels"] if "labels" in batch else next(iter(batch.values()))) if batch else 0
 
 
 def _terms(batch: dict[str, Any]) -> int:

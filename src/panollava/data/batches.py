@@ -1,0 +1,111 @@
+"""Which rows of a shuffled epoch stand together in a batch (`training.batches`).
+
+Enters: a shuffled order and what is known of each row: its picture, the length of its sequence. Leaves: batches, a
+function of that order and of a generator's state. `mixed` takes the order as it is. `like_lengths` pads less: rows of
+like length are alike in other ways too, so each batch is chosen among few rows, and the last bit of padding is traded
+away. `by_picture` lets a batch hold several rows of a picture, which is then encoded and read once for all of them;
+traded away is some of a batch's variety.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from panollava.data.samples import Row
+from panollava.models.prompt import ChatPrompt
+
+Compose = Callable[[list[int], torch.Generator], list[list[int]]]
+Ints = NDArray[np.int32]
+
+POOL_BATCHES = 4
+"""So many batches at a time are divided anew by length."""
+ROWS_TOGETHER = 4
+"""At most so many rows of a picture stay together."""
+_AT_ONCE = 1024
+
+
+def composition(choice: str, batch_size: int, pictures: Ints, lengths: Ints) -> Compose | None:
+    """How a value of `training.batches` makes batches; None for `mixed`, the order as it is."""
+    if choice == "like_lengths":
+        return partial(like_lengths, lengths=lengths, batch_size=batch_size)
+    return partial(by_picture, pictures=pictures, batch_size=batch_size) if choice == "by_picture" else None
+
+
+def like_lengths(order: list[int], generator: torch.Generator, *, lengths: Ints, batch_size: int) -> list[list[int]]:
+    """Batches of like length: pools of batches are sorted and cut, then all batches are shuffled.
+
+    What does not fill a batch comes last, as it was.
+    """
+    filled = len(order) - len(order) % batch_size
+    batches: list[list[int]] = []
+    for start in range(0, filled, POOL_BATCHES * batch_size):
+        pool = sorted(order[start : min(start + POOL_BATCHES * batch_size, filled)], key=lengths.__getitem__)
+        batches += cut(pool, batch_size)
+    places = torch.randperm(len(batches), generator=generator).tolist()
+    return [batches[place] for place in places] + cut(order[filled:], batch_size)
+
+
+def by_picture(order: list[int], generator: torch.Generator, *, pictures: Ints, batch_size: int) -> list[list[int]]:
+    """Batches in which up to four rows of a picture follow each other; which ones, and where, changes by epoch."""
+    groups: list[list[int]] = []
+    filling: dict[int, list[int]] = {}
+    for row in order:
+        group = filling.setdefault(int(pictures[row]), [])
+        if not group:
+            groups.append(group)
+        group.append(row)
+        if len(group) == ROWS_TOGETHER:
+            del filling[int(pictures[row])]
+    places = torch.randperm(len(groups), generator=generator).tolist()
+    return cut([row for place in places for row in groups[place]], batch_size)
+
+
+def cut(order: list[int], batch_size: int) -> list[list[int]]:
+    """Consecutive batches; the last one may be shorter."""
+    return [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
+
+
+def picture_numbers(rows: Sequence[Row]) -> Ints:
+    """The picture of each row, counted in order of first appearance."""
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(row.image_path, len(numbers)) for row in rows], np.int32)
+
+
+def row_lengths(prompt: ChatPrompt, rows: Sequence[Row], max_text_length: int) -> Ints:
+    """The length of each row's sequence in training: template, picture, query and answer with its end token.
+
+    To within a token or two, where a tokenizer merges the query with the template around it.
+    """
+    shell = len(prompt.generation("").input_ids)
+    lengths = np.empty(len(rows), np.int32)
+    for start in range(0, len(rows), _AT_ONCE):
+        some = rows[start : start + _AT_ONCE]
+        queries = _token_counts(prompt, [row.query.strip() for row in some])
+        answers = _token_counts(prompt, [row.annotation.strip() for row in some]) + 1
+        room = np.maximum(1, max_text_length - queries)
+        lengths[start : start + len(some)] = shell + queries + np.minimum(answers, room)
+    return lengths
+
+
+def _token_counts(prompt: ChatPrompt, texts: list[str]) -> Ints:
+    encoded: Any = prompt.tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return np.fromiter(map(len, encoded), np.int32, len(texts))
+
+
+def positions_read(batches: Sequence[Sequence[int]], pictures: Ints, lengths: Ints, begin: int) -> list[int]:
+    """The positions that a language model reads of each batch.
+
+    `begin` are those up to the end of the picture, which rows about one picture share; behind them a batch is as
+    long as its longest row.
+    """
+    found = []
+    for batch in batches:
+        rows = list(batch)
+        found.append(len(set(pictures[rows].tolist())) * begin + len(rows) * (int(lengths[rows].max()) - begin))
+    return found

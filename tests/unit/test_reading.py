@@ -1,0 +1,144 @@
+"""Pictures that several sequences are about are read once: loss, logits and gradients of reading each for itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import language_folder, tiny_config, vision_folder
+
+from panollava.data.dataset import CaptionDataset, Collator
+from panollava.data.samples import Row
+from panollava.models.language import LanguageModel
+from panollava.models.processor import PanoramaProcessor
+from panollava.models.vlm import PanoramaVLM
+from panollava.training.module import StageModule
+from panollava.training.stages import freeze_for_stage
+
+ROWS = [
+    Row("b.png", "what?", "a red box"),
+    Row("a.png", "where is the blue sphere behind you?", "on your left"),
+    Row("b.png", "is it red?", "so"),
+    Row("a.png", "what is in front of you?", "describe the scene"),
+    Row("b.png", "where?", "behind you, on your left"),
+]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("backbones")
+    vision_folder(folder, "siglip")
+    for family in ("qwen3", "llama", "gemma2"):
+        language_folder(folder, family)
+    return folder
+
+
+def build(root: Path, language: str) -> PanoramaVLM:
+    torch.manual_seed(0)
+    model = PanoramaVLM(tiny_config(root, language=language, use_lora=True))
+    freeze_for_stage(model, "finetune", 1)
+    for adapter in model.named_part_parameters()["lora"].values():
+        adapter.data.normal_(std=0.1)  # B starts at zero, which hides A's gradient
+    return model.eval()
+
+
+def batch_of(model: PanoramaVLM, rows: list[Row] = ROWS) -> dict[str, torch.Tensor]:
+    processor = PanoramaProcessor.for_model(model.config, model.vision)
+    noise = np.random.default_rng(0)
+    shape = (len(model.views), *processor.image_size, 3)
+    views = {name: noise.integers(0, 255, shape, dtype=np.uint8) for name in ("a.png", "b.png")}
+    data = CaptionDataset(rows, views)
+    return Collator(processor, model.prompt, 64, features=False)(data.__getitems__(list(range(len(rows)))))
+
+
+def each_for_itself(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    rest = {key: value for key, value in batch.items() if key != "picture_of"}
+    return rest | {"pixel_values": batch["pixel_values"][batch["picture_of"]]}
+
+
+def gradients(model: PanoramaVLM, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
+    out = model(**batch, stage="finetune")
+    model.zero_grad()
+    out["loss"].backward()
+    return out["loss"].detach(), out["logits"].detach(), {n: p.grad for n, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("language", ["qwen3", "llama", "gemma2"])
+def test_reading_once_changes_rounding_only(root: Path, language: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(root, language)
+    lengths: list[Any] = []
+    read = LanguageModel.read
+
+    def noted(self: LanguageModel, embeds: torch.Tensor) -> Any:
+        lengths.append(tuple(embeds.shape[:2]))
+        return read(self, embeds)
+
+    monkeypatch.setattr(LanguageModel, "read", noted)
+    batch = batch_of(model)
+    assert batch["pixel_values"].shape[0] == 2 and batch["picture_of"].tolist() == [0, 1, 0, 1, 0]
+    once, alone = gradients(model, batch), gradients(model, each_for_itself(batch))
+    assert model.prompt is not None and lengths == [(2, model.prompt.picture_end)]
+    for one, other in zip(once[:2], alone[:2], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    for name, gradient in alone[2].items():
+        if gradient is not None:
+            torch.testing.assert_close(once[2][name], gradient, rtol=1e-3, atol=1e-5, msg=name)
+    assert once[2].keys() == alone[2].keys()
+    full = model(**batch, stage="finetune", full_logits=True)
+    torch.testing.assert_close(full["loss"], alone[0], rtol=1e-4, atol=1e-5)
+    assert len(lengths) == 1
+
+
+@pytest.mark.parametrize("why", ["checkpointing", "memory of another kind", "another beginning"])
+def test_where_it_cannot_be_each_is_read_for_itself(root: Path, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build(root, "qwen3")
+    assert model.language is not None
+    batch = batch_of(model)
+    if why == "checkpointing":
+        model.enable_gradient_checkpointing()
+        model.train()
+        model.vision.eval()
+    elif why == "memory of another kind":
+        monkeypatch.setattr(LanguageModel, "read", lambda self, embeds: object())
+    else:
+        batch["input_ids"][3, 0] += 1
+    torch.manual_seed(1)
+    once = model(**batch, stage="finetune")["loss"]
+    torch.manual_seed(1)
+    assert torch.equal(once, model(**each_for_itself(batch), stage="finetune")["loss"])
+    assert model.language.remembers_by_keys is (why != "memory of another kind")
+
+
+def test_who_reads_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Validation always; training where its batches are made for it, else bit by bit as without shared pictures."""
+    model = build(root, "qwen3")
+    seen = []
+    forward = model.forward
+    monkeypatch.setattr(model, "forward", lambda **given: seen.append("picture_of" in given) or forward(**given))
+    losses = {}
+    for name, batch in (("shared", batch_of(model)), ("apart", each_for_itself(batch_of(model)))):
+        for reads_once in (False, True):
+            module = StageModule(
+                model, "finetune", kept=set(), total_steps=1, optimizer="adamw", lr=1e-3, muon_lr=0.02,
+                weight_decay=0.0, warmup_ratio=0.0, reads_once=reads_once,
+            )  # fmt: skip
+            monkeypatch.setattr(module, "log", lambda *_, **kept: losses.setdefault("rows", kept.get("batch_size")))
+            losses[name, reads_once] = module.training_step(batch, 0)["whole_loss"]
+    module.validation_step(batch_of(model), 0)
+    assert seen == [False, True, False, False, True]
+    assert torch.equal(losses["shared", False], losses["apart", False])
+    torch.testing.assert_close(losses["shared", True], losses["apart", True], rtol=1e-4, atol=1e-5)
+
+
+def test_wrong_pictures_are_refused(root: Path) -> None:
+    model = build(root, "qwen3")
+    batch = batch_of(model)
+    with pytest.raises(ValueError, match="picture_of must name pictures 0 to 1, got"):
+        model(**{**batch, "picture_of": batch["picture_of"] + 1}, stage="finetune")
+    with pytest.raises(TypeError, match=r"picture_of must be an int64 tensor \[B\]"):
+        model(**{**batch, "picture_of": [0, 0, 0, 0, 0]}, stage="finetune")
+    with pytest.raises(ValueError, match="input_ids has 5 rows, the pictures 3"):
+        model(**{**batch, "picture_of": batch["picture_of"][:3]}, stage="finetune")
