@@ -52,7 +52,9 @@ def test_an_epoch_is_a_function_of_seed_and_number(choice: str) -> None:
 def test_ranks_divide_each_batch_evenly(choice: str) -> None:
     whole = list(batches(130, choice))
     shares = [list(batches(130, choice, rank=rank, world_size=3)) for rank in range(3)]
-    assert [list(chain(*parts)) for parts in zip(*shares, strict=True)] == whole
+    together = [list(chain(*parts)) for parts in zip(*shares, strict=True)]
+    assert [sorted(batch) for batch in together] == [sorted(batch) for batch in whole]
+    assert (together == whole) is (choice != "mixed")  # neighbours stay together where they may be about one picture
     assert max(len(part) for parts in shares for part in parts) == 2
 
 

@@ -200,15 +200,15 @@ def test_an_accumulated_gradient_is_the_mean_over_all_terms(sizes: list[int], mo
     torch.testing.assert_close(found, list(whole))
 
 
-@pytest.mark.parametrize("step", [3, 8])
+@pytest.mark.parametrize(("step", "workers"), [(3, 0), (8, 1)])
 @pytest.mark.parametrize("choice", ["like_lengths", "by_picture"])
-def test_composed_batches(choice: str, step: int, tmp_path: Path, undisturbed: Any) -> None:
+def test_composed_batches(choice: str, step: int, workers: int, tmp_path: Path, undisturbed: Any) -> None:
     known = np.random.default_rng(0).integers(1, 9, ROWS).astype(np.int32)
     compose = composition(choice, BATCH, known, known)
     calm = run(tmp_path / "calm", compose=compose)
     with pytest.raises(Interrupted):
-        run(tmp_path / "wild", extra=[KillAt(step=step)], compose=compose)
-    assert_equal_runs(calm, run(tmp_path / "wild", compose=compose))
+        run(tmp_path / "wild", extra=[KillAt(step=step)], compose=compose, workers=workers)
+    assert_equal_runs(calm, run(tmp_path / "wild", compose=compose, workers=workers))
     assert calm[1] != undisturbed[1]
 
 

@@ -94,10 +94,11 @@ def files(job: StageJob) -> list[str]:
     return sorted(name.partition("_loss")[0] for name in found if not name.startswith("."))
 
 
-@pytest.mark.parametrize("stage", ["vision", "finetune"])
-def test_two_processes_train_as_one(stage: StageName, stage_job: Callable[..., StageJob]) -> None:
-    jobs = [stage_job(stage, count, f"{count}", epochs=2, accumulate_grad_batches=2) for count in (1, 2)]
+@pytest.mark.parametrize(("stage", "batches"), [("vision", "mixed"), ("finetune", "mixed"), ("finetune", "by_picture")])
+def test_two_processes_train_as_one(stage: StageName, batches: str, stage_job: Callable[..., StageJob]) -> None:
+    jobs = [stage_job(stage, count, f"{batches}{count}", epochs=2, accumulate_grad_batches=2) for count in (1, 2)]
     for job in jobs:
+        job.config["training"]["batches"] = batches
         run_stage(job)  # in this process, one after the other: as a notebook would
     one, two = (losses(job) for job in jobs)
     assert len(one) == 2 * (3 + 1)

@@ -66,8 +66,14 @@ class SeededBatches(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         start, self.start_batch = self.start_batch, 0
         for rows in self.batches()[start:]:
-            first, last = (-(-len(rows) * rank // self.world_size) for rank in (self.rank, self.rank + 1))
-            yield rows[first:last]
+            yield self._share(rows)
+
+    def _share(self, rows: list[int]) -> list[int]:
+        """This rank's rows; neighbours, which may be about one picture, stay together where the order is not random."""
+        if self.shuffle and self.compose is None:
+            return rows[self.rank :: self.world_size]
+        first, last = (-(-len(rows) * rank // self.world_size) for rank in (self.rank, self.rank + 1))
+        return rows[first:last]
 
     def batches(self) -> list[list[int]]:
         """The epoch's batches, of all ranks together."""
