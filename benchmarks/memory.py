@@ -4,8 +4,13 @@
 
 Draws a few panoramas and writes a CSV of that many rows about them, each with a text of its own. Each step then runs in
 a process of its own, which imports what its job imports: prepare; the rows of a finetune stage with their lengths and
-an epoch's order, and batches of views, of cached features, and of both with two worker processes (each one's peak
-counts). `imports` is the memory after the imports and before the work; the model is tiny, its weights do not count.
+an epoch's order, and batches of views, of cached features, and of both with two worker processes. `imports` is the
+memory after the imports and before the work; the model is tiny, its weights do not count.
+
+Memory is what is resident: that of the process at its highest, as the kernel noted it, or of process and workers
+together where that is more, a page that several hold divided among them (PSS, looked at ten times a second). Pages of
+mapped files, such as the view cache's, are in it, though the kernel takes them back where memory is short; `private`
+is without them. Memory of the disk cache that nobody maps is nobody's, and not counted.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -113,13 +119,42 @@ STEPS: dict[str, Callable[[Path], Callable[[], None]]] = {
 def run_step(name: str, folder: Path) -> None:
     """In a process of its own: prints what the process held before and at most."""
     work = STEPS[name](folder)
-    before = peak(resource.RUSAGE_SELF)
-    work()
-    print(json.dumps({"before": before, "peak": max(peak(resource.RUSAGE_SELF), peak(resource.RUSAGE_CHILDREN))}))
+    before = held()
+    most = list(before)
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.1):
+            most[:] = map(max, most, held())
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        work()
+    finally:
+        done.set()
+    watching.join()
+    noted = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(json.dumps({"before": before[0], "peak": max(noted, most[0]), "private": most[1] - before[1]}))
 
 
-def peak(who: int) -> float:
-    return resource.getrusage(who).ru_maxrss / 2**20
+def held() -> tuple[float, float]:
+    """GiB of this process and its children: all that is resident, and what no file backs."""
+    total = private = 0
+    children = [child for task in Path("/proc/self/task").iterdir() for child in read(task / "children").split()]
+    for process in ("self", *children):
+        sizes = dict(line.split(":") for line in read(Path(f"/proc/{process}/smaps_rollup")).splitlines()[1:])
+        total += int(sizes.get("Pss", "0 kB").split()[0])
+        private += int(sizes.get("Pss_Anon", "0 kB").split()[0])
+    return total / 2**20, private / 2**20
+
+
+def read(path: Path) -> str:
+    """The text of a file of a process or thread, empty once that has ended."""
+    try:
+        return path.read_text(encoding="ascii")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def main() -> None:
@@ -135,14 +170,15 @@ def main() -> None:
         write_csv(Path(name), given.rows)
         size = (Path(name) / "data.csv").stat().st_size
         print(f"{given.rows} rows about {PICTURES} panoramas, a CSV of {size / 2**20:.0f} MiB; peak memory in GiB")
-        print(f"{'':26}{'peak':>7}{'imports':>9}{'beside them':>13}")
+        print(f"{'':26}{'peak':>7}{'imports':>9}{'beside them':>13}{'private':>9}")
         for step in STEPS:
             command = [sys.executable, __file__, "--step", step, "--folder", name]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
                                   env={**os.environ, "HF_HUB_OFFLINE": "1"})  # fmt: skip
             found = json.loads(done.stdout.splitlines()[-1])
             print(
-                f"{step:26}{found['peak']:>7.2f}{found['before']:>9.2f}{found['peak'] - found['before']:>13.2f}",
+                f"{step:26}{found['peak']:>7.2f}{found['before']:>9.2f}{found['peak'] - found['before']:>13.2f}"
+                f"{found['private']:>9.2f}",
                 flush=True,
             )
 
