@@ -224,6 +224,32 @@ def test_every_command_is_there_and_its_help_has_an_example() -> None:
         assert f"Example: `panollava {name}" in command.help, name
 
 
+def test_outside_a_project_the_error_says_so(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, said = call(monkeypatch, capsys, "status", "EXP1")
+    assert (code, said) == (2, f"error: {tmp_path} holds no config/experiments: run this in the project's root\n")
+
+
+def call_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> set[str]:
+    """The words of a command's help."""
+    monkeypatch.setattr("sys.argv", ["panollava", *words, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    return set(capsys.readouterr().out.replace(",", " ").split())
+
+
+def test_help_cuts_nothing_off(monkeypatch, capsys) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for name, command in commands_of(typer.main.get_command(app)).items():
+        assert call_help(monkeypatch, capsys, *name.split()).issuperset(
+            option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)
+            if option.startswith("--")
+        ), name  # fmt: skip
+    listed = call_help(monkeypatch, capsys)
+    assert not [word for word in listed if word.endswith(("...", "…")) and not word.startswith("[")]
+
+
 @pytest.mark.parametrize(
     "words",
     [["names", "A"], ["config", "show", "A"], ["config", "diff", "A", "A"], ["models", "--list"], ["status", "A"]],

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
 from panollava.cli.common import image_cache_of
 from panollava.errors import DataError
 from panollava.files import refuse_overwriting
+from panollava.views.strategies import CropStrategy
 
 
 def add_to(app: typer.Typer) -> None:
@@ -48,13 +49,17 @@ def prepare(
 def views(
     panorama: Annotated[Path, typer.Argument(help="An equirectangular image, about 2:1.")],
     output_dir: Annotated[Path, typer.Option(help="Receives view_00.png …, views.json, contact_sheet.png.")],
-    strategy: Annotated[str, typer.Option(help="A crop strategy, for instance anyres_e2p.")] = "anyres_e2p",
+    strategy: Annotated[str, typer.Option(help=f"One of {', '.join(get_args(CropStrategy))}.")] = "anyres_e2p",
     fov_deg: Annotated[float, typer.Option(help="Horizontal field of view in degrees.")] = 90.0,
     overlap_ratio: Annotated[float, typer.Option(help="Share of a view that its neighbour sees too.")] = 0.5,
     image_size: Annotated[int, typer.Option(min=8, max=4096, help="Side of a view in pixels.")] = 256,
-    antialias: Annotated[bool, typer.Option("--antialias/--no-antialias", help="Or point-sampled.")] = True,
-    max_patches: Annotated[int, typer.Option(help="image_processing.anyres_max_patches.")] = 9,
-    poles: Annotated[bool, typer.Option("--poles/--no-poles", help="image_processing.cubemap_poles.")] = True,
+    antialias: Annotated[
+        bool, typer.Option("--antialias/--no-antialias", help="Average a pixel's area, or sample its centre once.")
+    ] = True,
+    max_patches: Annotated[int, typer.Option(help="Most views of anyres and anyres_max, the global one counted.")] = 9,
+    poles: Annotated[
+        bool, typer.Option("--poles/--no-poles", help="Cubemap's views up and down, or its sides alone.")
+    ] = True,
 ) -> None:
     """Draw what the model would see of a panorama.
 

@@ -16,7 +16,9 @@ Experiment = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document and nothing else.")]
 
-config = typer.Typer(help="Show and compare configurations.", no_args_is_help=True)
+config = typer.Typer(
+    help="Show and compare configurations.\n\nExample: `panollava config show EXP1`", no_args_is_help=True
+)
 
 
 def add_to(app: typer.Typer) -> None:

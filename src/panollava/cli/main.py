@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 
 import typer
@@ -10,26 +11,30 @@ from panollava.cli import compare, data, evaluate, experiments, machine, models,
 from panollava.errors import PanollavaError
 from panollava.processes import set_cpu_defaults
 
+WIDE_ENOUGH_FOR_BOXES = 90  # columns; in narrower boxes typer cuts names of options off
+
 app = typer.Typer(
     name="panollava",
     help="""Train and evaluate panoramic vision-language models.
 
-    Exit codes: 0 done, 1 the work failed, 2 wrong usage or configuration. Each command's --help ends with an example.
+    Exit codes: 0 done, 1 the work failed, 2 wrong usage or configuration. Each command's --help has an example.
 
     Example: `panollava run EXP1` builds the embedded default, from nothing to its metrics.
     """,
     no_args_is_help=True,
-    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for module in (workflow, train, evaluate, compare, models, data, experiments, zoo, serve, machine):
     module.add_to(app)
+for command in app.registered_commands:  # without boxes, click would cut a first sentence after a line
+    command.short_help = (command.callback.__doc__ or "").split("\n\n")[0] if command.callback else None
 
 
 def main() -> None:
     """Run a command; a `PanollavaError` becomes one message and its exit code."""
     set_cpu_defaults()
+    app.rich_markup_mode = "markdown" if shutil.get_terminal_size().columns >= WIDE_ENOUGH_FOR_BOXES else None
     try:
         app()
     except PanollavaError as error:

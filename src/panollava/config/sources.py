@@ -66,6 +66,8 @@ class Sources:
         names, broken = self._index
         if name in names:
             return names[name][0]
+        if not names and not (self.root / EXPERIMENTS_FOLDER).is_dir():
+            raise ConfigError(f"{self.root.resolve()} holds no {EXPERIMENTS_FOLDER}: run this in the project's root")
         near = get_close_matches(name, names, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         own = sorted(name for name, sources in names.items() if any(isinstance(source, Path) for source in sources))
