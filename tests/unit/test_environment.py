@@ -44,6 +44,7 @@ def test_the_one_command_on_a_bare_debian(
     )
     assert not named(checks, "Java").ok and not named(checks, "WordNet 3.0").ok
     assert "setup-metrics" in named(checks, "SPICE").remedy
+    assert any(line.startswith("– SPICE: ") for line in environment.environment_lines(checks))
     document = environment_json(checks)
     assert document["ok"] is True  # metrics are missing, nothing that is required
     assert document == json.loads(json.dumps(document))

@@ -330,15 +330,19 @@ def test_console_lines() -> None:
         "✗ SPICE: null | CoreNLP 3.6.0 not installed",
         "✓ perplexity (↓): 3.500000 | panollava",
     ]
-    table, shuffled, scored = metric_lines(document), *summary_lines(document)
-    assert shuffled == "pictures shuffled: BLEU-4 0.006000"
+    table, (head, shuffled, scored) = metric_lines(document), summary_lines(document)
+    assert [head, shuffled] == ["        pictures shuffled", "BLEU-4  0.006000"]
     assert scored == "grouped: 2 samples, 4 references, 0 empty, 1 errors, 3 rows without a reference left out"
     assert summary_lines({**document, "controls": {"blind": None}}) == [scored]
     plain = io.StringIO()
     print_metrics(document, plain)
-    assert plain.getvalue().splitlines() == [*table, shuffled, scored]
+    assert plain.getvalue().splitlines() == [*table, head, shuffled, scored]
     document["metrics"]["bleu4"]["interval"], document["intervals"] = [0.0071, 0.0082], {"confidence": 0.95}
     assert metric_lines(document) == table
-    assert summary_lines(document) == ["95 % intervals: BLEU-4 0.007100 to 0.008200", shuffled, scored]
+    assert summary_lines(document) == [
+        "        95 % interval         pictures shuffled",
+        "BLEU-4  0.007100 to 0.008200  0.006000",
+        scored,
+    ]
     narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     print_metrics(document, narrow)  # LC_ALL=C must not lose the scores

@@ -2,8 +2,8 @@
 
 ✓ BLEU-4 (↑): 0.007838 | sacrebleu
 ✗ SPICE: null | CoreNLP 3.6.0 not installed: run panollava setup-metrics
-95 % intervals: BLEU-4 0.006950 to 0.008800
-pictures shuffled: BLEU-4 0.006120
+        95 % interval         pictures shuffled
+BLEU-4  0.006950 to 0.008800  0.006120
 grouped: 100 samples, 300 references, 0 empty, 0 errors
 """
 
@@ -33,15 +33,19 @@ def metric_lines(document: Mapping[str, Any]) -> list[str]:
 def summary_lines(document: Mapping[str, Any]) -> list[str]:
     """What stands below the table: intervals and the blind control, where there are some; what was scored."""
     blind = (document.get("controls") or {}).get("blind") or {}
-    intervals = {key: result["interval"] for key, result in document["metrics"].items() if result.get("interval")}
+    confidence = (document.get("intervals") or {}).get("confidence")
+    rows = []
+    for key, result in document["metrics"].items():
+        interval, shuffled = result.get("interval"), blind.get(key)
+        if interval or shuffled is not None:
+            between = "{:.6f} to {:.6f}".format(*interval) if interval else ""
+            rows.append((LABELS.get(key, key), between, "" if shuffled is None else f"{shuffled:.6f}"))
     lines = []
-    if intervals:
-        confidence = (document.get("intervals") or {}).get("confidence")
-        ranges = [f"{LABELS.get(key, key)} {low:.6f} to {high:.6f}" for key, (low, high) in intervals.items()]
-        lines.append(f"{f'{100 * confidence:g} % ' if confidence else ''}intervals: {', '.join(ranges)}")
-    shuffled = [f"{LABELS.get(key, key)} {value:.6f}" for key, value in blind.items() if value is not None]
-    if shuffled:
-        lines.append(f"pictures shuffled: {', '.join(shuffled)}")
+    if rows:
+        head = ("", f"{f'{100 * confidence:g} % ' if confidence else ''}interval", "pictures shuffled")
+        shown = [index for index in range(3) if any(row[index] for row in rows)]
+        widths = [max(len(row[index]) for row in (head, *rows)) for index in range(3)]
+        lines = ["  ".join(row[index].ljust(widths[index]) for index in shown).rstrip() for row in (head, *rows)]
     return [*lines, summary_line(document)]
 
 

@@ -89,7 +89,8 @@ def environment_lines(checks: Sequence[Check]) -> list[str]:
             lines.append(f"✓ {check.name}: {check.found}")
         else:
             mark = "✗" if check.required else "–"
-            lines.append(f"{mark} {check.name} ({check.needed_for}): {check.found or 'not found'} | {check.remedy}")
+            name = check.name if check.name == check.needed_for else f"{check.name} ({check.needed_for})"
+            lines.append(f"{mark} {name}: {check.found or 'not found'} | {check.remedy}")
     return lines
 
 

@@ -24,7 +24,7 @@ th { border-bottom: 2px solid #888; white-space: nowrap } tbody tr:hover { backg
 tr.first:not(:first-child) td { border-top: 2px solid #aaa }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap } .name { white-space: nowrap }
 .best { font-weight: 700 }
-.quiet, .below { color: #666; font-weight: 400 } .badge { font-weight: 700 }
+.wrap { overflow-wrap: anywhere } .quiet, .below { color: #666; font-weight: 400 } .badge { font-weight: 700 }
 .right { color: #176b2c } .wrong { color: #a01c1c }
 figure { margin: 0; padding: 1rem 0; border-top: 1px solid #ddd; display: grid; gap: .6rem 1.4rem }
 @media (max-width: 50rem) { body { margin: .8rem } th, td { padding: .25rem .4rem; font-size: .85rem } }
@@ -60,7 +60,7 @@ def folded(summary: str, content: str, is_open: bool = False) -> str:
 
 
 def cell(text: str, kind: str = "", below: str = "") -> str:
-    """A table's cell; `kind` is a class of the style sheet: number, name, best, quiet. `below` is a second line."""
+    """A table's cell; `kind`: classes of the style sheet, number, name, best, quiet, wrap. `below` is a second line."""
     second = f'<br><span class="below">{escape(below)}</span>' if below else ""
     return f'<td class="{kind}">{escape(text)}{second}</td>' if kind else f"<td>{escape(text)}{second}</td>"
 

@@ -124,7 +124,8 @@ def predict(
     shown = [(stand_ins or {}).get(sample.image_path, sample.image_path) for sample in samples]
     batches = list(_batches(samples, shown, settings.batch_size))
     LOGGER.info(
-        "%d samples, %d pictures, %d batches, %d answers kept from an earlier start",
+        "%s%d samples, %d pictures, %d batches, %d answers kept from an earlier start",
+        "" if stand_ins is None else "pictures shuffled: ",
         len(samples), len(set(shown)), len(batches), len(finished.texts),
     )  # fmt: skip
     features: dict[str, torch.Tensor | PanoramaError] = {}

@@ -41,7 +41,7 @@ def write_metrics_page(document: Mapping[str, Any], path: Path, experiment: str)
                 html.cell(_number(control), "number"),
                 html.cell(f"{value - control:+.4f}" if None not in (value, control) else "–", "number quiet"),
                 html.cell(metric["scale"] if metric["scale"] != "unknown" else "–", "quiet"),
-                html.cell(origin if value is not None else f"not computed: {metric['reason']}", "quiet"),
+                html.cell(origin if value is not None else f"not computed: {metric['reason']}", "quiet wrap"),
             ]
         )
     about = (

@@ -162,5 +162,6 @@ def _load(
 def _write(measured: Measured, output: Path, slice_document: dict[str, Any], checkpoint: dict[str, Any]) -> None:
     measured.write(output, {"config": digest_of(slice_document), "checkpoint": checkpoint["sha256"]})
     for key, result in measured.metrics.items():
-        LOGGER.info("%s: %s, blind %s", key, result.reason if result.value is None else result.value,
-                    measured.blind[key])  # fmt: skip
+        value, blind = result.value, measured.blind[key]
+        LOGGER.info("%s: %s, blind %s", key, result.reason if value is None else f"{value:.6f}",
+                    "null" if blind is None else f"{blind:.6f}")  # fmt: skip

@@ -29,7 +29,7 @@ def place_thing_f1(
     """F1 of the (place, thing) pairs that descriptions name, pooled over the descriptions of all scenes.
 
     Only rows whose query asks for a description count. Their references name the same pairs in other words, so the
-    first stands for all. Raises ValueError when there is none.
+    first stands for all. Without any there is a reason instead of a value.
     """
     parts = []
     descriptions = 0
@@ -42,7 +42,8 @@ def place_thing_f1(
         found = places_and_things(_collapsed(prediction))
         wanted = places_and_things(_collapsed(several[0]))
         parts.append((2 * len(found & wanted), len(found) + len(wanted)))
-    _positive(descriptions, f"no sample asks {DESCRIBE_QUERY!r}")
+    if not descriptions:
+        return {"value": None, "scale": "0-1", "reason": f"no sample asks {DESCRIBE_QUERY!r}"}
     named = _positive(sum(part[1] for part in parts), "no description names a thing")
     return {"value": sum(part[0] for part in parts) / named, "scale": "0-1", "samples": parts}
 
