@@ -67,7 +67,10 @@ class Sources:
         if name in names:
             return names[name][0]
         if not names and not (self.root / EXPERIMENTS_FOLDER).is_dir():
-            raise ConfigError(f"{self.root.resolve()} holds no {EXPERIMENTS_FOLDER}: run this in the project's root")
+            raise ConfigError(
+                f"there is no experiment {name}: {self.root.resolve()} holds no {EXPERIMENTS_FOLDER}. Run this in the "
+                "project's root"
+            )
         near = get_close_matches(name, names, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         own = sorted(name for name, sources in names.items() if any(isinstance(source, Path) for source in sources))
