@@ -33,6 +33,15 @@ def test_every_dependency_is_pinned_within_its_range() -> None:
         assert requirement.specifier.contains(pins[name], prereleases=True), f"{text} excludes the pinned {pins[name]}"
 
 
+def test_flash_attention_is_never_installed_by_the_way() -> None:
+    """It compiles for minutes, and only where there is CUDA."""
+    extras = PROJECT["optional-dependencies"]
+    assert {"dev", "wandb", "tensorboard", "slurm", "flash", "serve"} == extras.keys()
+    assert [Requirement(text).name for text in extras["flash"]] == ["flash-attn"] and "flash-attn" not in pinned()
+    others = [text for name, texts in extras.items() if name != "flash" for text in texts]
+    assert not any("flash" in text for text in [*PROJECT["dependencies"], *others])
+
+
 def test_environment_yml_installs_the_project_by_its_own_files() -> None:
     document = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     plain = [entry for entry in document["dependencies"] if isinstance(entry, str)]
