@@ -12,7 +12,7 @@ import pytest
 import typer
 from PIL import Image
 
-from panollava.cli import evaluate, workflow
+from panollava.cli import workflow
 from panollava.cli.common import image_cache_of, results_dir_of
 from panollava.cli.main import app, main
 from panollava.cli.tables import print_table
@@ -100,10 +100,6 @@ def test_an_output_that_cannot_be_made_is_one_line(folder: Path, monkeypatch, ca
     (folder / "file").touch()
     code, said = call(monkeypatch, capsys, "views", "view_from_roof.png", "--output-dir", "file")
     assert code == 1 and said.startswith("error:") and "Traceback" not in said
-
-
-def test_the_stages_that_answer() -> None:
-    assert set(evaluate.Stage.__args__) == {"resampler", "finetune"}
 
 
 @pytest.fixture

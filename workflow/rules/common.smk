@@ -15,6 +15,7 @@ from panollava.config.job_options import (
     stage_state_slice,
 )
 from panollava.config.overlay import overlay_of_environment
+from panollava.config.schema import STAGES
 from panollava.errors import PanollavaError
 from panollava.evaluation.ablation import rows_so_far, summary_slice
 from panollava.evaluation.ablation_table import standing_text, write_so_far
@@ -45,7 +46,6 @@ except PanollavaError as error:
     print(f"error: {error}", file=sys.stderr)
     raise SystemExit(error.exit_code) from None
 RUNS, RESULTS, LOGS = PATHS.runs_dir, PATHS.results_dir, PATHS.logs_dir
-STAGES = ("vision", "resampler", "finetune")
 WARNED, ABLATIONS_ASKED_FOR, SCORED = set(), set(), {}
 CONTAINED = DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method
 PYTHON = "python" if CONTAINED else shlex.quote(sys.executable)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from panollava.config import Project, WorkflowConfig
+
+AnsweringStage = Literal["resampler", "finetune"]
+"""The stages that have a language model."""
 
 
 def load_experiment(name_or_path: str) -> WorkflowConfig:

@@ -8,12 +8,11 @@ from typing import Annotated, Any, Literal
 import typer
 
 from panollava.cli import completion
-from panollava.cli.common import image_cache_of, load_experiment, results_dir_of
+from panollava.cli.common import AnsweringStage, image_cache_of, load_experiment, results_dir_of
 from panollava.config.slices import EXTRA_NODES
 from panollava.errors import ConfigError
 
 Protocol = Literal["grouped", "per-annotation", "original"]
-Stage = Literal["resampler", "finetune"]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -30,7 +29,9 @@ def evaluate(
         ),
     ] = None,
     csv_input: Annotated[Path | None, typer.Option(help="Questions; alone: predictions to score.")] = None,
-    stage: Annotated[Stage | None, typer.Option(help="Stage to evaluate, where the folder is an experiment's.")] = None,
+    stage: Annotated[
+        AnsweringStage | None, typer.Option(help="Stage to evaluate, where the folder is an experiment's.")
+    ] = None,
     max_samples: Annotated[int | None, typer.Option(min=1, help="The first N (image, query) only.")] = None,
     epoch: Annotated[int | None, typer.Option(min=0, help="The checkpoint of this epoch (from 0).")] = None,
     step: Annotated[int | None, typer.Option(min=1, help="The checkpoint of this optimiser step.")] = None,

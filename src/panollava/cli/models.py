@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from panollava.cli.common import load_experiment
+from panollava.cli.common import AnsweringStage, load_experiment
 from panollava.errors import ConfigError, DataError
+from panollava.models.choices import Stage
 
 Folder = Annotated[Path, typer.Option(help="A stage folder, or an experiment's folder.")]
 Epoch = Annotated[int | None, typer.Option(min=0, help="The checkpoint of this epoch (from 0).")]
@@ -27,9 +28,7 @@ def infer(
     image: Annotated[Path, typer.Argument(help="An equirectangular image, about 2:1.")],
     query: Annotated[str, typer.Option(help="The question.")],
     checkpoint_dir: Annotated[Path, typer.Option(help="A stage folder, an experiment's, or one that export wrote.")],
-    stage: Annotated[
-        Literal["resampler", "finetune"] | None, typer.Option(help="Stage, where the folder is an experiment's.")
-    ] = None,
+    stage: Annotated[AnsweringStage | None, typer.Option(help="Stage, where the folder is an experiment's.")] = None,
     epoch: Epoch = None,
     step: Step = None,
     config: Config = None,
@@ -67,7 +66,7 @@ def export(
         bool, typer.Option("--merge-lora", help="Make the adapters part of the language model's weights.")
     ] = False,
     stage: Annotated[
-        Literal["vision", "resampler", "finetune"] | None,
+        Stage | None,
         typer.Option(help="Stage, where the folder is an experiment's."),
     ] = None,
     epoch: Epoch = None,

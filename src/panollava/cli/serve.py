@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from panollava.cli.common import AnsweringStage
 from panollava.errors import ConfigError
 
 INSTALL = "pip install 'panollava[serve]'"
@@ -19,9 +20,7 @@ def add_to(app: typer.Typer) -> None:
 
 def serve(
     checkpoint_dir: Annotated[Path, typer.Option(help="A stage folder, or an experiment's folder.")],
-    stage: Annotated[
-        Literal["resampler", "finetune"] | None, typer.Option(help="Stage, where the folder is an experiment's.")
-    ] = None,
+    stage: Annotated[AnsweringStage | None, typer.Option(help="Stage, where the folder is an experiment's.")] = None,
     epoch: Annotated[int | None, typer.Option(min=0, help="The checkpoint of this epoch (from 0).")] = None,
     csv_input: Annotated[
         Path | None, typer.Option(help="CSV whose panoramas stand as examples; default: the folder's test CSV.")

@@ -21,7 +21,16 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic.fields import FieldInfo
 
 from panollava.config.legacy import MOVED, PREFIX
-from panollava.config.schema import NAME_MAX_LENGTH, NAME_PATTERN, ExtraName, MetricName, Section, Settings, section_of
+from panollava.config.schema import (
+    NAME_MAX_LENGTH,
+    NAME_PATTERN,
+    STAGES,
+    ExtraName,
+    MetricName,
+    Section,
+    Settings,
+    section_of,
+)
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _BOUNDS = {Ge: ("minimum", "ge"), Gt: ("exclusiveMinimum", "gt"), Le: ("maximum", "le"), Lt: ("exclusiveMaximum", "lt")}
@@ -51,7 +60,7 @@ _SPECIAL: dict[str, dict[str, Any]] = {
     "training.precision": {"enum": ["auto", "32-true", "bf16-mixed", "16-mixed", "bf16", "16", "32", 16, 32]},
     "training.stages": {
         "type": "array",
-        "items": {"enum": ["vision", "resampler", "finetune"]},
+        "items": {"enum": list(STAGES)},
         "minItems": 1,
         "uniqueItems": True,
     },

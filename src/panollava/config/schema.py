@@ -33,11 +33,10 @@ from panollava.config.values import (
     short_precision,
     some_of,
 )
+from panollava.models.choices import STAGES as STAGES
+from panollava.models.choices import ResamplerName, Stage, StitchingMode, VicregMode, VisionLoss
 from panollava.views.strategies import MAX_VIEWS, CropStrategy
 
-StageName = Literal["vision", "resampler", "finetune"]
-STAGES: tuple[StageName, ...] = get_args(StageName)
-ResamplerType = Literal["mlp", "qformer", "perceiver", "bimamba"]
 MetricName = Literal["bleu4", "meteor", "rouge_l", "spice", "cider"]
 ExtraName = Literal["perplexity", "overlap_consistency", "dino_similarity", "yaw_equivariance", "yaw_agreement"]
 SCORE_NAMES: tuple[str, ...] = (*get_args(MetricName), *get_args(ExtraName))
@@ -118,7 +117,7 @@ class ModelSettings(Section):
     language_model_name: Annotated[Text, BeforeValidator(miniature_or(MINIATURE_LANGUAGE))] = key(
         "Qwen/Qwen2.5-0.5B", f"Language model: hub id, local folder, or `{MINIATURE_LANGUAGE}` (built by the DAG)."
     )
-    resampler_type: ResamplerType = key("mlp", "What turns patch features into visual tokens.")
+    resampler_type: ResamplerName = key("mlp", "What turns patch features into visual tokens.")
     qformer: QuerySettings = QuerySettings()
     perceiver: QuerySettings = QuerySettings()
     bimamba: BimambaSettings = BimambaSettings()
@@ -149,9 +148,7 @@ class ImageProcessingSettings(Section):
     view_cache: Literal["raw", "jpeg"] = key(
         "raw", "How cached views are kept: raw pixels (exact, fastest), or JPEGs of quality 95 (a fifth of the space)."
     )
-    stitching_mode: Literal["concat", "drop_overlap", "stride_views", "resample"] = key(
-        "concat", "How the views' tokens become one sequence."
-    )
+    stitching_mode: StitchingMode = key("concat", "How the views' tokens become one sequence.")
     use_vision_processor: bool = key(
         True, "Take mean and std from the vision model's image processor; resizing and cropping are always ours."
     )
@@ -200,7 +197,7 @@ class StageSettings(Section):
     max_text_length: int = _max_text_length(128)
     vision_trainable_blocks: int = _vision_trainable_blocks(0)
     vicreg_loss_weight: float = key(1.0, "Weight of the overlap loss (read in the vision stage).", ge=0)
-    vicreg_mode: Literal["pairwise", "batchwise"] = key(
+    vicreg_mode: VicregMode = key(
         "pairwise", "What the overlap loss compares: each pair of views within itself, or over the batch."
     )
     vicreg_similarity_weight: float = key(25.0, "VICReg: weight of the invariance term.", ge=0)
@@ -210,7 +207,7 @@ class StageSettings(Section):
 
 
 class VisionStageSettings(StageSettings):
-    loss: Literal["vicreg", "densecl"] = key(
+    loss: VisionLoss = key(
         "vicreg", "Loss on neighbouring views: VICReg, or DenseCL's contrast of matched with other directions."
     )
     densecl_temperature: float = key(
@@ -245,7 +242,7 @@ class StageConfigs(Section):
 
 
 class TrainingSettings(Section):
-    stages: list[StageName] = key(
+    stages: list[Stage] = key(
         list(STAGES), "Stages to train, in the order vision, resampler, finetune; the last one answers."
     )
     init_checkpoint: Text | None = key(

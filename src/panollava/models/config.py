@@ -8,15 +8,12 @@ neither torch nor transformers, so that a wrong value is found before anything h
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
+from panollava.models.choices import ResamplerName as ResamplerName
+from panollava.models.choices import Stage as Stage
+from panollava.models.choices import StitchingMode, VicregMode, VisionLoss
 from panollava.views.strategies import CropStrategy
-
-ResamplerName = Literal["mlp", "qformer", "perceiver", "bimamba"]
-StitchingMode = Literal["concat", "drop_overlap", "stride_views", "resample"]
-VisionLoss = Literal["vicreg", "densecl"]
-VicregMode = Literal["pairwise", "batchwise"]
-Stage = Literal["vision", "resampler", "finetune"]
 
 
 @dataclass(frozen=True)

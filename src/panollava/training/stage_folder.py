@@ -15,11 +15,11 @@ from panollava.config.names import check_name
 from panollava.errors import CheckpointError, ConfigError
 from panollava.files import read_json, relative_link, sha256_file
 from panollava.logs import LOGGER
+from panollava.models.choices import STAGES
 
 METADATA = "checkpoint_metadata.json"
 OLD_FINAL = "model_final.safetensors"
 """What the original project left at the end of a stage, beside or instead of checkpoints."""
-STAGES = ("vision", "resampler", "finetune")
 _PASS = "Pass a stage folder such as runs/EXP1/finetune/anyres-e2p_mlp, an experiment's folder such as runs/EXP1"
 _REMEDY = "Restore the file, or remove it and train the stage again."
 _NAME = re.compile(r"_epoch(?P<epoch>\d+)_loss(?P<loss>-?\d+\.\d+)\.ckpt$")

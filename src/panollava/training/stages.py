@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from panollava.models.choices import STAGES as STAGES
+from panollava.models.choices import Stage as StageName
+
 if TYPE_CHECKING:
     from panollava.models.vlm import PanoramaVLM
-
-StageName = Literal["vision", "resampler", "finetune"]
-STAGES: tuple[StageName, ...] = ("vision", "resampler", "finetune")
 
 
 @dataclass(frozen=True)

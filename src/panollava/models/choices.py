@@ -1,0 +1,14 @@
+"""The names of what a model can be made of, for its own configuration and for that of experiments. Imports nothing."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+Stage = Literal["vision", "resampler", "finetune"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+"""In the order in which they train."""
+
+ResamplerName = Literal["mlp", "qformer", "perceiver", "bimamba"]
+StitchingMode = Literal["concat", "drop_overlap", "stride_views", "resample"]
+VisionLoss = Literal["vicreg", "densecl"]
+VicregMode = Literal["pairwise", "batchwise"]
