@@ -6,6 +6,7 @@ import json
 import re
 import warnings
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -18,6 +19,7 @@ from panollava.config.loading import load_settings
 from panollava.config.migration_file import migration_file
 from panollava.config.schema import Section, leaf_keys, section_of
 from panollava.config.yaml_file import parse_yaml
+from panollava.models.choices import ResamplerName
 
 ROOT = Path(__file__).parents[2]
 
@@ -100,7 +102,7 @@ CASES = {
     "image_processing: {image_size: [224]}": "image_size must be a whole number or [height, width]",
     "image_processing: {image_size: 0}": "image_size must be a whole number or [height, width] in [8, 4096]",
     "image_processing: {anyres_max_patches: 0}": "anyres_max_patches must be in [1, 1024], got 0",
-    "models: {resampler_type: mpl}": "one of mlp, qformer, perceiver, bimamba, got 'mpl' (text). Did you mean mlp?",
+    "models: {resampler_type: mpl}": f"{', '.join(get_args(ResamplerName))}, got 'mpl' (text). Did you mean mlp?",
     "models: {vision_name: miniature/clip}": "must be a hub id, a local folder or 'miniature/siglip'",
     "models: {latent_dimension: 12.5}": "latent_dimension must be a whole number in [1, 65536], got 12.5",
     "models: {vision_nmae: x}": "models.vision_nmae is not a key. Nearest valid key: models.vision_name",

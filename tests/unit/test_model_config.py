@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import get_args
 
 import pytest
 
+from panollava.models.choices import ResamplerName
 from panollava.models.config import LoraSettings, ModelConfig
 
 
@@ -18,7 +20,7 @@ def test_overlap_ratio_says_what_helps() -> None:
 @pytest.mark.parametrize(
     ("settings", "error", "words"),
     [
-        ({"resampler_type": "mpl"}, ValueError, "mlp, qformer, perceiver, bimamba, got 'mpl'"),
+        ({"resampler_type": "mpl"}, ValueError, f"{', '.join(get_args(ResamplerName))}, got 'mpl'"),
         ({"stitching_mode": "glue"}, ValueError, "stitching_mode must be one of"),
         ({"latent_dimension": "768"}, TypeError, "latent_dimension must be a whole number"),
         ({"latent_dimension": 0}, ValueError, "latent_dimension must be >= 1, got 0"),

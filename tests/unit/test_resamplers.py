@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from tiny_models import language_folder, tiny_config, vision_folder
 from torch import nn
 
-from panollava.config.schema import RESAMPLER_OPTIONS, ResamplerType, Settings
+from panollava.config.schema import RESAMPLER_OPTIONS, Settings
 from panollava.errors import ConfigError
 from panollava.models.config import BimambaOptions, ModelConfig, QueryOptions, ResamplerName
 from panollava.models.resamplers import RESAMPLERS, build_resampler
@@ -30,6 +30,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "perceiver": {"num_queries": 6, "layers": 1, "heads": 2},
     "bimamba": {"layers": 1, "heads": 2, "state_size": 8, "expand": 2},
 }
+GRIDS = {"mlp": GRID, "qformer": (2, 3), "perceiver": (2, 3), "bimamba": GRID}
+"""Where their tokens stand, for patches that stand on GRID."""
+ALONE = ("mlp",)
+"""Those in which a patch changes the token of its own place only, not all of its view."""
 
 
 def built(name: str, vision: int = 16, latent: int = 12, grid: tuple[int, int] = GRID) -> Any:
@@ -44,32 +48,32 @@ def test_the_count_and_the_grid_are_those_of_the_output(name: str, vision: int) 
     out = resampler(torch.randn(2, 3, 24, vision), torch.randn(3, 24, vision))
     assert out.shape == (2, 3, resampler.num_tokens, 12)
     assert resampler.grid[0] * resampler.grid[1] == resampler.num_tokens
-    assert resampler.grid == ((2, 3) if "num_queries" in OPTIONS[name] else GRID)
+    assert resampler.grid == GRIDS[name]
     with torch.device("meta"):
         assert built(name, vision).num_tokens == resampler.num_tokens
     assert 0.2 < float(out.detach().std()) < 5
 
 
-def test_the_three_lists_of_names_agree() -> None:
-    assert tuple(RESAMPLERS) == get_args(ResamplerName) == get_args(ResamplerType)
+def test_the_names_of_resamplers_and_of_their_options_agree() -> None:
+    assert tuple(RESAMPLERS) == get_args(ResamplerName)
     sections = tuple(f"models.{name}." for name in RESAMPLERS if hasattr(ModelConfig(), name))
     assert sections == RESAMPLER_OPTIONS
     assert all(hasattr(Settings().models, section.split(".")[1]) for section in sections)
 
 
 def test_a_name_that_is_none() -> None:
-    with pytest.raises(ConfigError, match="no resampler 'abstractor'; available: mlp, qformer, perceiver, bimamba"):
+    with pytest.raises(ConfigError, match=f"no resampler 'abstractor'; available: {', '.join(RESAMPLERS)}"):
         build_resampler("abstractor", 8, 8, (2, 2))
 
 
 @pytest.mark.parametrize("name", RESAMPLERS)
-def test_views_do_not_mix_and_patches_do_but_in_mlp(name: str) -> None:
+def test_views_do_not_mix_and_patches_do_where_they_shall(name: str) -> None:
     resampler, tokens = built(name).eval(), torch.randn(2, 3, 24, 16)
     changed = tokens.clone()
     changed[1, 2, 23] = torch.randn(16)
     moved = (resampler(changed) - resampler(tokens)).abs().amax(dim=-1) > 1e-7  # [B, V, S']
     assert not moved[0].any() and not moved[1, :2].any()
-    assert moved[1, 2].sum() == (1 if name == "mlp" else resampler.num_tokens)
+    assert moved[1, 2].sum() == (1 if name in ALONE else resampler.num_tokens)
 
 
 @pytest.mark.parametrize("name", RESAMPLERS)
@@ -231,7 +235,7 @@ def test_image_tokens_are_counted_before_weights_are_loaded(root: Path, name: st
     assert count_image_tokens(config) == model.num_image_tokens
     assert model.encode_panorama(model.encode_vision(pictures())).shape[1] == model.num_image_tokens
     if mode == "concat":
-        assert model.num_image_tokens == 9 * (4 if name in ("qformer", "perceiver") else 16)
+        assert model.num_image_tokens == 9 * (16 if GRIDS[name] == GRID else 4)
 
 
 @pytest.mark.parametrize("name", ["qformer", "perceiver"])

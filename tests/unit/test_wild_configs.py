@@ -6,11 +6,13 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from panollava.config import ConfigError, Project, WorkflowConfig
 from panollava.config.schema import leaf_keys
+from panollava.models.choices import ResamplerName
 
 FINETUNE = "training: {stage_configs: {finetune: "
 
@@ -118,7 +120,7 @@ BAD: dict[str, str | tuple[int, str]] = {
     FINETUNE + "{epochs: -3}}}": "epochs must be in [1, 10000], got -3",
     FINETUNE + "{epochs: 99999999999999999999999}}}": "epochs must be in [1, 10000], got 99999999999999999999999",
     "models: {latent_dimension: 1000000000}": "latent_dimension must be in [1, 65536], got 1000000000",
-    "models: {resampler_type: MLP}": "one of mlp, qformer, perceiver, bimamba, got 'MLP' (text). Did you mean mlp?",
+    "models: {resampler_type: MLP}": f"{', '.join(get_args(ResamplerName))}, got 'MLP' (text). Did you mean mlp?",
     "models: {vision_name: miniature/clip}": "must be a hub id, a local folder or 'miniature/siglip'",
     "models: {vision_name: 'https://huggingface.co/google/siglip2-x'}": "got an address. Typical: google/siglip2-x",
     "generation: {temperature: 0}": "temperature must be in [0.1, 1], got 0. Typical range: [0.5, 0.9]",

@@ -1,0 +1,118 @@
+"""docs/extending.md: a crop strategy, a resampler and a metric of one's own, as they stand there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from tiny_models import language_folder, tiny_config, vision_folder
+
+from panollava import WorkflowConfig, compute_text_metrics
+from panollava.models import config as model_config
+from panollava.models.resamplers import RESAMPLERS
+from panollava.models.vlm import PanoramaVLM, count_image_tokens
+from panollava.training.stages import STAGES, StageName, freeze_for_stage
+from panollava.views import strategies
+from panollava.views.render import render_views
+from panollava.views.strategies import CROP_STRATEGIES, neighbour_pairs, plan_views
+
+ROOT = Path(__file__).parents[2]
+
+
+def examples(heading: str, language: str = "python") -> list[str]:
+    text = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
+    section = re.split(r"^## ", text, flags=re.MULTILINE)
+    (found,) = (part for part in section if part.startswith(f"{heading}\n"))
+    return re.findall(rf"```{language}\n(.*?)```", found, re.DOTALL)
+
+
+# ---- a crop strategy -----------------------------------------------------------------------------
+def test_a_strategy_from_its_views_to_what_follows_from_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strategies, "CROP_STRATEGIES", dict(CROP_STRATEGIES))
+    names = vars(strategies).copy()
+    for block in examples("A crop strategy"):
+        exec(block, names)
+    views = plan_views("two_rings", fov_deg=80.0, overlap_ratio=0.3)
+    assert [view.pitch_deg for view in views] == [30.0] * 7 + [-30.0] * 7
+    assert neighbour_pairs(views)[:8] == [*zip(range(7), [1, 2, 3, 4, 5, 6, 0], strict=True), (7, 8)]
+    assert (0, 7) in neighbour_pairs(views)
+    panorama = np.random.default_rng(0).integers(0, 256, (64, 128, 3), np.uint8)
+    first, rolled = (
+        render_views(picture, plan_views("two_rings"), (8, 8)) for picture in (panorama, np.roll(panorama, 64, 1))
+    )
+    np.testing.assert_array_equal(np.roll(first.reshape(2, 8, 8, 8, 3), 4, 1), rolled.reshape(2, 8, 8, 8, 3))
+
+
+# ---- a resampler ---------------------------------------------------------------------------------
+@pytest.fixture
+def pooled(monkeypatch: pytest.MonkeyPatch) -> Any:
+    names: dict[str, Any] = {"__name__": "pooled"}
+    for block in examples("A resampler"):
+        exec(block, names)
+    monkeypatch.setitem(RESAMPLERS, "pooled", names["PooledResampler"])
+    known = (*get_args(model_config.ResamplerName), "pooled")
+    monkeypatch.setattr(model_config, "ResamplerName", Literal[known])
+    return names["PooledResampler"]
+
+
+@pytest.mark.parametrize("grid", [(4, 6), (3, 3)])
+def test_a_token_is_the_mean_of_its_patches(pooled: Any, grid: tuple[int, int]) -> None:
+    resampler = pooled(5, 5, grid)
+    torch.nn.init.eye_(resampler.skip.weight)
+    torch.nn.init.zeros_(resampler.mlp[2].weight)
+    torch.nn.init.zeros_(resampler.mlp[2].bias)
+    tokens, positions = torch.randn(2, 3, grid[0] * grid[1], 5), torch.randn(3, grid[0] * grid[1], 5)
+    out = resampler(tokens, positions)
+    assert out.shape == (2, 3, resampler.num_tokens, 5)
+    seen = (resampler.norm(tokens) + positions).unflatten(2, grid)  # [2, 3, rows, columns, 5]
+    torch.testing.assert_close(out[:, :, 0], seen[:, :, :2, :2].mean(dim=(2, 3)))
+    torch.testing.assert_close(out[:, :, -1], seen[:, :, -2:, -2:].mean(dim=(2, 3)))
+
+
+def test_it_takes_part_in_every_stage(pooled: Any, tmp_path: Path) -> None:
+    vision_folder(tmp_path, "siglip")
+    language_folder(tmp_path, "qwen3")
+    config = tiny_config(tmp_path, resampler_type="pooled", stitching_mode="drop_overlap")
+    pixels = torch.randn(2, 9, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+    for stage in STAGES:
+        torch.manual_seed(0)
+        model = PanoramaVLM(config, with_language=stage != "vision")
+        losses = train(model, stage, pixels)
+        assert losses[-1] < losses[0], (stage, losses)
+    assert model.encode_panorama(model.encode_vision(pixels)).shape[1] == count_image_tokens(config)
+    assert len(model.generate(pixels, ["what?", "where?"], max_new_tokens=3)["text"]) == 2
+
+
+def train(model: PanoramaVLM, stage: StageName, pixels: torch.Tensor, steps: int = 4) -> list[float]:
+    freeze_for_stage(model, stage, 0)
+    batch: dict[str, Any] = {}
+    if model.prompt is not None:
+        rows = [model.prompt.training("what?", answer, 32) for answer in ("a red box", "a blue sphere")]
+        batch = dict(model.prompt.collate(rows, "right"))
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=5e-3)
+    losses = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = model(pixels, **batch, stage=stage)["loss"]
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+# ---- a metric ------------------------------------------------------------------------------------
+def test_a_metric_in_a_file_of_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (code,), (settings,) = examples("A metric"), examples("A metric", "yaml")
+    Path("my_metrics.py").write_text(code, encoding="utf-8")
+    config = WorkflowConfig.from_dict({"experiment": {"name": "A"}, **yaml.safe_load(settings)}, tmp_path)
+    (metric,) = config.settings.evaluation.custom_metrics
+    answers, references = ["a red box", "sky"], [["a red box"], ["the sky"]]
+    found = compute_text_metrics(answers, references, metrics=["bleu4"], custom_metrics=[metric])["words"]
+    assert (found["value"], found["scale"]) == (2.0, "0 or more")
