@@ -19,7 +19,7 @@ from panollava.errors import CheckpointError, StorageError
 from panollava.files import atomic_path
 from panollava.models.processor import PanoramaProcessor
 from panollava.stage_state import stage_state
-from panollava.training.checkpointing import _home_of
+from panollava.training.checkpointing import _home_of, load_weights, save_weights
 from panollava.training.features import FeatureStore, cached_features
 from panollava.training.job import model_config_of
 from panollava.training.stage_folder import choose_checkpoint, find_stage_folder, read_metadata, write_links
@@ -170,3 +170,24 @@ def test_the_project_of_a_folder(tmp_path: Path) -> None:
     assert _home_of(new / "runs/E", [tmp_path / "gone", new]) == new
     (new / "Snakefile").touch()
     assert _home_of(new / "runs/E", [old, new]) == new  # a copy of the whole project
+
+
+# ---- weights -------------------------------------------------------------------------------------
+def test_a_damaged_weights_file_is_never_taken_for_weights(tmp_path: Path) -> None:
+    path, weights = tmp_path / "a.ckpt", torch.full((64,), 0.123)
+    save_weights(path, {"resampler.weight": weights}, {"stage": "finetune"})
+    assert torch.equal(load_weights(path)[1]["resampler.weight"], weights)
+    whole = path.read_bytes()
+    place = whole.index(weights.numpy().tobytes()) + 17
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
+    with pytest.raises(CheckpointError, match=r"damaged after it was written.*trains the stage again"):
+        load_weights(path)
+
+
+@pytest.mark.parametrize(
+    "document", [{"panollava": [1], "state_dict": {}}, {"panollava": {}, "state_dict": [1]}, {"state_dict": {"a": 1}}]
+)
+def test_what_only_looks_like_a_checkpoint_is_refused(tmp_path: Path, document: Any) -> None:
+    torch.save(document, tmp_path / "a.ckpt")
+    with pytest.raises(CheckpointError, match="not a panollava checkpoint"):
+        load_weights(tmp_path / "a.ckpt")

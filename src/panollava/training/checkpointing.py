@@ -7,6 +7,7 @@ come from the backbones that the folder's metadata names. Files are loaded with 
 from __future__ import annotations
 
 import pickle
+import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,15 +65,32 @@ def load_weights(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         if Path(path).suffix == ".safetensors":
             return {}, load_file(path)
+        _check_sums(Path(path))
         document = torch.load(path, map_location="cpu", weights_only=True)
     except (
         OSError, RuntimeError, EOFError, LookupError, ValueError, pickle.UnpicklingError, SafetensorError,
+        zipfile.BadZipFile,
     ) as error:  # fmt: skip
         what = str(error).partition("\n")[0] or type(error).__name__
-        raise CheckpointError(f"{path}: cannot be read as a checkpoint: {what}") from error
+        raise CheckpointError(
+            f"{path}: cannot be read as a checkpoint: {what}. Bring the file back, or remove the folder's {METADATA} "
+            "and run the experiment again, which trains the stage again."
+        ) from error
     if not isinstance(document, dict) or "state_dict" not in document:
         raise CheckpointError(f"{path}: not a panollava checkpoint (no 'state_dict' in it)")
-    return document.get("panollava", {}), document["state_dict"]
+    header, state = document.get("panollava", {}), document["state_dict"]
+    tensors = isinstance(state, dict) and all(isinstance(tensor, Tensor) for tensor in state.values())
+    if not tensors or not isinstance(header, dict):
+        raise CheckpointError(f"{path}: not a panollava checkpoint (its 'state_dict' holds more than tensors)")
+    return header, state
+
+
+def _check_sums(path: Path) -> None:
+    """Raise BadZipFile where a byte is not the one that was written: torch would take it for a weight."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if (damaged := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(f"the file was damaged after it was written ({damaged})")
 
 
 @dataclass
