@@ -206,7 +206,7 @@ def _answers(document: Mapping[str, Any], path: Path, predictions: Path | None, 
 
 def _predict_again(document: Mapping[str, Any], path: Path, max_samples: int | None) -> list[dict[str, str]]:
     from panollava.evaluation.run_eval import EvalRequest, evaluate_folder
-    from panollava.training.stage_folder import read_metadata
+    from panollava.training.stage_folder import checkpoints_of, read_metadata
 
     provenance = document["provenance"]
     if not isinstance(provenance.get("generation"), dict) or not isinstance(provenance.get("checkpoint"), dict):
@@ -215,7 +215,7 @@ def _predict_again(document: Mapping[str, Any], path: Path, max_samples: int | N
     folder, questions = place_of(checkpoint["folder"], path), place_of(csv["path"], path)
     if folder is None or questions is None:
         raise EvaluationError(f"{checkpoint['folder'] if folder is None else csv['path']} is not there any more")
-    entries = read_metadata(folder)["epoch_info"]["checkpoints"]
+    entries = checkpoints_of(read_metadata(folder))
     epoch = next((entry["epoch"] for entry in entries if entry["file"] == checkpoint["file"]), None)
     if epoch is None:
         raise EvaluationError(f"{folder} tells of no {checkpoint['file']}")

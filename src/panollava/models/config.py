@@ -48,6 +48,8 @@ class LoraSettings:
             object.__setattr__(self, "target_modules", tuple(targets))
         elif not isinstance(targets, (str, tuple)):
             raise TypeError(f"lora.target_modules must be 'auto' or a list of module names, got {targets!r}")
+        if not self.target_modules:
+            raise ValueError("lora.target_modules must name at least one module, or be 'auto'")
 
 
 @dataclass(frozen=True)

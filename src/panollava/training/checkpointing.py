@@ -23,6 +23,7 @@ from panollava.models.config import ModelConfig
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.vlm import PanoramaVLM
 from panollava.training.job import language_dtype
+from panollava.training.metadata_check import explained, whole_metadata
 from panollava.training.origin import origin_of
 from panollava.training.stage_folder import (
     METADATA,
@@ -36,17 +37,6 @@ from panollava.training.without_metadata import metadata_of_config
 
 if TYPE_CHECKING:
     from panollava.config import WorkflowConfig
-
-_NEEDED = (
-    "experiment_name",
-    "model_config",
-    "training_config",
-    "dataset",
-    "checkpoint_info",
-    "backbones",
-    "processor",
-    "remembered",
-)
 
 
 def save_weights(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
@@ -123,14 +113,13 @@ def load_stage(
         metadata = read_metadata(folder)
     if stage and metadata["stage"] != stage:
         raise CheckpointError(f"{folder} holds stage {metadata['stage']}, not {stage}")
-    lacking = [key for key in _NEEDED if key not in metadata]
-    if lacking:
-        raise CheckpointError(f"{folder / METADATA} lacks {', '.join(lacking)}: restore it or train the stage again")
+    metadata = whole_metadata(folder / METADATA, metadata)
     checkpoint = choose_checkpoint(folder, epoch, step)
     recorded = Path(metadata["checkpoint_info"]["project_root"])
     roots = [root] if root else [recorded, Path.cwd()]
     home = _home_of(folder, roots)
-    model_config = resolve_backbones(metadata, [home, *roots])
+    with explained(folder / METADATA, "model_config"):
+        model_config = resolve_backbones(metadata, [home, *roots])
     trusted = trust_remote_code or (config is not None and config.settings.models.trust_remote_code)
     model_config = replace(model_config, trust_remote_code=model_config.trust_remote_code and trusted)
     dtype = language_dtype(metadata["training_config"]["precision"])
@@ -143,8 +132,10 @@ def load_stage(
     parts = model.named_part_parameters()
     model.load_trained(state, required=[part for part in STAGE_TABLE[metadata["stage"]].trains if parts.get(part)])
     model.eval()
+    with explained(folder / METADATA, "processor"):
+        processor = PanoramaProcessor.from_json(metadata["processor"])
     model.origin = origin_of(metadata, checkpoint.path.name, home)
-    return LoadedStage(model, PanoramaProcessor.from_json(metadata["processor"]), metadata, checkpoint, home)
+    return LoadedStage(model, processor, metadata, checkpoint, home)
 
 
 def _home_of(folder: Path, roots: list[Path]) -> Path:

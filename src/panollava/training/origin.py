@@ -11,17 +11,17 @@ from typing import Any
 
 from panollava.config import ConfigError, Project
 from panollava.files import read_json
+from panollava.training.stage_folder import checkpoints_of
 
 
 def origin_of(metadata: Mapping[str, Any], checkpoint: str, root: Path) -> dict[str, Any]:
     """`origin` of a saved model. `checkpoint` is the chosen file's name, `root` the project's."""
-    entries = metadata.get("epoch_info", {}).get("checkpoints", [])
-    entry = next((one for one in entries if one["file"] == checkpoint), None)
+    entry = next((one for one in checkpoints_of(metadata) if one["file"] == checkpoint), None)
     return {
         "experiment": metadata["experiment_name"],
         "stage": metadata["stage"],
         "checkpoint": checkpoint,
-        "epochs": {key: entry[key] for key in ("epoch", "step", "val_loss")} if entry else None,
+        "epochs": {key: entry.get(key) for key in ("epoch", "step", "val_loss")} if entry else None,
         "dataset": metadata["dataset"],
         "training": metadata["training_config"],
         "versions": metadata["checkpoint_info"].get("versions", {}),

@@ -7,6 +7,7 @@ and last.ckpt; or the checkpoint that was asked for.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,12 @@ from panollava.errors import CheckpointError, ConfigError
 from panollava.files import read_json, relative_link, sha256_file
 from panollava.logs import LOGGER
 from panollava.models.choices import STAGES
+from panollava.training.metadata_check import REMEDY, check_checkpoints
 
 METADATA = "checkpoint_metadata.json"
 OLD_FINAL = "model_final.safetensors"
 """What the original project left at the end of a stage, beside or instead of checkpoints."""
 _PASS = "Pass a stage folder such as runs/EXP1/finetune/anyres-e2p_mlp, an experiment's folder such as runs/EXP1"
-_REMEDY = "Restore the file, or remove it and train the stage again."
 _NAME = re.compile(r"_epoch(?P<epoch>\d+)_loss(?P<loss>-?\d+\.\d+)\.ckpt$")
 
 
@@ -55,12 +56,19 @@ def read_metadata(folder: str | Path) -> dict[str, Any]:
         )
     try:
         document: dict[str, Any] = read_json(path)
-    except ValueError as error:
-        raise CheckpointError(f"{path} is damaged ({error}). {_REMEDY}") from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}). {REMEDY}") from error
     if not isinstance(document, dict) or document.get("stage") not in STAGES:
-        raise CheckpointError(f"{path} does not say which stage this is. {_REMEDY}")
+        raise CheckpointError(f"{path} does not say which stage this is. {REMEDY}")
+    check_checkpoints(path, document)
     _check_names(path, document)
     return document
+
+
+def checkpoints_of(metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The checkpoints that a folder's metadata tell of: file, epoch, optimiser step, validation loss."""
+    entries: list[dict[str, Any]] = metadata.get("epoch_info", {}).get("checkpoints", [])
+    return entries
 
 
 def _check_names(path: Path, document: dict[str, Any]) -> None:
@@ -68,11 +76,11 @@ def _check_names(path: Path, document: dict[str, Any]) -> None:
     try:
         check_name(document.get("experiment_name", "absent"))
     except ConfigError as error:
-        raise CheckpointError(f"{path}: {error}. {_REMEDY}") from error
-    for entry in document.get("epoch_info", {}).get("checkpoints", []):
+        raise CheckpointError(f"{path}: {error}. {REMEDY}") from error
+    for entry in checkpoints_of(document):
         if entry["file"] in (".", "..") or Path(entry["file"]).name != entry["file"]:
             raise CheckpointError(
-                f"{path}: a checkpoint's file must lie in the folder, got {entry['file']!r}. {_REMEDY}"
+                f"{path}: a checkpoint's file must lie in the folder, got {entry['file']!r}. {REMEDY}"
             )
 
 
@@ -153,7 +161,7 @@ def _newest(folder: Path) -> ChosenCheckpoint:
 
 
 def _by_number(folder: Path, epoch: int | None, step: int | None) -> ChosenCheckpoint:
-    entries = read_metadata(folder)["epoch_info"]["checkpoints"] if (folder / METADATA).is_file() else []
+    entries = checkpoints_of(read_metadata(folder)) if (folder / METADATA).is_file() else []
     if not entries:
         entries = [
             {"file": p.name, "epoch": int(m["epoch"]), "step": None}
@@ -162,12 +170,12 @@ def _by_number(folder: Path, epoch: int | None, step: int | None) -> ChosenCheck
         ]
     key, wanted = ("epoch", epoch) if epoch is not None else ("step", step)
     for entry in entries:
-        if entry[key] == wanted:
+        if entry.get(key) == wanted:
             path = folder / entry["file"]
             if not path.is_file():
                 raise CheckpointError(f"{path} ({key} {wanted}) is named in {METADATA} but is not there")
             return ChosenCheckpoint(folder, path.resolve(), f"{key} {wanted}")
-    there = ", ".join(str(entry[key]) for entry in entries) or "none"
+    there = ", ".join(str(entry.get(key)) for entry in entries) or "none"
     raise CheckpointError(f"{folder}: no checkpoint of {key} {wanted}; there are {key}s {there}")
 
 

@@ -1,0 +1,151 @@
+"""checkpoint_metadata.json as it comes from a disk or a stranger: what rebuilding a model reads must have its shape.
+
+A document enters; it leaves with the settings that its folder does not remember filled in by today's defaults. Whether
+the model's own settings fit together is seen where the model is built: `explained` tells it in the same words. No
+torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from panollava.config.schema import ColumnSettings, EvaluationSettings, GenerationSettings, Section
+from panollava.config.wording import shown
+from panollava.errors import CheckpointError
+
+REMEDY = "Restore the file, or remove it and train the stage again."
+
+
+def _known(section: type[Section]) -> BeforeValidator:
+    """Settings that this version does not have (any more) are passed over."""
+    return BeforeValidator(
+        lambda given: (
+            {k: v for k, v in given.items() if k in section.model_fields} if isinstance(given, dict) else given
+        )
+    )
+
+
+class _Told(BaseModel):
+    """Strict types; further keys are nobody's business here."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, protected_namespaces=(), allow_inf_nan=False)
+
+
+_Shape = TypeVar("_Shape", bound=_Told)
+
+
+class _Data(_Told):
+    columns: Annotated[ColumnSettings, _known(ColumnSettings)] = ColumnSettings()
+    max_rejected_fraction: float = Field(default=0.05, ge=0, le=1)
+
+
+class _Training(_Told):
+    eval_batch_size: int = Field(default=8, ge=1)
+    seed: int = Field(default=42, ge=0)
+    cpu_threads: int = Field(default=2, ge=1)
+
+
+class _Remembered(_Told):
+    generation: Annotated[GenerationSettings, _known(GenerationSettings)] = GenerationSettings()
+    evaluation: Annotated[EvaluationSettings, _known(EvaluationSettings)] = EvaluationSettings()
+    data: _Data = _Data()
+    training: _Training = _Training()
+
+
+class _Model(_Told):
+    vision_name: str
+    language_model_name: str
+    vision_path: str | None = None
+    language_path: str | None = None
+
+
+class _Trained(_Told):
+    precision: str
+
+
+class _Dataset(_Told):
+    train_csv: str | list[str] | None = None
+    val_csv: str | list[str] | None = None
+    test_csv: str | list[str] | None = None
+
+
+class _Made(_Told):
+    config_digest: str | None = None
+    project_root: str
+    versions: dict[str, str | None] = {}
+
+
+class _Checkpoint(_Told):
+    file: str
+    epoch: int
+    step: int | None = None
+
+
+class _Epochs(_Told):
+    checkpoints: list[_Checkpoint] = []
+
+
+class _Begun(_Told):
+    """What choosing a checkpoint reads."""
+
+    epoch_info: _Epochs = _Epochs()
+
+
+class _Whole(_Begun):
+    """What rebuilding model, processor and data settings reads."""
+
+    experiment_name: str
+    model: _Model = Field(alias="model_config")
+    training_config: _Trained
+    dataset: _Dataset
+    checkpoint_info: _Made
+    backbones: dict[str, str | None]
+    processor: dict[str, Any]
+    remembered: _Remembered
+
+
+def check_checkpoints(path: Path, document: Any) -> None:
+    """Raise CheckpointError where the list of checkpoints has not its shape."""
+    _validated(path, _Begun, document)
+
+
+def whole_metadata(path: Path, document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document, its `remembered` completed. Raises CheckpointError that names each key and what it holds."""
+    found = _validated(path, _Whole, document).remembered.model_dump(mode="json")
+    told = document["remembered"]
+    return {
+        **document,
+        "checkpoint_info": {"config_digest": None, **document["checkpoint_info"]},
+        "remembered": {**told, **{name: {**found[name], **told.get(name, {})} for name in found}},
+    }
+
+
+@contextmanager
+def explained(path: Path, part: str) -> Iterator[None]:
+    """What a builder raises about values of `part` is told as a fault of the file."""
+    try:
+        yield
+    except KeyError as error:
+        raise CheckpointError(f"{path}: {part} lacks {error}. {REMEDY}") from error
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: {part}: {error}. {REMEDY}") from error
+
+
+def _validated(path: Path, shape: type[_Shape], document: Any) -> _Shape:
+    try:
+        return shape.model_validate(document)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        lacking = [_place(detail) for detail in details if detail["type"] == "missing"]
+        wrong = [f"{_place(d)}: {d['msg']}, got {shown(d['input'])}" for d in details if d["type"] != "missing"]
+        problems = [*([f"it lacks {', '.join(lacking)}"] if lacking else []), *wrong]
+        raise CheckpointError(f"{path}: {'; '.join(problems)}. {REMEDY}") from error
+
+
+def _place(detail: Mapping[str, Any]) -> str:
+    return ".".join(map(str, detail["loc"]))
