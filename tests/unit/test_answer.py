@@ -58,6 +58,7 @@ def test_want_of_memory_says_what_helps_and_other_failures_stay(
 ) -> None:
     for error, expected, said in (
         (torch.OutOfMemoryError("CUDA out of memory\nmore"), EvaluationError, r"CUDA out of memory\. .*max_new_tokens"),
+        (MemoryError(), EvaluationError, r"while answering\. .*max_new_tokens"),
         (RuntimeError("a bug"), RuntimeError, "a bug"),
     ):
         monkeypatch.setattr(loaded.model, "generate", Mock(side_effect=error))

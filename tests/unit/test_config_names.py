@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from panollava.config import ConfigError, Project, WorkflowConfig
-from panollava.config.names import auto_name, dataset_token, language_token, vision_token
+from panollava.config.names import auto_name, checkpoint_name, dataset_token, language_token, vision_token
 from panollava.pipeline import Pipeline
 
 BASE = {
@@ -97,8 +97,11 @@ def test_paths_of_the_table() -> None:
     folder = "runs/ADDDATA_S2Q3_1_latent768_PE/vision/anyres-e2p_mlp"
     assert names.experiment == "ADDDATA_S2Q3_1_latent768_PE"
     assert names.stage_dir("vision") == folder
-    assert names.checkpoint_name("vision", 3, 0.45234) == "siglip2_mlp_anyres-e2p_quic360_epoch03_loss0.4523.ckpt"
-    assert Path(names.checkpoint_name("finetune", 0, 12)).match(names.checkpoint_pattern("finetune"))
+    assert (
+        checkpoint_name(names.checkpoint_prefix("vision"), 3, 0.45234)
+        == "siglip2_mlp_anyres-e2p_quic360_epoch03_loss0.4523.ckpt"
+    )
+    assert Path(checkpoint_name(names.checkpoint_prefix("finetune"), 0, 12)).match(names.checkpoint_pattern("finetune"))
     started = datetime(2025, 10, 15, 14, 30)
     assert names.wandb_run("vision", started).endswith("PE/vision/siglip2_mlp_anyres-e2p_quic360_1015-1430")
     assert names.stage_state == "runs/ADDDATA_S2Q3_1_latent768_PE_stage_state.json"

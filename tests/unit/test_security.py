@@ -20,7 +20,15 @@ from transformers import dynamic_module_utils
 
 from panollava.cli.main import main
 from panollava.config import ConfigError, Project, WorkflowConfig
-from panollava.config.names import ExperimentNames, auto_name, dataset_token, language_token, token, vision_token
+from panollava.config.names import (
+    ExperimentNames,
+    auto_name,
+    checkpoint_name,
+    dataset_token,
+    language_token,
+    token,
+    vision_token,
+)
 from panollava.errors import CheckpointError, PanollavaError
 from panollava.models.vision import VisionEncoder, describe_vision
 from panollava.training import checkpointing
@@ -63,7 +71,7 @@ def test_no_name_leaves_its_folder_or_means_anything_to_a_shell(text: str) -> No
     names = ExperimentNames("E", parts[1], "mlp", "e2p", dict.fromkeys(("vision", "resampler", "finetune"), parts[4]),
                             ("vision", "resampler", "finetune"))  # fmt: skip
     for stage in names.stages:
-        path = f"{names.stage_dir(stage)}/{names.checkpoint_name(stage, 0, 1.0)}"
+        path = f"{names.stage_dir(stage)}/{checkpoint_name(names.checkpoint_prefix(stage), 0, 1.0)}"
         assert posixpath.normpath(path) == path and path.startswith(f"runs/E/{stage}/e2p_mlp/")
 
 

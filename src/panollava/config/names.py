@@ -80,6 +80,11 @@ def auto_name(
     return "_".join([*parts, *(["PE"] if positional_encoding else [])])
 
 
+def checkpoint_name(prefix: str, epoch: int, loss: float) -> str:
+    """`siglip2_mlp_anyres-e2p_quic360_epoch03_loss0.4523.ckpt`; epochs count from 0."""
+    return f"{prefix}_epoch{epoch:02d}_loss{loss:.4f}.ckpt"
+
+
 def resolve_name(document: Mapping[str, Any]) -> tuple[str, str]:
     """The experiment's name and how it came about: `name`, `auto` or `fallback`.
 
@@ -143,10 +148,6 @@ class ExperimentNames:
     def checkpoint_prefix(self, stage: str) -> str:
         """`siglip2_mlp_anyres-e2p_quic360`: what precedes `_epoch…` in a checkpoint's name."""
         return f"{self.vision}_{self.resampler}_{self.crop}_{self.datasets[stage]}"
-
-    def checkpoint_name(self, stage: str, epoch: int, loss: float) -> str:
-        """`siglip2_mlp_anyres-e2p_quic360_epoch03_loss0.4523.ckpt`; epochs count from 0."""
-        return f"{self.checkpoint_prefix(stage)}_epoch{epoch:02d}_loss{loss:.4f}.ckpt"
 
     def checkpoint_pattern(self, stage: str) -> str:
         """A glob that the stage's checkpoints match."""

@@ -6,10 +6,8 @@ import csv
 import shutil
 from pathlib import Path
 
-from panollava.data.tables import write_table
+from panollava.data.tables import REJECTED_COLUMNS, write_table
 from panollava.files import atomic_path
-
-REJECTED_COLUMNS = ("source_csv", "source_line", "reason")
 
 
 def gather_prepared(folders: dict[str, str], output: Path) -> None:

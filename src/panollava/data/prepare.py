@@ -16,14 +16,22 @@ from pathlib import Path
 
 from panollava.data.download import DownloadError, ImageCache
 from panollava.data.samples import PREPARED_COLUMNS
-from panollava.data.tables import Table, TableRow, is_url, read_table, resolve_image, why_no_image, write_table
+from panollava.data.tables import (
+    REJECTED_COLUMNS,
+    Table,
+    TableRow,
+    is_url,
+    read_table,
+    resolve_image,
+    why_no_image,
+    write_table,
+)
 from panollava.errors import DataError
 from panollava.logs import LOGGER
 from panollava.processes import available_cores
 from panollava.progress import track
 from panollava.views.panorama import PanoramaError, load_panorama
 
-_REJECTED_COLUMNS = ("source_csv", "source_line", "reason")
 _DOWNLOADS_AT_ONCE = 8
 _REASONS_SHOWN = 10
 
@@ -227,4 +235,4 @@ def _rejected_lines(
         for place, text in enumerate(row.fields[len(header) :], start=len(names)):
             line[place] = text
         lines.append([row.source_csv, str(row.source_line), reason, *line])
-    return [*_REJECTED_COLUMNS, *names, *[""] * surplus], lines
+    return [*REJECTED_COLUMNS, *names, *[""] * surplus], lines

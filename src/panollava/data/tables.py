@@ -23,6 +23,8 @@ COLUMN_ALIASES: dict[str, tuple[str, ...]] = {
     "query": ("query", "instruction", "question"),
     "annotation": ("annotation", "response", "answer", "caption"),
 }
+REJECTED_COLUMNS = ("source_csv", "source_line", "reason")
+"""What stands first in a rejected.csv; the row's own fields follow."""
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _FOREIGN_BOMS = {  # UTF-32's begins with UTF-16's
     b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16",

@@ -47,11 +47,12 @@ def ask(
     pixels = processor.pixels(views)[None].to(device)  # [1, V, 3, h, w]
     try:
         output = model.generate(pixels, [query], **settings)
-    except RuntimeError as error:
+    except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
+        told = str(error).partition("\n")[0]
         raise EvaluationError(
-            f"out of memory while answering: {str(error).splitlines()[0]}. Ask for a shorter answer (max_new_tokens)"
+            f"out of memory while answering{f': {told}' if told else ''}. Ask for a shorter answer (max_new_tokens)"
         ) from error
     return Answer(output["text"][0], int(output["generated_ids"].shape[1]))
 

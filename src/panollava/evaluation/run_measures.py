@@ -8,10 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from panollava.config.slices import EXTRA_NODES
-from panollava.data.samples import Sample, read_samples
+from panollava.data.samples import Sample
 from panollava.data.tables import write_table
 from panollava.errors import DataError
 from panollava.evaluation.measures.measured import Measured
@@ -19,10 +17,10 @@ from panollava.evaluation.measures.overlap import overlap
 from panollava.evaluation.measures.perplexity import perplexity
 from panollava.evaluation.measures.rolled import COLUMNS, RolledPictures, picture_turns, rolled_samples
 from panollava.evaluation.predict import FinishedAnswers, GenerationSettings, kept_answers, predict, shuffled_pictures
-from panollava.evaluation.run_predict import generation_settings
+from panollava.evaluation.run_predict import generation_settings, load_chosen
 from panollava.files import digest_of, sha256_file
 from panollava.logs import LOGGER
-from panollava.training.checkpointing import LoadedStage, load_stage
+from panollava.training.checkpointing import LoadedStage
 from panollava.training.job import first_device
 from panollava.views.cache import ViewCache
 from panollava.views.panorama import Pixels, load_panorama
@@ -35,7 +33,7 @@ def measure_perplexity_csv(
 ) -> None:
     """The perplexity of the references in `csv_path`, and blind."""
     training = slice_document["config"]["training"]
-    loaded, samples = _load(slice_document, checkpoint, csv_path)
+    loaded, samples = load_chosen(slice_document, checkpoint, csv_path)
     measured = perplexity(
         loaded.model, loaded.processor, samples, ViewCache.open(views), batch_size=training["eval_batch_size"],
         device=first_device(), stand_ins=shuffled_pictures(samples, training["seed"]),
@@ -47,7 +45,7 @@ def measure_overlap_csv(
     slice_document: dict[str, Any], checkpoint: dict[str, Any], csv_path: Path, views: Path, output: Path, plot: Path
 ) -> None:
     """Whether the views of the pictures in `csv_path` agree, and the plot of it."""
-    loaded, samples = _load(slice_document, checkpoint, csv_path)
+    loaded, samples = load_chosen(slice_document, checkpoint, csv_path)
     stand_ins = shuffled_pictures(samples, slice_document["config"]["training"]["seed"])
     measured = overlap_of(loaded, samples, ViewCache.open(views), Path(), stand_ins, plot)
     _write(measured, output, slice_document, checkpoint)
@@ -85,7 +83,7 @@ def predict_rolled_csv(
     slice_document: dict[str, Any], checkpoint: dict[str, Any], csv_path: Path, output: Path, state: Path
 ) -> None:
     """Answer every (image, query) of `csv_path` once more with rolled panoramas. Killed, it goes on."""
-    loaded, samples = _load(slice_document, checkpoint, csv_path)
+    loaded, samples = load_chosen(slice_document, checkpoint, csv_path)
     key = digest_of({"slice": slice_document, "checkpoint": checkpoint["sha256"], "csv": sha256_file(csv_path)})
     with kept_answers(state, key) as kept:
         settings = generation_settings(slice_document["config"])
@@ -149,14 +147,6 @@ def measure_folder(
         return files, None
     answer_rolled(loaded, samples, root, settings, output / "predictions_rolled.csv", kept("predictions_rolled"))
     return files, output / "predictions_rolled.csv"
-
-
-def _load(
-    slice_document: dict[str, Any], checkpoint: dict[str, Any], csv_path: Path
-) -> tuple[LoadedStage, list[Sample]]:
-    torch.set_num_threads(slice_document["config"]["training"]["cpu_threads"])
-    loaded = load_stage(checkpoint["folder"], epoch=checkpoint["epoch"], root=Path.cwd(), trust_remote_code=True)
-    return loaded, read_samples(csv_path)
 
 
 def _write(measured: Measured, output: Path, slice_document: dict[str, Any], checkpoint: dict[str, Any]) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from panollava.data.samples import read_samples
+from panollava.data.samples import Sample, read_samples
 from panollava.evaluation.predict import GenerationSettings, kept_answers, predict, shuffled_pictures
 from panollava.evaluation.predictions import write_predictions
 from panollava.files import digest_of, sha256_file
 from panollava.logs import LOGGER
 from panollava.models.vlm import PanoramaVLM
-from panollava.training.checkpointing import load_stage
+from panollava.training.checkpointing import LoadedStage, load_stage
 from panollava.training.job import first_device
 from panollava.training.metadata import package_versions
 from panollava.views.cache import ViewCache
@@ -33,6 +33,16 @@ def generation_settings(config: dict[str, Any]) -> GenerationSettings:
     )
 
 
+def load_chosen(
+    slice_document: dict[str, Any], checkpoint: dict[str, Any], csv_path: Path
+) -> tuple[LoadedStage, list[Sample]]:
+    """The stage that checkpoint.json names, and the samples of a prepared CSV, in a process of the slice's threads."""
+    torch.set_num_threads(slice_document["config"]["training"]["cpu_threads"])
+    # The folder is the one that this project's own configuration trained: `select_checkpoint` compared the digests.
+    loaded = load_stage(checkpoint["folder"], epoch=checkpoint["epoch"], root=Path.cwd(), trust_remote_code=True)
+    return loaded, read_samples(csv_path)
+
+
 def predict_csv(
     slice_document: dict[str, Any],
     checkpoint: dict[str, Any],
@@ -47,12 +57,8 @@ def predict_csv(
     Returns what metrics.json tells about how the answers were made (`made_with`). Answers of finished batches are kept
     in `state` until the output is written, so that a killed job goes on.
     """
-    config = slice_document["config"]
-    torch.set_num_threads(config["training"]["cpu_threads"])
-    # The folder is the one that this project's own configuration trained: `select_checkpoint` compared the digests.
-    loaded = load_stage(checkpoint["folder"], epoch=checkpoint["epoch"], root=Path.cwd(), trust_remote_code=True)
-    samples = read_samples(csv_path)
-    settings, csv_sha256 = generation_settings(config), sha256_file(csv_path)
+    loaded, samples = load_chosen(slice_document, checkpoint, csv_path)
+    settings, csv_sha256 = generation_settings(slice_document["config"]), sha256_file(csv_path)
     stand_ins = shuffled_pictures(samples, settings.seed) if blind else None
     told = {"csv": {"path": str(csv_path), "sha256": csv_sha256}, **made_with(loaded.model, settings)}
     if blind and stand_ins is None:

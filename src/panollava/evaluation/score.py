@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -194,11 +193,7 @@ def check_listed(metrics: str | Sequence[str], protocol: str | None) -> None:
 def versions() -> dict[str, str | None]:
     """Versions of what can change a number: our package, the models' libraries, the metrics', Python and Java."""
     found: dict[str, str | None] = {"python": sys.version.split()[0]}
-    for name in _VERSIONED:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = None
+    found |= {name: package_version(name) for name in _VERSIONED}
     found["java"] = java_version()
     return found
 

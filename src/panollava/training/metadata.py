@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from panollava.files import read_json, sha256_folder
@@ -10,6 +9,7 @@ from panollava.models.processor import PanoramaProcessor
 from panollava.models.vlm import PanoramaVLM
 from panollava.training.job import StageJob
 from panollava.training.state_folder import now
+from panollava.versions import package_version
 
 
 def build_metadata(
@@ -70,10 +70,4 @@ def _wandb_info(job: StageJob) -> dict[str, Any] | None:
 
 def package_versions() -> dict[str, str | None]:
     """Versions of panollava and of the libraries that its results depend on."""
-    found: dict[str, str | None] = {}
-    for package in ("torch", "transformers", "peft", "lightning", "panollava"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    return found
+    return {name: package_version(name) for name in ("torch", "transformers", "peft", "lightning", "panollava")}

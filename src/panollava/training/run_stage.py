@@ -14,12 +14,14 @@ import shutil
 import time
 import warnings
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 
+from panollava.config.names import checkpoint_name
 from panollava.errors import StorageError, TrainingError
 from panollava.files import atomic_path, sha256_file, write_json
 from panollava.logs import LOGGER
@@ -138,7 +140,6 @@ def _fit(
 ) -> tuple[list[dict[str, Any]], int]:
     """Train from the saved state, if there is one, to the end: the checkpoints' entries and the last step."""
     settings, devices, model = job.settings, parts.devices, parts.model
-    prefix = job.naming["checkpoint_prefix"]
 
     def write_weights(path: Path, epoch: int, step: int, val_loss: float) -> None:
         header = {"stage": job.stage, "epoch": epoch, "step": step, "val_loss": val_loss, "config_digest": job.digest}
@@ -147,7 +148,7 @@ def _fit(
     checkpoints = Checkpoints(
         state, job.stage_folder,
         every_n_steps=job.untracked.get("checkpoint_every_n_steps", 500),
-        name_of=lambda epoch, loss: f"{prefix}_epoch{epoch:02d}_loss{loss:.4f}.ckpt",
+        name_of=partial(checkpoint_name, job.naming["checkpoint_prefix"]),
         write_weights=write_weights,
     )  # fmt: skip
     history = History(state, job.untracked.get("log_every_n_steps", 20), parts.total_steps)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
+
+from panollava.versions import package_version as package_version
 
 if TYPE_CHECKING:
     from panollava.evaluation.metrics.sums import SampleSums
@@ -56,14 +57,6 @@ class MetricResult:
 
 class MetricUnavailable(Exception):
     """A metric cannot run here; the message becomes its `reason` and ends with the remedy."""
-
-
-def package_version(distribution: str) -> str | None:
-    """Version of an installed distribution without importing it, or None."""
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None
 
 
 def mean(values: Sequence[float]) -> float:
