@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from odd_documents import changed
 
 from panollava.errors import CheckpointError
 from panollava.models.config import ModelConfig
@@ -18,7 +17,6 @@ from panollava.training.metadata_check import explained, whole_metadata
 from panollava.training.stage_folder import choose_checkpoint, read_metadata
 
 PATH = Path("F/checkpoint_metadata.json")
-ODD: tuple[Any, ...] = (None, "x", -1, 3.5, [], {}, True, ["a", 1])
 
 
 def metadata() -> dict[str, Any]:
@@ -42,28 +40,6 @@ def metadata() -> dict[str, Any]:
             "training": {"eval_batch_size": 4, "seed": 7, "cpu_threads": 1, "devices": "auto"},
         },
     }
-
-
-def changed(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The document without each of its keys, and with each of `ODD` in the place of each value."""
-
-    def places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-        children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-        for key, child in children:
-            yield (*path, key)
-            yield from places(child, (*path, key))
-
-    for path in places(document):
-        for value in (..., *ODD):
-            other = copy.deepcopy(document)
-            node: Any = other
-            for key in path[:-1]:
-                node = node[key]
-            if value is ...:
-                del node[path[-1]]
-            else:
-                node[path[-1]] = copy.deepcopy(value)
-            yield f"{'.'.join(map(str, path))} = {value}", other
 
 
 def rebuild(folder: Path, document: Any) -> dict[str, Any]:

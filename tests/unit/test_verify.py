@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from odd_documents import changed
 
 from panollava.cli.main import main
 from panollava.config.schema import EvaluationSettings
@@ -100,6 +101,28 @@ def _set(*keys: str, value: Any) -> Callable[[dict[str, Any]], None]:
 def test_what_metrics_json_tells_wrongly_is_found(scored: Path, change: Any, differing: set[str]) -> None:
     edit(scored, change)
     assert {what for what, state in states(scored).items() if state == "differs"} == differing
+
+
+def test_any_value_in_any_place_is_told_or_checked(scored: Path) -> None:
+    document = json.loads(scored.read_text())
+    document["metrics"] = {"exact_match": document["metrics"]["exact_match"]}
+    document["intervals"]["draws"] = 2
+    told = 0
+    for what, other in changed(document):
+        scored.write_text(json.dumps(other))
+        try:
+            verify(scored)
+        except EvaluationError as error:
+            assert "cannot be read as a metrics.json" in str(error), what
+            told += 1
+        except Exception as error:
+            raise AssertionError(what) from error
+    assert told > 100
+
+
+def test_a_stage_folder_whose_metadata_are_damaged_differs(scored: Path) -> None:
+    (scored.parents[2] / "runs/E/finetune/v/checkpoint_metadata.json").write_text("{")
+    assert states(scored)["configuration of the checkpoint"] == "differs"
 
 
 def test_other_predictions_are_found_by_digest_and_by_score(scored: Path) -> None:

@@ -14,6 +14,7 @@ from panollava.errors import EvaluationError
 from panollava.evaluation.measures.measured import Measured
 from panollava.evaluation.measures.rolled import equivariance, read_rolled
 from panollava.evaluation.metrics import METRICS, MetricResult
+from panollava.evaluation.metrics_shape import complaints
 from panollava.evaluation.protocols import ScoredTexts
 from panollava.evaluation.score import Rows, ScoreReport, score_predictions
 from panollava.files import read_json, sha256_file
@@ -27,9 +28,10 @@ def read_document(path: Path) -> dict[str, Any]:
     """A metrics.json. Raises EvaluationError where it is none."""
     try:
         document: dict[str, Any] = read_json(path)
-        document["metrics"], document["controls"]["blind"], document["protocol"], document["provenance"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise EvaluationError(f"{path} cannot be read as a metrics.json ({type(error).__name__}: {error})") from error
+    if wrong := complaints(document):
+        raise EvaluationError(f"{path} cannot be read as a metrics.json ({'; '.join(wrong)})")
     return document
 
 

@@ -29,7 +29,8 @@ from panollava.evaluation.predictions import read_predictions
 from panollava.evaluation.protocols import apply_protocol
 from panollava.evaluation.run_metrics import blind_rows_of
 from panollava.evaluation.score import versions
-from panollava.files import read_json, sha256_file
+from panollava.files import sha256_file
+from panollava.provenance import made_by
 
 State = Literal["holds", "differs", "not checked"]
 _MARKS: dict[State, str] = {"holds": "✓", "differs": "✗", "not checked": "–"}
@@ -103,7 +104,7 @@ def _sources(document: Mapping[str, Any], path: Path) -> Iterator[Check]:
     yield _digest(f"{checkpoint['folder']}/{checkpoint['file']}", file, checkpoint.get("sha256"))
     metadata = None if folder is None else folder / "checkpoint_metadata.json"
     if metadata is not None and metadata.is_file():
-        found = read_json(metadata)["checkpoint_info"]["config_digest"]
+        found = made_by(metadata)
         same = found == checkpoint.get("config_digest")
         detail = "" if same else f"the folder says {found}, metrics.json {checkpoint.get('config_digest')}"
         yield Check("configuration of the checkpoint", "holds" if same else "differs", detail)
@@ -186,7 +187,7 @@ def _answers(document: Mapping[str, Any], path: Path, predictions: Path | None, 
         return Check(what, "not checked", str(error))
     if predictions is None:
         return Check(what, "not checked", "there are none to compare with")
-    told = {row["sample_id"]: row for row in read_predictions(predictions)}
+    told = {row.get("sample_id", ""): row for row in read_predictions(predictions)}
     wrong = [
         one
         for one in again

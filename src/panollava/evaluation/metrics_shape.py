@@ -1,0 +1,96 @@
+"""metrics.json as it comes from a disk or a stranger: what `eval --verify` and `compare` read of it has its shape.
+
+A document enters; complaints leave, one per key, none where all is well. Whether the values are true is another
+question (`verify`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from panollava.config.wording import shown
+
+_MOST_DRAWS = 100_000  # as `evaluation.bootstrap_samples`
+_SHOWN = 3
+
+
+class _Told(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True, protected_namespaces=(), allow_inf_nan=False)
+
+
+class _Score(_Told):
+    value: float | None
+    scale: str | None
+    library: str | None
+    version: str | None
+    signature: str | None
+    reason: str | None
+    interval: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+
+
+class _Controls(_Told):
+    blind: dict[str, float | None] | None
+
+
+class _Intervals(_Told):
+    draws: int = Field(default=0, ge=0, le=_MOST_DRAWS)
+
+
+class _Csv(_Told):
+    path: str
+    sha256: str | None = None
+    max_samples: int | None = None
+
+
+class _Source(_Told):
+    path: str = ""
+    sha256: str | None = None
+
+
+class _Inputs(_Told):
+    csvs: list[_Source] = []
+
+
+class _Checkpoint(_Told):
+    folder: str
+    file: str
+    sha256: str | None = None
+    config_digest: str | None = None
+
+
+class _Provenance(_Told):
+    csv: _Csv | None = None
+    inputs: _Inputs | None = None
+    checkpoint: _Checkpoint | None = None
+    generation: dict[str, Any] | None = None
+    predictions: str | None = None
+    predictions_blind: str | None = None
+    measures: dict[str, str] | None = None
+    versions: dict[str, str | None] | None = None
+
+
+class _Document(_Told):
+    metrics: dict[str, _Score]
+    protocol: Literal["grouped", "per-annotation", "original"]
+    controls: _Controls
+    intervals: _Intervals | None = None
+    provenance: _Provenance
+
+
+def complaints(document: Any) -> list[str]:
+    """What is wrong with a metrics.json's document, the first few: `metrics.rouge_l.value: …`."""
+    if not isinstance(document, Mapping):
+        return [f"it holds {shown(document)}"]
+    try:
+        _Document.model_validate(document)
+    except ValidationError as error:
+        told = [
+            f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}"
+            + ("" if detail["type"] == "missing" else f", got {shown(detail['input'])}")
+            for detail in error.errors(include_url=False)
+        ]
+        return [*told[:_SHOWN], *([f"and {len(told) - _SHOWN} more"] if len(told) > _SHOWN else [])]
+    return []
