@@ -220,6 +220,27 @@ def test_every_command_is_there_and_its_help_has_an_example() -> None:
         assert f"Example: `panollava {name}" in command.help, name
 
 
+@pytest.mark.parametrize("words", [["--workflow-profile", "elsewhere"], ["--workflow-profile=elsewhere", "-n"]])
+def test_a_profile_whose_executor_is_not_installed_is_one_line(tmp_path: Path, monkeypatch, words: list[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    profile = tmp_path / "elsewhere/config.yaml"
+    for executor, advice in (
+        ("slurm", r"pip install .*'\.\[slurm\]'"),
+        ("moon-base", "snakemake-executor-plugin-moon-base"),
+    ):
+        profile.write_text(f"# executor: local\nexecutor: {executor}\njobs: 5\n")
+        monkeypatch.setattr(workflow, "find_spec", lambda _: None)
+        with pytest.raises(ConfigError, match=advice):
+            workflow.run_snakemake(words)
+        monkeypatch.setattr(workflow, "find_spec", lambda name: name)
+        workflow._refuse_missing_executor(words)
+    monkeypatch.setattr(workflow, "find_spec", lambda _: None)
+    for text in ("jobs: 5\n", "executor: local\n"):
+        profile.write_text(text)
+        workflow._refuse_missing_executor(words)
+
+
 def test_outside_a_project_the_error_says_so(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     code, said = call(monkeypatch, capsys, "status", "EXP1")

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 # Options of snakemake that take no value: what follows them is a target.
 _FLAGS = ("--", "-n", "--dry-run", "--dryrun", "-k", "--keep-going", "-p", "--printshellcmds", "-F", "--forceall", "-f",
           "--force", "--nolock", "--verbose", "-t", "--touch")  # fmt: skip
+
+_OWN_EXECUTORS = ("local", "dryrun", "touch")  # snakemake's; every other one is a package
 
 
 def add_to(app: typer.Typer) -> None:
@@ -69,6 +72,7 @@ def run_snakemake(arguments: list[str], environment: dict[str, str] | None = Non
 
     Stopped, it and its jobs stop with their state saved. `environment` is added to the present one.
     """
+    _refuse_missing_executor(arguments)
     elsewhere = any(word.startswith(("--workflow-profile", "--profile", "--executor")) for word in arguments)
     if not elsewhere and not any(word.startswith(("--cores", "--jobs", "-c", "-j")) for word in arguments):
         arguments = ["--cores", "all", *arguments]
@@ -92,6 +96,21 @@ def run_snakemake(arguments: list[str], environment: dict[str, str] | None = Non
     signal.signal(signal.SIGINT, (lambda *_: None) if sys.stdin.isatty() else stop)
     code = child.wait()
     return code if code >= 0 else 128 - code
+
+
+def _refuse_missing_executor(arguments: list[str]) -> None:
+    """Raise ConfigError where a profile names an executor that is not installed: snakemake answers with its usage."""
+    for option, value in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, _, attached = option.partition("=")
+        file = Path(attached or value) / "config.yaml"
+        if name not in ("--workflow-profile", "--profile") or not file.is_file():
+            continue
+        found = re.search(r"^executor: *[\"']?([\w-]+)", file.read_text(encoding="utf-8"), re.MULTILINE)
+        executor = found[1] if found else "local"
+        plugin = f"snakemake-executor-plugin-{executor}"
+        if executor not in _OWN_EXECUTORS and find_spec(plugin.replace("-", "_")) is None:
+            what = "-c constraints.txt -e '.[slurm]'" if executor == "slurm" else plugin
+            raise ConfigError(f"{file}: executor {executor} is not installed. Install it: pip install {what}")
 
 
 def _files_of(word: str, before: str | None) -> tuple[list[str], bool]:
