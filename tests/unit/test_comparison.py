@@ -125,6 +125,22 @@ def test_a_score_that_cannot_be_computed_again_stands_without_a_test(tmp_path: P
     assert other.note == "not tested: its parts are not in predictions.csv"
 
 
+def test_too_few_pictures_for_a_verdict_are_named(tmp_path: Path) -> None:
+    for pictures, said in ((5, "with 5 no p can be smaller than about 0.062"), (6, None)):
+        found = read_results(
+            [
+                evaluated(tmp_path / f"{pictures}A", pictures=pictures),
+                evaluated(tmp_path / f"{pictures}B", lambda *_: "a blue cone", pictures=pictures),
+            ]
+        )
+        comparison = compare_results(found, 4000)
+        lines = "\n".join(console_lines(comparison))
+        assert (said in lines) if said else ("Too few pictures" not in lines)
+        assert {line.verdict for line in comparison.lines if line.p} == {
+            "worse" if said is None else "no difference shown"
+        }
+
+
 @pytest.mark.parametrize(
     ("changes", "why"),
     [

@@ -150,6 +150,10 @@ def test_experiments_are_found_by_resolved_name_not_by_the_files_stem(tmp_path: 
     assert all(found.experiment(name).names.experiment == name for name in found.experiments())
     with pytest.raises(ConfigError, match=r"there is no experiment a in config/experiments.* Experiments: B, OLD"):
         found.experiment("a")
+    with pytest.raises(
+        ConfigError, match=r"experiments/a\.yaml holds the experiment B: write experiment\.name: a there"
+    ):
+        found.experiment("a")
 
 
 def test_two_files_of_one_name_are_an_error_that_names_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,7 @@ def test_answers_stand_beside_their_references(tmp_path: Path, panorama: str) ->
     assert page.count("<figure>") == page.count('src="data:image/jpeg;base64,') == 3
     assert page.count("✓ right") == page.count("✗ wrong") == 1 and "generation failed: RuntimeError: no" in page
     assert "left &lt;b&gt;" in page and "<b>" not in page and "blindly" in page
-    assert "3 of 3 samples" in page
+    assert "All 3 samples" in page
 
 
 def test_free_text_gets_no_wrong_marks(tmp_path: Path, panorama: str) -> None:

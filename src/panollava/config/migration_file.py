@@ -16,13 +16,13 @@ _HEAD = """\
 # From the original project's configuration to this one
 
 A configuration of the original project is read as it is wherever its keys kept their names: put it into
-`config/experiments/NAME.yaml` and look at what `panollava config show NAME` says. Keys below "Still read" are taken,
-with a warning. Keys below "Gone" are errors that name file and line and say what to do instead, all of a file at once.
+`config/experiments/` and look at what `panollava config show` says of the file. Keys below "Still read" are taken, with
+a warning. Keys below "Gone" are errors that name file and line and say what to do instead, all of a file at once.
 Everything else that the schema does not know is an error with the nearest valid key.
 
     cp OLD.yaml config/experiments/MINE.yaml
-    panollava config show MINE                 # errors until it fits; then the merged configuration
-    panollava config diff MINE config/default.yaml
+    panollava config show config/experiments/MINE.yaml     # errors until it fits; then the merged configuration
+    panollava config diff config/experiments/MINE.yaml config/default.yaml
 
 Checkpoints of the original layouts (`runs/{prefix}_{crop}_{stage}_{resampler}/`, `runs/vlm_{stage}/checkpoints/`,
 `runs/vlm_{stage}/model_final.safetensors`) are still found; a folder without `checkpoint_metadata.json` loads with

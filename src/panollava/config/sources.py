@@ -6,6 +6,7 @@ Enters: the project's root. Leaves: names and sources. YAML is read, nothing is 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -44,11 +45,9 @@ class Sources:
         for path, problem in broken.items():
             if path.stem == name:
                 raise ConfigError(problem)
-        near = get_close_matches(name, found, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
         raise ConfigError(
-            f"there is no ablation {name} in {self.shown(self.root / ABLATIONS_FOLDER)}.{hint} Ablations: "
-            f"{', '.join(self.ablations()) or 'none'}"
+            f"there is no ablation {name} in {self.shown(self.root / ABLATIONS_FOLDER)}.{_nearest(name, found)} "
+            f"Ablations: {', '.join(self.ablations()) or 'none'}"
         )
 
     def refuse_doubled(self, name: str) -> None:
@@ -71,8 +70,7 @@ class Sources:
                 f"there is no experiment {name}: {self.root.resolve()} holds no {EXPERIMENTS_FOLDER}. Run this in the "
                 "project's root"
             )
-        near = get_close_matches(name, names, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
+        hint = self._file_called_otherwise(name) or _nearest(name, names)
         own = sorted(name for name, sources in names.items() if any(isinstance(source, Path) for source in sources))
         grids = [f"{name} ({len(grid.cells)} cells)" for name, grid in sorted(self._ablations[0].items())]
         choices = ", ".join(own) or "none"
@@ -82,6 +80,14 @@ class Sources:
             f"there is no experiment {name} in {self.shown(self.root / EXPERIMENTS_FOLDER)}.{hint} Experiments: "
             f"{choices}{unreadable}"
         )
+
+    def _file_called_otherwise(self, name: str) -> str:
+        """What to say of a file NAME.yaml whose experiment has another name; "" where there is no such file."""
+        for called, sources in self._index[0].items():
+            for path in sources:
+                if isinstance(path, Path) and path.stem == name:
+                    return f" {self.shown(path)} holds the experiment {called}: write experiment.name: {name} there."
+        return ""
 
     @cached_property
     def _ablations(self) -> tuple[dict[str, Ablation], dict[Path, str]]:
@@ -130,6 +136,11 @@ class Sources:
     def shown(self, path: Path) -> str:
         """A path as messages name it: from the root."""
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.as_posix()
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    near = get_close_matches(name, names, n=1)
+    return f" Did you mean {near[0]}?" if near else ""
 
 
 def file_of(source: Source) -> Path:

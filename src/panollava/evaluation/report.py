@@ -84,8 +84,9 @@ def write_samples_page(
     figures = [
         _figure(scored.rows[i], scored.references[i], blind.get(_key(scored.rows[i])), exact, root) for i in chosen
     ]
+    drawn = f"{count} of {scored.num_samples:,} samples of the test set: drawn at random, always the same, not picked."
     note = (
-        f"{count} of {scored.num_samples:,} samples of the test set: drawn at random, always the same, not picked. "
+        f"{drawn if count < scored.num_samples else f'All {count} samples of the test set.'} "
         "Blind answer: what the model answers when it is shown another picture."
     )
     write_text(

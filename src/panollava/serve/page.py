@@ -79,7 +79,7 @@ def build_page(answering: Answering, examples: Sequence[Example], about: Sequenc
         with gr.Row():
             with gr.Column(scale=3):
                 viewer = gr.HTML(_EMPTY, elem_id="viewer")
-                upload = gr.File(label="Panorama: JPEG, PNG, WebP, TIFF", type="filepath", elem_id="upload", height=110)
+                upload = gr.File(label="Panorama: JPEG, PNG, WebP, TIFF", type="filepath", elem_id="upload", height=130)
             with gr.Column(scale=2):
                 question = gr.Dropdown(
                     label="Question", choices=[], allow_custom_value=True, value="What is behind me?",

@@ -21,6 +21,7 @@ def plot_loss_curves(history: Path, target: Path, title: str) -> None:
     for split, style in (("train", "-"), ("val", "o-")):
         points = [(int(row["step"]), float(row["loss"])) for row in rows if row["split"] == split]
         if points:
+            style = "o" if len(points) == 1 else style  # one point makes no line
             axes.plot(*zip(*points, strict=True), style, label={"train": "training", "val": "validation"}[split])
     axes.set(xlabel="optimiser step", ylabel="loss", title=title)
     axes.grid(alpha=0.3)

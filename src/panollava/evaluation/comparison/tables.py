@@ -66,6 +66,13 @@ def notes(comparison: Comparison) -> list[str]:
             f"Difference: score minus the baseline's. p: paired randomization of {comparison.draws:,} exchanges, by "
             "picture, Holm-corrected; a verdict where p < 0.05."
         )
+    tested = len(comparison.results) - 1 - len(comparison.refused)
+    smallest = tested * 2.0 ** (1 - comparison.units)  # all pictures exchanged, or none
+    if tested and smallest >= 0.05:
+        found.append(
+            f"Too few pictures for a verdict: with {comparison.units:,} no p can be smaller than about "
+            f"{min(smallest, 1.0):.2g}."
+        )
     found += [f"{name} is not compared: {why}." for name, why in comparison.refused.items()]
     return found
 
