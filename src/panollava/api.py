@@ -102,7 +102,8 @@ class EvaluationRunner:
             start_log()
             folder = given["folder"] or resolve_model_dir(self.cfg, stage)
             request = EvalRequest(
-                folder, stage, given["csv"], max_samples, epoch, step, batch_size, protocol, given["output"],
+                folder, stage=stage, csv_input=given["csv"], max_samples=max_samples, epoch=epoch, step=step,
+                batch_size=batch_size, protocol=protocol, output_dir=given["output"],
                 image_cache=Path(self.cfg.settings.paths.image_cache).absolute(),
                 results_dir=Path(self.cfg.settings.paths.results_dir),
             )  # fmt: skip

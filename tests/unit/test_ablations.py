@@ -344,7 +344,10 @@ def test_the_table_of_a_finished_grid(tmp_path: Path) -> None:
     for index, config in enumerate(configs):
         finish(config, 0.25 * (index + 1))
     document = json.loads(canonical_json(summary_slice(ablation, configs)))
-    files = [[tmp_path / path for path in paths] for paths in zip(*((c.names.metrics, c.names.stage_state) for c in configs), strict=True)]  # noqa: E501  # fmt: skip
+    files = [
+        [tmp_path / config.names.metrics for config in configs],
+        [tmp_path / config.names.stage_state for config in configs],
+    ]
     rows = compare_cells(document, *files, tmp_path)
     write_csv(rows, tmp_path / "summary.csv")
     assert (tmp_path / "summary.csv").read_text().splitlines()[:2] == [
@@ -414,6 +417,9 @@ def test_an_interrupted_cell_is_pending_and_a_shared_failure_is_every_cells(tmp_
 
 
 def test_the_snakefiles_part_imports_nothing_heavy() -> None:
-    code = "import sys, panollava.evaluation.ablation_table, panollava.config; print([m for m in ('torch', 'pandas', 'numpy', 'matplotlib') if m in sys.modules])"  # noqa: E501
+    code = (
+        "import sys, panollava.evaluation.ablation_table, panollava.config, panollava.planning.inputs; "
+        "print([m for m in ('torch', 'pandas', 'numpy', 'matplotlib') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -12,6 +12,8 @@ from pathlib import Path
 import yaml
 from packaging.requirements import Requirement
 
+from panollava.evaluation.environment import _CORE
+
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
@@ -40,6 +42,10 @@ def test_flash_attention_is_never_installed_by_the_way() -> None:
     assert [Requirement(text).name for text in extras["flash"]] == ["flash-attn"] and "flash-attn" not in pinned()
     others = [text for name, texts in extras.items() if name != "flash" for text in texts]
     assert not any("flash" in text for text in [*PROJECT["dependencies"], *others])
+
+
+def test_check_env_looks_for_what_is_depended_on() -> None:
+    assert set(_CORE) <= {Requirement(text).name for text in PROJECT["dependencies"]}
 
 
 def test_environment_yml_installs_the_project_by_its_own_files() -> None:

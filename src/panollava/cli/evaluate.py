@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from panollava.cli import completion
 from panollava.cli.common import AnsweringStage, image_cache_of, load_experiment, results_dir_of
+from panollava.config.schema import Protocol
 from panollava.config.slices import EXTRA_NODES
 from panollava.errors import ConfigError
-
-Protocol = Literal["grouped", "per-annotation", "original"]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -95,20 +94,20 @@ def evaluate(
         path, document = evaluate_folder(
             EvalRequest(
                 checkpoint_dir,
-                stage,
-                csv_input,
-                max_samples,
-                epoch,
-                step,
-                batch_size,
-                protocol,
-                output_dir,
-                log_samples,
-                log_interval,
-                log_max_samples,
-                image_cache_of(Path.cwd()),
-                chosen,
-                results_dir_of(Path.cwd()),
+                stage=stage,
+                csv_input=csv_input,
+                max_samples=max_samples,
+                epoch=epoch,
+                step=step,
+                batch_size=batch_size,
+                protocol=protocol,
+                output_dir=output_dir,
+                log_samples=log_samples,
+                log_interval=log_interval,
+                log_max_samples=log_max_samples,
+                image_cache=image_cache_of(Path.cwd()),
+                extra=chosen,
+                results_dir=results_dir_of(Path.cwd()),
             ),
             experiment,
         )

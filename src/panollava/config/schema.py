@@ -37,6 +37,7 @@ from panollava.models.choices import STAGES as STAGES
 from panollava.models.choices import ResamplerName, Stage, StitchingMode, VicregMode, VisionLoss
 from panollava.views.strategies import MAX_VIEWS, CropStrategy
 
+Protocol = Literal["grouped", "per-annotation", "original"]
 MetricName = Literal["bleu4", "meteor", "rouge_l", "spice", "cider"]
 ExtraName = Literal["perplexity", "overlap_consistency", "dino_similarity", "yaw_equivariance", "yaw_agreement"]
 SCORE_NAMES: tuple[str, ...] = (*get_args(MetricName), *get_args(ExtraName))
@@ -320,7 +321,7 @@ class EvaluationSettings(Section):
             "each must run.",
         )
     )
-    protocol: Literal["grouped", "per-annotation", "original"] = key(
+    protocol: Protocol = key(
         "grouped", "What is scored: each (image, query) once against all references, or row by row."
     )
     blind_control: bool = key(True, "Answer once more with the pictures shuffled between samples.")

@@ -26,7 +26,7 @@ MINIMUM_PYTHON = (3, 11)
 JAVA_PACKAGE = "default-jre-headless"
 WORDNET_PACKAGES = ("wordnet-base", "wordnet-sense-index")
 # Used where panollava's own metadata is absent (a source tree on the path).
-_CORE = ("lightning", "nltk", "numpy", "pandas", "peft", "pycocoevalcap", "rouge-score", "sacrebleu", "snakemake")
+_CORE = ("lightning", "nltk", "numpy", "peft", "pycocoevalcap", "rouge-score", "sacrebleu", "snakemake")
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
+from panollava.config.schema import Protocol
 from panollava.errors import EvaluationError
 
-Protocol = Literal["grouped", "per-annotation", "original"]
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
 KEY = ("image_path", "original_query")
 _SPACE = re.compile(r"\s+")
