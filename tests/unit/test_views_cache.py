@@ -15,7 +15,7 @@ from supersampling import psnr
 
 from panollava.config import WorkflowConfig
 from panollava.errors import DataError
-from panollava.jobs import cache_views
+from panollava.job_functions import cache_views
 from panollava.processes import available_cores
 from panollava.views.cache import LAYOUTS, ViewCache
 from panollava.views.cache_build import build_view_cache
