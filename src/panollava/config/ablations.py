@@ -17,7 +17,6 @@ checks its form and names its cells; settings are validated when a cell is loade
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -27,10 +26,11 @@ from math import prod
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+from panollava.config.cell_labels import checked_label, shortest_name, value_label, word
 from panollava.config.legacy import PREFIX
 from panollava.config.loading import shown_path
 from panollava.config.messages import unknown_key
-from panollava.config.names import check_name, token
+from panollava.config.names import check_name
 from panollava.config.schema import Settings, leaf_keys, section_of
 from panollava.config.wording import shown
 from panollava.config.yaml_file import YamlFile, read_yaml
@@ -153,9 +153,9 @@ def _lora_axis(file: YamlFile) -> Axis:
         elif settings.get("lora.use_lora") is False:
             label = "nolora"
         elif {"lora.rank", "lora.alpha"} <= settings.keys():
-            label = f"r{_word(settings['lora.rank'])}a{_word(settings['lora.alpha'])}"
+            label = f"r{word(settings['lora.rank'])}a{word(settings['lora.alpha'])}"
             if "lora.dropout" in settings and any(choice.label == label for choice in axis):
-                label += f"d{_word(settings['lora.dropout'])}"
+                label += f"d{word(settings['lora.dropout'])}"
         else:
             raise _error(file, place, f"entry {index + 1} of lora_configs needs lora_r and lora_alpha, or a name")
         axis.append(_Choice(label, settings, lines))
@@ -223,9 +223,9 @@ def _value_axes(file: YamlFile, varied: dict[str, Any]) -> list[Axis]:
             raise ConfigError(
                 f"{where}: {key} must be a list of values to vary, or `label: value` lines, got {shown(values)}"
             )
-        short = _shortest_name(key, varied)
-        labelled = values.items() if isinstance(values, dict) else ((_value_label(short, v), v) for v in values)
-        axes.append([_Choice(_clean(where, str(label)), {key: value}, {key: line}) for label, value in labelled])
+        short = shortest_name(key, varied)
+        labelled = values.items() if isinstance(values, dict) else ((value_label(short, v), v) for v in values)
+        axes.append([_Choice(checked_label(where, str(label)), {key: value}, {key: line}) for label, value in labelled])
     return axes
 
 
@@ -284,44 +284,10 @@ def _described(cell: Cell) -> str:
     return ", ".join(f"{key}: {value}" for key, value in _leaves(cell.file.values)) or "no settings"
 
 
-# ---- names ---------------------------------------------------------------------------------------
 def _label(file: YamlFile, place: str, value: Any) -> str:
     if not isinstance(value, (str, int)) or isinstance(value, bool):
         raise _error(file, place, f"name must be text, got {shown(value)}")
-    return _clean(file.where(place), str(value))
-
-
-def _clean(where: str, label: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._-]+", label):
-        raise ConfigError(
-            f"{where}: the name {label!r} must hold only letters, digits, '.', '_' and '-': it is part of cells' names"
-        )
-    return label
-
-
-def _shortest_name(key: str, among: Mapping[str, Any]) -> str:
-    """The last words of `key` that tell it from the other varied keys: `lr`, or `finetune-lr`."""
-    parts = key.split(".")
-    for count in range(1, len(parts)):
-        if sum(other.split(".")[-count:] == parts[-count:] for other in among) == 1:
-            return "-".join(parts[-count:])
-    return "-".join(parts)
-
-
-def _value_label(key: str, value: Any) -> str:
-    """`lr0.001`, `crop_strategy-e2p`, `do_sample-true`."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return f"{key}{'' if number else '-'}{_word(value)}"
-
-
-def _word(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, float):
-        return token(f"{value:g}" if float(f"{value:g}") == value else repr(value))
-    if isinstance(value, list):
-        return "-".join(_word(item) for item in value)
-    return token(str(value).rstrip("/").rpartition("/")[2])
+    return checked_label(file.where(place), str(value))
 
 
 # ---- settings ------------------------------------------------------------------------------------
