@@ -45,6 +45,11 @@ class ScoredTexts:
         return sum(not text for text in self.predictions)
 
 
+def question_of(row: Mapping[str, str]) -> tuple[str, ...]:
+    """(image_path, original_query) of a row of a predictions CSV. Raises KeyError where it has no such columns."""
+    return tuple(row[name] for name in KEY)
+
+
 def collapse(text: str) -> str:
     """White space of any kind (line breaks, U+2028, no-break spaces) becomes single blanks, none at the ends."""
     return _SPACE.sub(" ", text).strip()

@@ -16,7 +16,7 @@ from panollava.evaluation import html
 from panollava.evaluation.console import summary_line
 from panollava.evaluation.metrics import LABELS
 from panollava.evaluation.metrics.result import LOWER_IS_BETTER
-from panollava.evaluation.protocols import KEY, apply_protocol, collapse
+from panollava.evaluation.protocols import apply_protocol, collapse, question_of
 from panollava.files import write_text
 
 SAMPLES = 12
@@ -78,11 +78,12 @@ def write_samples_page(
     Where it is not, an answer that differs from its references is shown without a mark. Pictures lie below `root`.
     """
     scored = apply_protocol(rows, "grouped")
-    blind = {} if blind_rows is None else {_key(row): row["prediction"] for row in blind_rows}
+    blind = {} if blind_rows is None else {question_of(row): row["prediction"] for row in blind_rows}
     count = min(SAMPLES, scored.num_samples)
     chosen = sorted(random.Random(_SEED).sample(range(scored.num_samples), count))
     figures = [
-        _figure(scored.rows[i], scored.references[i], blind.get(_key(scored.rows[i])), exact, root) for i in chosen
+        _figure(row, scored.references[i], blind.get(question_of(row)), exact, root)
+        for i, row in ((i, scored.rows[i]) for i in chosen)
     ]
     drawn = f"{count} of {scored.num_samples:,} samples of the test set: drawn at random, always the same, not picked."
     note = (
@@ -116,10 +117,6 @@ def _mark(answer: str, references: Sequence[str], exact: bool) -> str:
     if answer in references:
         return '<span class="badge right">✓ right</span>' if exact else '<span class="badge right">✓ a reference</span>'
     return '<span class="badge wrong">✗ wrong</span>' if exact else ""
-
-
-def _key(row: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(row[name] for name in KEY)
 
 
 def _range(interval: Sequence[float] | None) -> str:

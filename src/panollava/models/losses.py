@@ -21,10 +21,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from panollava.errors import ConfigError
+from panollava.models.prompt import IGNORED as IGNORED
 from panollava.views.geometry import project, view_rays
 from panollava.views.strategies import View, neighbour_pairs
-
-IGNORED = -100
 
 
 class VicregParts(NamedTuple):

@@ -33,7 +33,7 @@ from panollava.evaluation.measures.places import are_synthetic, statements, turn
 from panollava.evaluation.metrics.result import MetricResult, package_version
 from panollava.evaluation.metrics.rouge import rouge_l
 from panollava.evaluation.metrics.texts import TextSet
-from panollava.evaluation.protocols import KEY, collapse
+from panollava.evaluation.protocols import collapse, question_of
 from panollava.views.render import open_views
 from panollava.views.strategies import View
 
@@ -127,13 +127,13 @@ def equivariance(
         reason = "no multiple of the views' yaw step is a quarter turn, by which the questions' words could be turned"
         return without_value(about, reason)
     first = _by_question(rows)
-    if first.keys() != {_key(row) for row in rolled_rows}:
+    if first.keys() != {question_of(row) for row in rolled_rows}:
         raise EvaluationError("predictions_rolled.csv holds other questions than predictions.csv: make both again")
-    samples = [_question(row, first[_key(row)], synthetic) for row in rolled_rows]
-    _compare(samples, [first[_key(row)] for row in rolled_rows], "", synthetic)
+    samples = [_question(row, first[question_of(row)], synthetic) for row in rolled_rows]
+    _compare(samples, [first[question_of(row)] for row in rolled_rows], "", synthetic)
     if blind_rows is not None:
         blind = _by_question(blind_rows)
-        _compare(samples, [blind[_key(row)] for row in rolled_rows], "_blind", synthetic)
+        _compare(samples, [blind[question_of(row)] for row in rolled_rows], "_blind", synthetic)
     measured = Measured(dict(about), dict.fromkeys(about), samples, _by_turn(samples, synthetic))
     for key, result in about.items():
         if key == "yaw_equivariance" and not synthetic:
@@ -190,12 +190,8 @@ def _by_question(rows: Sequence[Mapping[str, str]]) -> dict[tuple[str, ...], Map
     """The first row of each question."""
     found: dict[tuple[str, ...], Mapping[str, str]] = {}
     for row in rows:
-        found.setdefault(_key(row), row)
+        found.setdefault(question_of(row), row)
     return found
-
-
-def _key(row: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(row[name] for name in KEY)
 
 
 def _wrapped(yaw_deg: float) -> float:
