@@ -11,8 +11,8 @@ import pytest
 import torch
 from tiny_models import language_folder, tiny_config, vision_folder
 
-from panollava.errors import DataError, EvaluationError
-from panollava.evaluation.answer import ask, refuse_without_language
+from panollava.errors import CheckpointError, DataError, EvaluationError
+from panollava.evaluation.answer import _generation_of, ask, refuse_without_language
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.vlm import PanoramaVLM
 from panollava.serve.answering import Answering
@@ -51,6 +51,24 @@ def test_the_page_answers_as_the_model_does(loaded: LoadedStage, views: Any) -> 
 def test_a_visitor_is_told_what_cannot_be_asked(loaded: LoadedStage, views: Any, question: str, said: str) -> None:
     with pytest.raises(DataError, match=said):
         Answering(loaded, CPU).answer(views, question, 6)
+
+
+def test_half_a_character_is_no_question(loaded: LoadedStage, views: Any) -> None:
+    with pytest.raises(DataError, match="the question is not text: its character 3 is half of one"):
+        ask(loaded.model, loaded.processor, views, "a \udcff", CPU, max_new_tokens=6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"generation": {"max_new_tokens": "x"}}, r"origin\.generation\.max_new_tokens: .*got 'x'"),
+        ({"generation": 5}, r"origin\.generation: .*got 5"),
+    ],
+)
+def test_a_saved_model_that_remembers_nonsense_is_refused(tmp_path: Path, changes: Any, said: str) -> None:
+    assert _generation_of({}, tmp_path)["max_new_tokens"] == 128
+    with pytest.raises(CheckpointError, match=f"config.json: {said}"):
+        _generation_of(changes, tmp_path)
 
 
 def test_want_of_memory_says_what_helps_and_other_failures_stay(

@@ -152,3 +152,18 @@ def test_no_other_files_are_written_over(root: Path, tmp_path: Path) -> None:
         (tmp_path / "processor_config.json").write_text(text)
         with pytest.raises(CheckpointError, match="no processor"):
             PanoramaProcessor.from_pretrained(tmp_path)
+
+
+def test_settings_that_no_model_has_are_named(root: Path, tmp_path: Path) -> None:
+    PanoramaVLM(tiny_config(root)).save_pretrained(tmp_path / "saved")
+    path = tmp_path / "saved/config.json"
+    whole = json.loads(path.read_text())
+    for changes, said in (
+        ({"model": {**whole["model"], "fov_deg": None}}, "model: fov_deg must be a number, got None"),
+        ({"model": {**whole["model"], "resampler_type": "x"}}, "model: resampler_type must be one of"),
+        ({"model": [1]}, "expected mappings under model and origin"),
+        ({"origin": 3.5}, "expected mappings under model and origin"),
+    ):
+        path.write_text(json.dumps({**whole, **changes}))
+        with pytest.raises(CheckpointError, match=f"config.json: {said}.*export the model again"):
+            PanoramaVLM.from_pretrained(tmp_path / "saved")

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from pydantic import ValidationError
 
-from panollava.errors import DataError, EvaluationError
+from panollava.config.schema import GenerationSettings
+from panollava.config.wording import shown
+from panollava.errors import CheckpointError, DataError, EvaluationError
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.saving import is_saved_model
 from panollava.models.vlm import PanoramaVLM
@@ -44,6 +47,10 @@ def ask(
 
     Raises DataError for a question that cannot be asked, EvaluationError where memory does not suffice.
     """
+    try:
+        query.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"the question is not text: its character {error.start + 1} is half of one") from error
     pixels = processor.pixels(views)[None].to(device)  # [1, V, 3, h, w]
     try:
         output = model.generate(pixels, [query], **settings)
@@ -109,9 +116,22 @@ def _load(question: Question) -> tuple[PanoramaVLM, PanoramaProcessor, Path, dic
     if is_saved_model(question.folder):
         model = PanoramaVLM.from_pretrained(question.folder)
         processor = PanoramaProcessor.from_pretrained(question.folder)
-        default = {"max_new_tokens": 128, "do_sample": False}
-        return model, processor, question.folder, (model.origin or {}).get("generation") or default
+        return model, processor, question.folder, _generation_of(model.origin or {}, question.folder)
     loaded = load_stage(
         question.folder, stage=question.stage, epoch=question.epoch, step=question.step, config=question.config
     )
     return loaded.model, loaded.processor, loaded.checkpoint.path, loaded.metadata["remembered"]["generation"]
+
+
+def _generation_of(origin: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The settings of generation that a saved model remembers; today's defaults for those that it does not."""
+    told = origin.get("generation") or {}
+    try:
+        return GenerationSettings.model_validate(told).model_dump()
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, ("origin.generation", *first["loc"])))
+        raise CheckpointError(
+            f"{folder}/config.json: {place}: {first['msg']}, got {shown(first['input'])}. Restore the file, or export "
+            "the model again."
+        ) from error

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 MODEL_TYPE = "panollava"
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 _VISION, _LANGUAGE, _ADAPTER = "vision_encoder", "language_model", "lora_weights"
+_REMEDY = "Restore the file, or export the model again."
 _BACKBONES = ("vision_encoder", "language_model", "lora")
 
 
@@ -92,8 +93,14 @@ def load_model(
     paths = {"vision_path": str(folder / _VISION)}
     if with_language:
         paths["language_path"] = str(folder / _LANGUAGE)
-    trusted = trust_remote_code and document["model"].get("trust_remote_code", False)
-    config = ModelConfig.from_json({**document["model"], **paths, "trust_remote_code": trusted})
+    told, origin = document.get("model"), document.get("origin")
+    if not isinstance(told, dict) or not isinstance(origin, dict | None):
+        raise CheckpointError(f"{folder / _CONFIG}: expected mappings under model and origin. {_REMEDY}")
+    trusted = trust_remote_code and told.get("trust_remote_code", False)
+    try:
+        config = ModelConfig.from_json({**told, **paths, "trust_remote_code": trusted})
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder / _CONFIG}: model: {error}. {_REMEDY}") from error
     model = kind(config, with_language=with_language, dtype=dtype)
     for part in (model.vision, model.language):
         if part is not None and part.unexpected_keys:
@@ -104,7 +111,7 @@ def load_model(
         tensors = _read(folder / _ADAPTER / "adapter_model.safetensors")
         refuse_other_keys(get_peft_model_state_dict(lora, save_embedding_layers=False), tensors)
         set_peft_model_state_dict(lora, tensors)
-    model.origin = document["origin"]
+    model.origin = origin
     model.eval()
     return model
 
