@@ -7,10 +7,10 @@ a process of its own, which imports what its job imports: prepare; the rows of a
 an epoch's order, and batches of views, of cached features, and of both with two worker processes. `imports` is the
 memory after the imports and before the work; the model is tiny, its weights do not count.
 
-Memory is what is resident: that of the process at its highest, as the kernel noted it, or of process and workers
-together where that is more, a page that several hold divided among them (PSS, looked at ten times a second). Pages of
-mapped files, such as the view cache's, are in it, though the kernel takes them back where memory is short; `private`
-is without them. Memory of the disk cache that nobody maps is nobody's, and not counted.
+Memory is what is resident. `beside them` is how far it rose: in the process, by the kernel's own high-water mark, or in
+process and workers together where that is more, a page that several hold divided among them (PSS, looked at ten times
+a second). Pages of mapped files, such as the view cache's, are in it, though the kernel takes them back where memory is
+short; `private` is without them. What the disk cache holds and nobody maps is nobody's, and not counted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -117,9 +116,9 @@ STEPS: dict[str, Callable[[Path], Callable[[], None]]] = {
 
 
 def run_step(name: str, folder: Path) -> None:
-    """In a process of its own: prints what the process held before and at most."""
+    """In a process of its own: prints what the process held before and by how much that rose."""
     work = STEPS[name](folder)
-    before = held()
+    imports, before = own("VmRSS"), held()
     most = list(before)
     done = threading.Event()
 
@@ -134,8 +133,13 @@ def run_step(name: str, folder: Path) -> None:
     finally:
         done.set()
     watching.join()
-    noted = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(json.dumps({"before": before[0], "peak": max(noted, most[0]), "private": most[1] - before[1]}))
+    rose, private = (high - low for high, low in zip(most, before, strict=True))
+    print(json.dumps({"imports": imports, "rose": max(own("VmHWM") - imports, rose), "private": private}))
+
+
+def own(name: str) -> float:
+    """GiB of this process alone, by a name of /proc/self/status."""
+    return int(read(Path("/proc/self/status")).split(f"{name}:")[1].split()[0]) / 2**20
 
 
 def held() -> tuple[float, float]:
@@ -169,18 +173,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         write_csv(Path(name), given.rows)
         size = (Path(name) / "data.csv").stat().st_size
-        print(f"{given.rows} rows about {PICTURES} panoramas, a CSV of {size / 2**20:.0f} MiB; peak memory in GiB")
-        print(f"{'':26}{'peak':>7}{'imports':>9}{'beside them':>13}{'private':>9}")
+        print(f"{given.rows} rows about {PICTURES} panoramas, a CSV of {size / 2**20:.0f} MiB; GiB")
+        print(f"{'':26}{'imports':>9}{'beside them':>13}{'private':>9}")
         for step in STEPS:
             command = [sys.executable, __file__, "--step", step, "--folder", name]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
                                   env={**os.environ, "HF_HUB_OFFLINE": "1"})  # fmt: skip
             found = json.loads(done.stdout.splitlines()[-1])
-            print(
-                f"{step:26}{found['peak']:>7.2f}{found['before']:>9.2f}{found['peak'] - found['before']:>13.2f}"
-                f"{found['private']:>9.2f}",
-                flush=True,
-            )
+            print(f"{step:26}{found['imports']:>9.2f}{found['rose']:>13.2f}{found['private']:>9.2f}", flush=True)
 
 
 if __name__ == "__main__":
