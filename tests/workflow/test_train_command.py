@@ -15,8 +15,9 @@ from plans import plan
 from panollava.cli.main import main
 from panollava.config import ConfigError, WorkflowConfig
 from panollava.config.overlay import stage_overrides
+from panollava.errors import CheckpointError
 from panollava.training.checkpointing import load_weights
-from panollava.training.resume import differences
+from panollava.training.resume import _check_same, differences
 
 pytestmark = pytest.mark.workflow
 
@@ -162,6 +163,12 @@ def test_what_cannot_be_meant_is_wrong_usage(project: Project, train: Any) -> No
     code, err = train("--resume", "text.ckpt")
     assert code == 1 and "cannot be read as a checkpoint" in err
     assert not (project.root / "runs/SMALL/overlays").exists()
+
+
+def test_a_checkpoint_of_the_same_stage_of_another_experiment_is_named(tmp_path: Path) -> None:
+    cfg, other = WorkflowConfig.from_dict(SMALL, tmp_path), Path("runs/OTHER/finetune/anyres-e2p_mlp/best.ckpt")
+    with pytest.raises(CheckpointError, match="it is not one of runs/SMALL/finetune/anyres-e2p_mlp"):
+        _check_same(cfg, "finetune", other, "0")
 
 
 def test_a_data_folder_is_for_the_named_stages(tmp_path: Path) -> None:

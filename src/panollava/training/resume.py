@@ -60,6 +60,9 @@ def _check_same(experiment: WorkflowConfig, stage: str, checkpoint: Path, digest
         lines = list(differences(before, now)) if before else _from_metadata(experiment, stage, digest)
         more = f"\n  … and {len(lines) - _MOST_DIFFERENCES} more" if len(lines) > _MOST_DIFFERENCES else ""
         listed = "".join(f"\n  {line}" for line in lines[:_MOST_DIFFERENCES]) + more
+        own = experiment.names.stage_dir(stage)
+        if not listed and (experiment.root / checkpoint).resolve().parent != (experiment.root / own).resolve():
+            listed = f" it is not one of {own}, to which alone the state belongs"
         raise CheckpointError(
             f"--resume {checkpoint} was trained with another configuration or other inputs than stage {stage} of "
             f"{experiment.names.experiment} has now, so it cannot go on exactly:{listed or ' (digests differ)'}\n"
