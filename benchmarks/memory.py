@@ -10,7 +10,8 @@ memory after the imports and before the work; the model is tiny, its weights do 
 Memory is what is resident. `beside them` is how far it rose: in the process, by the kernel's own high-water mark, or in
 process and workers together where that is more, a page that several hold divided among them (PSS, looked at ten times
 a second). Pages of mapped files, such as the view cache's, are in it, though the kernel takes them back where memory is
-short; `private` is without them. What the disk cache holds and nobody maps is nobody's, and not counted.
+short; `private` is without them, and the least that counts: a library weighs less once others load it, too. What the
+disk cache holds and nobody maps is nobody's, and not counted.
 """
 
 from __future__ import annotations
@@ -134,7 +135,7 @@ def run_step(name: str, folder: Path) -> None:
         done.set()
     watching.join()
     rose, private = (high - low for high, low in zip(most, before, strict=True))
-    print(json.dumps({"imports": imports, "rose": max(own("VmHWM") - imports, rose), "private": private}))
+    print(json.dumps({"imports": imports, "rose": max(own("VmHWM") - imports, rose, private), "private": private}))
 
 
 def own(name: str) -> float:

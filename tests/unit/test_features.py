@@ -56,7 +56,10 @@ def test_losses_are_equal_with_and_without_the_cache(precision: str, parts: Any,
     losses = []
     for pictures, cached in ((views, False), (pickle.loads(pickle.dumps(store)), True)):
         data, collate = CaptionDataset(ROWS, pictures), Collator(processor, model.prompt, 64, cached)
-        losses.append(loss_of(model, collate([data[row] for row in range(len(ROWS))]), precision))
+        batch = collate([data[row] for row in range(len(ROWS))])
+        losses.append(loss_of(model, batch, precision))
+        once = loss_of(model, batch, precision, reads_once=True)
+        torch.testing.assert_close(once, losses[-1], rtol=1e-6 if precision == "32-true" else 1e-3, atol=0)
     assert torch.equal(*losses)
     stored = next(tmp_path.rglob("features.npy")).stat().st_size
     assert stored == pytest.approx(2 * bytes_per_image(model, precision), abs=128)  # and the header
