@@ -60,6 +60,13 @@ class Terminal:
             os.write(self.mine, f"{text}\n".encode())
         return before
 
+    def interrupt(self) -> None:
+        """Ctrl-C until it ends: one that comes between a question and the reading of its answer is not seen at once."""
+        end = time.monotonic() + PATIENCE_S
+        while self.process.poll() is None and time.monotonic() < end:
+            os.write(self.mine, b"\x03")
+            time.sleep(0.2)
+
     def end(self) -> int:
         code = self.process.wait(timeout=PATIENCE_S)
         os.close(self.mine)
@@ -152,7 +159,7 @@ def test_ctrl_c_writes_nothing(root: Path, terminal: Terminal) -> None:
     terminal.answer("experiment, or an ablation", "")
     terminal.answer("Its name?", "MINE")
     terminal.wait_for("Language model?")
-    os.write(terminal.mine, b"\x03")
+    terminal.interrupt()
     assert terminal.end() not in (0, 2)
     assert [path.name for path in (root / "config/experiments").iterdir()] == ["OLD.yaml"]
 
