@@ -56,6 +56,18 @@ def test_views_removes_only_views(folder: Path, monkeypatch, capsys) -> None:
     assert code == 0 and (folder / "view_from_roof.png").is_file() and not (folder / "view_99.png").exists()
 
 
+def test_a_file_in_the_place_of_a_folder_is_named(folder: Path, monkeypatch, capsys) -> None:
+    (folder / "out").touch()
+    for words in (
+        ["views", "view_from_roof.png", "--image-size", "16"], ["eval", "--csv-input", "predictions.csv"],
+        ["prepare", "prepared.csv"],
+    ):  # fmt: skip
+        for name in ("out", "out/below"):
+            code, said = call(monkeypatch, capsys, *words, "--output-dir", name)
+            assert code == 1 and "out: a file stands where a folder is needed" in said, (words, said)
+            assert "Errno" not in said
+
+
 def test_wrong_options_are_wrong_usage(folder: Path, monkeypatch, capsys) -> None:
     results = folder / "predictions_eval"
     results.mkdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from pathlib import Path
 
 import typer
 
@@ -40,6 +41,9 @@ def main() -> None:
     except PanollavaError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except (FileExistsError, NotADirectoryError) as error:
+        print(f"error: {_in_the_way(error)}: a file stands where a folder is needed. Name another", file=sys.stderr)
+        sys.exit(1)
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
@@ -47,6 +51,12 @@ def main() -> None:
         if ended.code == 130:  # Ctrl-C, of which typer makes an exit code without a word
             print("interrupted", file=sys.stderr)
         raise
+
+
+def _in_the_way(error: OSError) -> Path:
+    """The file among the parts of the path that could not be made."""
+    path = Path(str(error.filename))
+    return next((place for place in (path, *path.parents) if place.is_file()), path)
 
 
 if __name__ == "__main__":
