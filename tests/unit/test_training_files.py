@@ -195,6 +195,6 @@ def test_what_only_looks_like_a_checkpoint_is_refused(tmp_path: Path, document: 
 
 def test_torchs_advice_to_run_what_stands_in_a_file_is_not_passed_on(tmp_path: Path) -> None:
     (tmp_path / "a.ckpt").write_text("# a script\nimport os\n")
-    with pytest.raises(CheckpointError, match="a.ckpt: cannot be read as a checkpoint") as told:
+    with pytest.raises(CheckpointError, match="cannot be read as a checkpoint") as told:
         load_weights(tmp_path / "a.ckpt")
     assert "weights_only" not in str(told.value)
