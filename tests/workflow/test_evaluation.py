@@ -13,7 +13,10 @@ import pytest
 from conftest import Project
 
 from panollava.cli.main import main
+from panollava.errors import TrainingError
 from panollava.evaluation import predict as predicting
+from panollava.evaluation import run_eval
+from panollava.training.state_folder import FolderLock
 
 pytestmark = pytest.mark.workflow
 
@@ -173,11 +176,26 @@ def test_a_killed_evaluation_goes_on(quick: Project, evaluate: Call, monkeypatch
     assert evaluate(*words)[0] == 0 and len(asked) == before + 8  # nothing is kept of what is finished
 
 
+def test_one_evaluation_at_a_time_writes_into_a_folder(
+    quick: Project, evaluate: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the prepared CSV on: a second one would write its own questions under the first one's answers."""
+    prepare, tried = run_eval.prepare_csv, []
+
+    def beside_another(*arguments: Any, **options: Any) -> None:
+        with pytest.raises(TrainingError, match="still in use"), FolderLock(quick.root / "out/.state", wait_s=0):
+            pass
+        tried.append(prepare(*arguments, **options))
+
+    monkeypatch.setattr(run_eval, "prepare_csv", beside_another)
+    assert evaluate("--checkpoint-dir", FOLDER, "--max-samples", "2", "--output-dir", "out")[0] == 0 and tried
+    assert evaluate("--checkpoint-dir", FOLDER, "--csv-input", "gone.csv", "--output-dir", "never")[0] == 1
+    assert not (quick.root / "never").exists()
+
+
 def test_pictures_that_go_between_preparing_and_predicting(
     quick: Project, evaluate: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from panollava.evaluation import run_eval
-
     (images,) = quick.root.glob("cache/synthetic/*/images")
     prepare = run_eval.prepare_csv
 

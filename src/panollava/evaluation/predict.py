@@ -79,13 +79,19 @@ def kept_answers(folder: Path, key: str) -> Iterator[Callable[[str], FinishedAns
 
     `key` is a digest of all that they depend on: those of another key are removed.
     """
-    with FolderLock(folder):
-        for old in folder.glob("*.jsonl"):
-            if not old.stem.endswith(key):
-                old.unlink()
-        yield lambda name: FinishedAnswers(folder / f"{name}_{key}.jsonl")
-        for done in folder.glob(f"*_{key}.jsonl"):
-            done.unlink()
+    with FolderLock(folder), answers_in_locked(folder, key) as kept:
+        yield kept
+
+
+@contextmanager
+def answers_in_locked(folder: Path, key: str) -> Iterator[Callable[[str], FinishedAnswers]]:
+    """The same for a caller that holds the folder's lock already."""
+    for old in folder.glob("*.jsonl"):
+        if not old.stem.endswith(key):
+            old.unlink()
+    yield lambda name: FinishedAnswers(folder / f"{name}_{key}.jsonl")
+    for done in folder.glob(f"*_{key}.jsonl"):
+        done.unlink()
 
 
 def _line(sample_id: int, text: str, error: str) -> str:

@@ -20,10 +20,11 @@ from panollava.config.slices import CODE_VERSION
 from panollava.data.download import ImageCache
 from panollava.data.prepare import prepare_csv
 from panollava.data.samples import Sample, read_samples
+from panollava.data.tables import read_table
 from panollava.errors import ConfigError, EvaluationError
 from panollava.evaluation.answer import refuse_without_language
 from panollava.evaluation.found_folder import describe, disagreements
-from panollava.evaluation.predict import kept_answers, predict, shuffled_pictures
+from panollava.evaluation.predict import answers_in_locked, predict, shuffled_pictures
 from panollava.evaluation.predictions import Prediction, read_predictions, write_predictions
 from panollava.evaluation.run_measures import measure_folder
 from panollava.evaluation.run_metrics import score_files
@@ -34,6 +35,7 @@ from panollava.logs import LOGGER
 from panollava.models.processor import PanoramaProcessor
 from panollava.training.checkpointing import LoadedStage, load_stage
 from panollava.training.job import first_device
+from panollava.training.state_folder import FolderLock
 
 if TYPE_CHECKING:
     from panollava.config import WorkflowConfig
@@ -115,58 +117,65 @@ def evaluate_folder(
     # A CSV of the project names its pictures from the project's root, wherever the command runs.
     inside = csv_path.resolve().is_relative_to(loaded.project_root.resolve())
     root = loaded.project_root if inside else Path.cwd()
-    prepare_csv(
-        [csv_path],
-        output / "prepared.csv",
-        output / "rejected.csv",
-        columns=remembered["data"]["columns"],
-        max_rejected_fraction=remembered["data"]["max_rejected_fraction"],
-        root=root,
-        fetch=ImageCache(request.image_cache),
-    )
-    samples = read_samples(output / "prepared.csv")
-    for name in _RESULTS:
-        (output / name).unlink(missing_ok=True)  # what fails from here on must not leave an older result
-    if request.max_samples is not None:
-        samples = samples[: request.max_samples]
+    read_table(csv_path, remembered["data"]["columns"])  # what cannot be read leaves nothing behind
+    with FolderLock(output / ".state"):  # from the first file to the last: two evaluations shall not mix
+        prepare_csv(
+            [csv_path],
+            output / "prepared.csv",
+            output / "rejected.csv",
+            columns=remembered["data"]["columns"],
+            max_rejected_fraction=remembered["data"]["max_rejected_fraction"],
+            root=root,
+            fetch=ImageCache(request.image_cache),
+        )
+        samples = read_samples(output / "prepared.csv")
+        for name in _RESULTS:
+            (output / name).unlink(missing_ok=True)  # what fails from here on must not leave an older result
+        if request.max_samples is not None:
+            samples = samples[: request.max_samples]
 
-    pictures = RenderedPictures(loaded.processor, root)
-    stand_ins = shuffled_pictures(samples, generation.seed) if evaluation["blind_control"] else None
-    if evaluation["blind_control"] and stand_ins is None:
-        LOGGER.warning("there is one picture only: nothing to shuffle, so no blind control")
-    csv = {"path": str(csv_path), "sha256": sha256_file(csv_path), "chosen_as": why, "max_samples": request.max_samples}
-    checkpoint = {
-        "folder": str(loaded.checkpoint.folder),
-        "file": loaded.checkpoint.path.name,
-        "chosen_as": loaded.checkpoint.chosen_as,
-        "sha256": sha256_file(loaded.checkpoint.path),
-        "config_digest": loaded.metadata["checkpoint_info"]["config_digest"],
-    }
-    made = {
-        "config": digest_of([remembered, checkpoint["config_digest"]]),
-        "csv": csv,
-        "checkpoint": checkpoint,
-        **made_with(loaded.model, generation),
-    }
-    key = digest_of([CODE_VERSION["predict"], made, loaded.metadata["model_config"], _pictures_of(samples, root)])
-    with kept_answers(output / ".state", key) as kept:
-        for name, shown in (("predictions", None), ("predictions_blind", stand_ins)):
-            if name == "predictions_blind" and shown is None:
-                continue
-            predictions = predict(
-                loaded.model, loaded.processor, samples, pictures, generation, device=first_device(), stand_ins=shown,
-                finished=kept(name), log_every=request.log_interval,
-            )  # fmt: skip
-            write_predictions(output / f"{name}.csv", predictions)
-            if name == "predictions" and request.log_samples:
-                _log_samples(predictions[: request.log_max_samples])
-        blind = output / "predictions_blind.csv" if stand_ins is not None else None
-        measures, rolled = measure_folder(
-            loaded, samples, pictures, root, evaluation["extra"], generation, stand_ins, output, kept
-        )
-        document = score_files(
-            output / "predictions.csv", blind, evaluation, output / "metrics.json", made, measures, rolled
-        )
+        pictures = RenderedPictures(loaded.processor, root)
+        stand_ins = shuffled_pictures(samples, generation.seed) if evaluation["blind_control"] else None
+        if evaluation["blind_control"] and stand_ins is None:
+            LOGGER.warning("there is one picture only: nothing to shuffle, so no blind control")
+        csv = {
+            "path": str(csv_path),
+            "sha256": sha256_file(csv_path),
+            "chosen_as": why,
+            "max_samples": request.max_samples,
+        }
+        checkpoint = {
+            "folder": str(loaded.checkpoint.folder),
+            "file": loaded.checkpoint.path.name,
+            "chosen_as": loaded.checkpoint.chosen_as,
+            "sha256": sha256_file(loaded.checkpoint.path),
+            "config_digest": loaded.metadata["checkpoint_info"]["config_digest"],
+        }
+        made = {
+            "config": digest_of([remembered, checkpoint["config_digest"]]),
+            "csv": csv,
+            "checkpoint": checkpoint,
+            **made_with(loaded.model, generation),
+        }
+        key = digest_of([CODE_VERSION["predict"], made, loaded.metadata["model_config"], _pictures_of(samples, root)])
+        with answers_in_locked(output / ".state", key) as kept:
+            for name, shown in (("predictions", None), ("predictions_blind", stand_ins)):
+                if name == "predictions_blind" and shown is None:
+                    continue
+                predictions = predict(
+                    loaded.model, loaded.processor, samples, pictures, generation, device=first_device(),
+                    stand_ins=shown, finished=kept(name), log_every=request.log_interval,
+                )  # fmt: skip
+                write_predictions(output / f"{name}.csv", predictions)
+                if name == "predictions" and request.log_samples:
+                    _log_samples(predictions[: request.log_max_samples])
+            blind = output / "predictions_blind.csv" if stand_ins is not None else None
+            measures, rolled = measure_folder(
+                loaded, samples, pictures, root, evaluation["extra"], generation, stand_ins, output, kept
+            )
+            document = score_files(
+                output / "predictions.csv", blind, evaluation, output / "metrics.json", made, measures, rolled
+            )
     return output / "metrics.json", document
 
 
