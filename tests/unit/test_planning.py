@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SMALL, with_changes
+from conftest import ROOT, SMALL, with_changes
 from snakemake.io import is_flagged
 
 from panollava.config import WorkflowConfig
 from panollava.config.job_options import STAGE_OUTPUTS
 from panollava.files import digest_of_text, write_json
+from panollava.job_functions import JOBS
+from panollava.jobs import JSON_OPTIONS, LIST_OPTIONS, TEXT_OPTIONS
 from panollava.planning import inputs, options
 from panollava.planning.presence import Presence
 
@@ -180,3 +183,14 @@ def test_every_device_has_a_process_with_threads_and_workers(devices: Any, plann
     assert options.devices(experiment) == planned
     assert options.threads(experiment) == 3 * planned
     assert options.cores(experiment) == 5 * planned
+
+
+def test_rules_call_jobs_that_there_are_with_options_that_they_take() -> None:
+    text = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "workflow/rules").glob("*.smk"))
+    assert set(re.findall(r"\{JOB\} (\w+)", text)) == set(JOBS)
+    experiment = small()
+    files = dict.fromkeys(("blind", "predict_rolled", "measure_overlap"), "file")
+    stage = options.of_stage(experiment, "finetune")
+    text += f" {stage} {options.of_prediction(experiment, 'predict_blind')} {options.of_metrics(experiment, files)}"
+    known = {*JSON_OPTIONS, *LIST_OPTIONS, *TEXT_OPTIONS, "blind"}
+    assert set(re.findall(r"[ \"]--([a-z][a-z-]+)", text)) <= known
