@@ -17,8 +17,8 @@ from transformers import Qwen3Config, Qwen3ForCausalLM, SiglipVisionConfig, Sigl
 from panollava.data.samples import Row
 from panollava.data.synthetic.captions import draw_questions
 from panollava.data.synthetic.scenes import sample_scene
+from panollava.miniature.tokenizer import build_tokenizer
 from panollava.models.config import LoraSettings, ModelConfig
-from panollava.models.miniature.tokenizer import build_tokenizer
 
 
 @dataclass(frozen=True)

@@ -27,14 +27,14 @@ def draw_synthetic(o: Options) -> None:
 
 def pretrain_vision(o: Options) -> None:
     from panollava.config.embedded import MiniatureVisionSettings
-    from panollava.models.miniature.vision import build_vision
+    from panollava.miniature.vision import build_vision
 
     build_vision(MiniatureVisionSettings(**o["slice"]["config"]["models"]["miniature"]["vision"]), Path(o["out"]))
 
 
 def pretrain_language(o: Options) -> None:
     from panollava.config.embedded import MiniatureLanguageSettings
-    from panollava.models.miniature.language import build_language
+    from panollava.miniature.language import build_language
 
     build_language(MiniatureLanguageSettings(**o["slice"]["config"]["models"]["miniature"]["language"]), Path(o["out"]))
 

@@ -21,7 +21,7 @@ _VIEWS = [
     "views/geometry.py", "views/panorama.py", "views/render.py", "views/sampling.py", "views/strategies.py",
 ]  # fmt: skip
 _MINIATURE = [
-    "data/synthetic/scenes.py", "data/synthetic/captions.py", "models/miniature/pretraining.py",
+    "data/synthetic/scenes.py", "data/synthetic/captions.py", "miniature/pretraining.py",
     "training/optimizers.py",
 ]  # fmt: skip
 _MODEL = ["models/*.py", "models/resamplers/*.py", *_VIEWS]
@@ -36,8 +36,8 @@ _MEASURE = [*_MODEL, "data/samples.py", "data/dataset.py", "evaluation/run_measu
             "evaluation/measures/encode.py", "evaluation/measures/measured.py"]  # fmt: skip
 MODULES: dict[str, list[str]] = {
     "synthetic": ["data/synthetic/*.py"],
-    "miniature_vision": [*_MINIATURE, "models/miniature/vision.py", *_VIEWS],
-    "miniature_language": [*_MINIATURE, "models/miniature/language.py", "models/miniature/tokenizer.py"],
+    "miniature_vision": [*_MINIATURE, "miniature/vision.py", *_VIEWS],
+    "miniature_language": [*_MINIATURE, "miniature/language.py", "miniature/tokenizer.py"],
     "prepare": [
         "data/prepare.py", "data/download.py", "data/hosts.py", "data/http_request.py", "data/http_connection.py",
         "data/tables.py", "views/panorama.py",

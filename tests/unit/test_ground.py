@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
 import sys
 import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import yaml
@@ -82,3 +84,16 @@ def test_importing_the_package_and_its_configuration_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_nothing_lower_knows_anything_higher() -> None:
+    """No circle of imports between the packages. (Inside functions a public name may load what stands above it.)"""
+    source = ROOT / "src/panollava"
+    knows: dict[str, set[str]] = {}
+    for file in source.rglob("*.py"):
+        package = file.relative_to(source).parts[0].removesuffix(".py")
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+            if module.startswith("panollava.") and module != "panollava.models.choices":  # that imports nothing
+                knows.setdefault(package, set()).add(module.split(".")[1])
+    TopologicalSorter({package: others - {package} for package, others in knows.items()}).prepare()  # raises CycleError

@@ -15,10 +15,10 @@ from panollava.data.synthetic.captions import questions
 from panollava.data.synthetic.scenes import COLOURS, SHAPES, Scene, Solid, sample_scene
 from panollava.errors import TrainingError
 from panollava.files import sha256_folder, whole_folder
-from panollava.models.miniature.language import Writer, batch_loss, build_language, new_language_model
-from panollava.models.miniature.pretraining import Schedule, train
-from panollava.models.miniature.tokenizer import build_tokenizer, note_words
-from panollava.models.miniature.vision import build_vision, draw_views
+from panollava.miniature.language import Writer, batch_loss, build_language, new_language_model
+from panollava.miniature.pretraining import Schedule, train
+from panollava.miniature.tokenizer import build_tokenizer, note_words
+from panollava.miniature.vision import build_vision, draw_views
 from panollava.models.prompt import ChatPrompt
 
 LANGUAGE = MiniatureLanguageSettings(
@@ -39,8 +39,8 @@ VISION = MiniatureVisionSettings(
 
 @pytest.fixture(autouse=True)
 def few_held_out(monkeypatch) -> None:
-    monkeypatch.setattr("panollava.models.miniature.vision._HELD_OUT", 8)
-    monkeypatch.setattr("panollava.models.miniature.language._HELD_OUT_SCENES", 2)
+    monkeypatch.setattr("panollava.miniature.vision._HELD_OUT", 8)
+    monkeypatch.setattr("panollava.miniature.language._HELD_OUT_SCENES", 2)
 
 
 @pytest.fixture(scope="module")

@@ -109,7 +109,7 @@ def arm(fault: str, words: list[str]) -> None:
         case "late-memory":
             when_published(output_of(words), run_out_of_memory)
         case "nan":
-            for name in ("panollava.training.module", "panollava.models.miniature.pretraining"):
+            for name in ("panollava.training.module", "panollava.miniature.pretraining"):
                 after_import(name, lose_loss)
         case "full":
             fill(os.environ["FAULT_DISK"], 0)

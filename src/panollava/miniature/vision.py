@@ -23,7 +23,7 @@ from panollava.config.embedded import MiniatureVisionSettings
 from panollava.data.synthetic.scenes import COLOURS, GROUNDS, SHAPES, SKIES, Scene, render, sample_scene
 from panollava.files import whole_folder
 from panollava.logs import LOGGER
-from panollava.models.miniature.pretraining import Schedule, train
+from panollava.miniature.pretraining import Schedule, train
 from panollava.views.geometry import rays_to_angles, view_rays
 from panollava.views.strategies import GLOBAL_VIEW, View
 

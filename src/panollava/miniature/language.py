@@ -27,8 +27,8 @@ from panollava.data.synthetic.captions import OPENINGS, PLACE_WORDS, Question, d
 from panollava.data.synthetic.scenes import PLACES, Scene, sample_scene
 from panollava.files import whole_folder
 from panollava.logs import LOGGER
-from panollava.models.miniature.pretraining import Schedule, train
-from panollava.models.miniature.tokenizer import build_tokenizer
+from panollava.miniature.pretraining import Schedule, train
+from panollava.miniature.tokenizer import build_tokenizer
 from panollava.models.prompt import IGNORED, ChatPrompt
 
 _CONTEXT = 2048
