@@ -14,6 +14,7 @@ import torch
 from panollava.data.samples import Sample
 from panollava.errors import EvaluationError
 from panollava.evaluation.predict import FinishedAnswers, GenerationSettings, kept_answers, predict, shuffled_pictures
+from panollava.evaluation.run_eval import EvalRequest
 from panollava.views.panorama import PanoramaError
 
 CPU = torch.device("cpu")
@@ -141,3 +142,22 @@ def test_damaged_answers_are_asked_for_again(tmp_path: Path, damage: bytes) -> N
     finished = FinishedAnswers(tmp_path / "a.jsonl")
     assert finished.texts == {0: ("kept", "")}
     assert (tmp_path / "a.jsonl").read_text() == '[0, "kept", ""]\n'
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "said"),
+    [
+        ({"max_samples": -1}, ValueError, "max_samples must be >= 1, got -1"),
+        ({"max_samples": 0}, ValueError, "max_samples must be >= 1"),
+        ({"max_samples": 2.5}, TypeError, "max_samples must be a whole number, got 2.5"),
+        ({"max_samples": True}, TypeError, "max_samples must be a whole number"),
+        ({"batch_size": 0}, ValueError, "batch_size must be >= 1"),
+        ({"epoch": -1}, ValueError, "epoch must be >= 0"),
+        ({"epoch": "1"}, TypeError, "epoch must be a whole number, got '1'"),
+        ({"protocol": "x"}, EvaluationError, "protocol must be one of grouped, per-annotation, original, got 'x'"),
+    ],
+)
+def test_a_script_that_asks_wrongly_is_told_so(asked: dict[str, Any], error: type[Exception], said: str) -> None:
+    assert EvalRequest(Path("runs/E"), epoch=0, max_samples=1, protocol="original").epoch == 0
+    with pytest.raises(error, match=said):
+        EvalRequest(Path("runs/E"), **asked)

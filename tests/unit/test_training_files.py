@@ -15,7 +15,7 @@ import torch
 from panollava.config import WorkflowConfig
 from panollava.config.job_options import untracked
 from panollava.data.gather import gather_prepared
-from panollava.errors import CheckpointError, StorageError
+from panollava.errors import CheckpointError, ConfigError, StorageError
 from panollava.files import atomic_path
 from panollava.models.processor import PanoramaProcessor
 from panollava.stage_state import stage_state
@@ -48,6 +48,8 @@ def test_checkpoints_are_chosen_as_the_contract_says(tmp_path: Path) -> None:
     assert choose_checkpoint(folder, step=20).path.name.endswith("epoch01_loss0.9000.ckpt")
     with pytest.raises(CheckpointError, match="no checkpoint of epoch 7; there are epochs 0, 1"):
         choose_checkpoint(folder, epoch=7)
+    with pytest.raises(ConfigError, match="epoch 0 and step 20 exclude each other"):
+        choose_checkpoint(folder, epoch=0, step=20)
     (folder / "best.ckpt").unlink()
     assert choose_checkpoint(folder).chosen_as == "last.ckpt"
     (folder / "last.ckpt").unlink()

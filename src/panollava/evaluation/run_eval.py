@@ -26,6 +26,7 @@ from panollava.evaluation.answer import refuse_without_language
 from panollava.evaluation.found_folder import describe, disagreements
 from panollava.evaluation.predict import answers_in_locked, predict, shuffled_pictures
 from panollava.evaluation.predictions import Prediction, read_predictions, write_predictions
+from panollava.evaluation.protocols import PROTOCOLS
 from panollava.evaluation.run_measures import measure_folder
 from panollava.evaluation.run_metrics import score_files
 from panollava.evaluation.run_predict import generation_settings, made_with
@@ -66,6 +67,20 @@ class EvalRequest:
     image_cache: Path = Path("cache/images")
     extra: list[str] | None = None
     results_dir: Path = Path("results")
+
+    def __post_init__(self) -> None:
+        """What a script asks for wrongly is told before anything is written."""
+        least = {"max_samples": 1, "epoch": 0, "step": 1, "batch_size": 1, "log_interval": 1, "log_max_samples": 1}
+        for name, lowest in least.items():
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"{name} must be a whole number, got {value!r}")
+            if value < lowest:
+                raise ValueError(f"{name} must be >= {lowest}, got {value}")
+        if self.protocol is not None and self.protocol not in PROTOCOLS:
+            raise EvaluationError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {self.protocol!r}.")
 
 
 class RenderedPictures:

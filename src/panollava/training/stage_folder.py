@@ -131,6 +131,8 @@ def choose_checkpoint(folder: Path, epoch: int | None = None, step: int | None =
     Raises CheckpointError for a broken link, for an epoch or step that is not there (those that are, are listed) and
     for a folder without checkpoints (what is there is listed).
     """
+    if epoch is not None and step is not None:
+        raise ConfigError(f"epoch {epoch} and step {step} exclude each other: ask for one of them")
     if epoch is not None or step is not None:
         chosen = _by_number(folder, epoch, step)
     else:
