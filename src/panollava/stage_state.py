@@ -9,7 +9,9 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from panollava.files import read_json
 from panollava.processes import is_alive
@@ -19,6 +21,27 @@ FIELDS = (
     "best_checkpoint", "last_checkpoint", "artifact_dir", "best_val_loss", "epochs", "resumed_from_step",
     "config_digest", "error",
 )  # fmt: skip
+
+
+class _Progress(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    epoch: int
+    step: int
+    total_steps: float
+
+
+class _Record(BaseModel):
+    """What of a record is shown, and so must have its type."""
+
+    model_config = ConfigDict(strict=True)
+
+    status: Literal["completed", "running", "failed", "pending"]
+    error: str | None = None
+    best_val_loss: float | None = None
+    elapsed_minutes: float | None = None
+    progress: _Progress | None = None
+    process: Annotated[list[str | int], Field(min_length=2, max_length=2)] | None = None
 
 
 def stage_state(
@@ -58,8 +81,9 @@ def _read(path: Path) -> dict[str, Any]:
     """A stage's record; nothing where there is none or it was damaged (the stage then counts as not begun)."""
     try:
         document: dict[str, Any] = read_json(path)
+        _Record.model_validate(document)
         return document
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):  # pydantic's error is a ValueError
         return {}
 
 

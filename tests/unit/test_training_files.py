@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from odd_documents import changed
 
 from panollava.config import WorkflowConfig
 from panollava.config.job_options import untracked
@@ -140,6 +141,29 @@ def test_a_dead_process_is_not_called_running(tmp_path: Path) -> None:
     record.write_text(json.dumps({"status": "running", "process": [os.uname().nodename, 2**22 + 1]}))
     assert stage_state("E", {"vision": str(record)}, live=True)["stages"]["vision"]["status"] == "failed"
     assert stage_state("E", {"vision": str(tmp_path / "none")}, live=True)["stages"]["vision"]["status"] == "pending"
+
+
+def test_a_record_with_odd_values_counts_as_not_begun(tmp_path: Path) -> None:
+    """What is shown has its type, whatever an editor or a disk did to the record."""
+    record = {
+        "status": "running", "error": None, "best_val_loss": 1.5, "elapsed_minutes": 2, "process": ["another", 1],
+        "progress": {"epoch": 0, "step": 3, "total_steps": 9},
+    }  # fmt: skip
+    path = tmp_path / "record.json"
+
+    def row(document: Any) -> dict[str, Any]:
+        path.write_text(json.dumps(document))
+        found: dict[str, Any] = stage_state("E", {"vision": str(path)}, live=True)["stages"]["vision"]
+        return found
+
+    assert row(record)["status"] == "running" and row(record)["progress"]["step"] == 3
+    pending = 0
+    for _, odd in changed(record):
+        found = row(odd)
+        assert all(found[key] is None or isinstance(found[key], (int, float)) for key in ("best_val_loss", "epochs"))
+        assert found["error"] is None or isinstance(found["error"], str)
+        pending += found["status"] == "pending"
+    assert pending > 40 and row([1])["status"] == "pending"
 
 
 def test_rejected_rows_keep_their_reasons(tmp_path: Path) -> None:
