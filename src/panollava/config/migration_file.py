@@ -13,7 +13,7 @@ import sys
 from panollava.config.legacy import MOVED, PREFIX, REPLACED
 
 _HEAD = """\
-# From the original project's configuration to this one
+# From the original project's configuration and commands to this one
 
 A configuration of the original project is read as it is wherever its keys kept their names: put it into
 `config/experiments/` and look at what `panollava config show` says of the file. Keys below "Still read" are taken, with
@@ -27,6 +27,29 @@ Everything else that the schema does not know is an error with the nearest valid
 Checkpoints of the original layouts (`runs/{prefix}_{crop}_{stage}_{resampler}/`, `runs/vlm_{stage}/checkpoints/`,
 `runs/vlm_{stage}/model_final.safetensors`) are still found; a folder without `checkpoint_metadata.json` loads with
 `--config`, and keys that do not fit are listed.
+
+## Commands
+
+One command goes from nothing to the scores, `panollava run MINE`; the scripts of the original have these successors:
+
+| original | today |
+|---|---|
+| `scripts/train_all_stages.sh` | `panollava run MINE`, or `panollava train --config MINE --stage all` |
+| `scripts/train_vision.sh`, `train_resampler.sh`, `train_finetune.sh` | `panollava train --config MINE --stage STAGE` |
+| `scripts/config.sh` | `config/experiments/MINE.yaml` |
+| `train.py --stage`, `--stages`, `train_custom.sh --stage` | `panollava train --config MINE --stage STAGE` |
+| `--csv-train`, `--csv-val`, `--data-dir` | `data.csv_train`, `data.csv_val`; `panollava train --data-dir DIR` |
+| `--vision-name`, `--lm-name`, `--resampler` | `models.vision_name`, `language_model_name`, `resampler_type` |
+| `--resume-from`, `--resume CKPT` | none: the same command goes on; `panollava train --resume CKPT` |
+| `eval.py --ckpt CKPT --csv-val CSV` | `panollava eval --checkpoint-dir DIR --csv-input CSV` |
+| `csv_eval.py` | `panollava eval --csv-input predictions.csv` |
+| `inference.py`, `scripts/simple_inference.py` | `panollava infer PANO.jpg --query Q --checkpoint-dir DIR` |
+| `scripts/run_vlm_ablation.sh`, `scripts/ablation.sh` | `panollava run NAME` with `config/ablations/NAME.yaml` |
+| `scripts/eval_compare.sh` | `panollava compare MINE OTHER` |
+| `create_config.py`, `scripts/yaml_config_manager.py` | `panollava models --interactive`, `panollava config show` |
+| `check_env.py`, `scripts/install_eval_metrics.sh` | `panollava check-env`, `panollava setup-metrics` |
+| `download_raw.py` | none: addresses in a CSV are downloaded by `panollava run` and `panollava prepare` |
+| `scripts/visualize.sh`, `quick_test_viz.sh` | `panollava views PANO.jpg --output-dir DIR`, `snakemake --report` |
 
 ## What behaves otherwise
 
