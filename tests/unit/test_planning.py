@@ -13,6 +13,7 @@ from conftest import ROOT, SMALL, with_changes
 from snakemake.io import is_flagged
 
 from panollava.config import WorkflowConfig
+from panollava.config.dotted import differences
 from panollava.config.job_options import STAGE_OUTPUTS
 from panollava.files import digest_of_text, write_json
 from panollava.job_functions import JOBS
@@ -53,16 +54,25 @@ def write_stages(experiment: WorkflowConfig) -> None:
         write_result(inputs.stage_file(experiment, stage, STAGE_OUTPUTS[-1]), experiment.slice_json(f"train_{stage}"))
 
 
+def test_differences_name_keys_and_values() -> None:
+    before = {"config": {"a": 1, "b": {"c": [1]}}, "inputs": {"x": "1"}}
+    after = {"config": {"a": 2, "b": {"c": [1]}}, "inputs": {}}
+    assert list(differences(before, after)) == [("config.a", 1, 2), ("inputs.x", "1", None)]
+
+
 # ---- presence ------------------------------------------------------------------------------------
+NOW, BEFORE = '{"node": "predict", "config": 2}', '{"node": "predict", "config": 1}'
+
+
 @pytest.mark.parametrize(
     ("made_by", "remembered", "current", "again"),
     [
         (None, None, False, False),  # not there: Snakemake plans it by itself
-        ("now", None, True, False),
-        ("now", ["'before'"], True, False),
-        ("before", None, False, True),  # copied without .snakemake
-        ("before", ["'now'"], False, True),  # somebody put another file there
-        ("before", ["'before'"], False, False),  # Snakemake knows, and gives the reason
+        (NOW, None, True, False),
+        (NOW, [repr(BEFORE)], True, False),
+        (BEFORE, None, False, True),  # copied without .snakemake
+        (BEFORE, [repr(NOW)], False, True),  # somebody put another file there
+        (BEFORE, [repr(BEFORE)], False, False),  # Snakemake knows, and gives the reason
     ],
 )
 def test_a_result_is_current_where_it_says_so_itself(
@@ -71,9 +81,9 @@ def test_a_result_is_current_where_it_says_so_itself(
     if made_by:
         write_result("result.json", made_by)
     snakemake = Snakemake(remembered)
-    assert snakemake.present.is_current("result.json", "now") is current
+    assert snakemake.present.is_current("result.json", NOW) is current
     assert snakemake.again == (["result.json"] if again else [])
-    assert snakemake.present.is_current("result.json", "now") is current
+    assert snakemake.present.is_current("result.json", NOW) is current
     assert len(snakemake.again) <= 1, "asked twice, planned once"
 
 
@@ -94,6 +104,21 @@ def test_stages_of_other_settings_are_all_planned_again() -> None:
     changed, snakemake = small({"training.stage_configs.vision.lr": 0.5}), Snakemake()
     assert not snakemake.present.is_current_stage(changed, "finetune")
     assert [path.split("/")[2] for path in snakemake.again] == ["vision", "resampler", "finetune"]
+
+
+def test_what_changed_is_told_by_its_key_and_what_merely_follows_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    write_stages(small())
+    before = {node: small().slice_json(node) for node in ("train_vision", "train_resampler", "train_finetune")}
+    changed = small({"training.stage_configs.resampler.lr": 0.25, "lora.rank": 4})
+    for node, slice_json in before.items():
+        stage = node.removeprefix("train_")
+        path = inputs.stage_file(changed, stage, STAGE_OUTPUTS[-1])
+        Snakemake([repr("mem_mb"), "17", repr(slice_json)]).present.is_current(path, changed.slice_json(node))
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split("/")[2] for line in said] == ["resampler", "finetune"]
+    was = SMALL["training"]["stage_configs"]["resampler"]["lr"], SMALL["lora"]["rank"]
+    assert said[0].endswith(f"json: training.stage_configs.resampler.lr: was {was[0]}, is 0.25")
+    assert said[1].endswith(f"json: lora.rank: was {was[1]}, is 4")
 
 
 def test_a_link_to_weights_that_are_gone_is_removed() -> None:

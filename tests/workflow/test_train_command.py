@@ -17,7 +17,7 @@ from panollava.config import ConfigError, WorkflowConfig
 from panollava.config.overlay import stage_overrides
 from panollava.errors import CheckpointError
 from panollava.training.checkpointing import load_weights
-from panollava.training.resume import _check_same, differences
+from panollava.training.resume import _check_same
 
 pytestmark = pytest.mark.workflow
 
@@ -187,9 +187,3 @@ def test_a_data_folder_is_for_the_named_stages(tmp_path: Path) -> None:
     (tmp_path / "d/val.csv").touch()
     with pytest.raises(ConfigError, match=r"valid\.csv and val\.csv"):
         stage_overrides(cfg, ["resampler"], data_dir=Path("d"))
-
-
-def test_differences_name_keys_and_values() -> None:
-    before = {"config": {"a": 1, "b": {"c": [1]}}, "inputs": {"x": "1"}}
-    after = {"config": {"a": 2, "b": {"c": [1]}}, "inputs": {}}
-    assert list(differences(before, after)) == ["a: was 1, is 2", "inputs.x: was '1', is None"]

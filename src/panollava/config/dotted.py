@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 
@@ -20,3 +20,12 @@ def set_at(document: dict[str, Any], key: str, value: Any) -> None:
     for name in head:
         document = document.setdefault(name, {})
     document[last] = value
+
+
+def differences(before: Any, after: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Dotted key, old and new value of each leaf in which two documents differ; None where one lacks it."""
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        for key in dict.fromkeys([*before, *after]):
+            yield from differences(before.get(key), after.get(key), f"{place}.{key}" if place else str(key))
+    elif before != after:
+        yield place, before, after

@@ -5,12 +5,15 @@ Paths and slices enter; whether a result is the present configuration's leaves. 
 
 from __future__ import annotations
 
+import ast
+import json
 import os
 import sys
-from collections.abc import Callable, Collection
-from typing import TypeVar
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, TypeVar
 
 from panollava.config import WorkflowConfig
+from panollava.config.dotted import differences
 from panollava.config.job_options import STAGE_OUTPUTS
 from panollava.files import digest_of_text
 from panollava.provenance import made_by
@@ -40,7 +43,7 @@ class Presence:
 
         Snakemake compares parameters as far as `.snakemake` remembers them: in a fresh clone with copied results it
         remembers nothing, and would take an old number for a current one. Where it remembers, it gives the reason
-        itself.
+        itself, as two whole slices; which settings differ in them is said here.
         """
         if path not in self._current:
             self._current[path] = os.path.exists(path) and self._told_current(path, slice_json)
@@ -53,6 +56,9 @@ class Presence:
         if remembered is None or repr(slice_json) in remembered:
             print(f"{path} was not made by this configuration: again", file=sys.stderr)
             self._run_again(path)
+            return False
+        for line in _what_changed(remembered, slice_json):
+            print(f"{path}: {line}", file=sys.stderr)
         return False
 
     def is_current_stage(self, experiment: WorkflowConfig, stage: str) -> bool:
@@ -79,6 +85,27 @@ class Presence:
         if isinstance(files, dict):
             return {name: file for name, file in files.items() if os.path.exists(file)}
         return [file for file in files if os.path.exists(file)]
+
+
+def _what_changed(remembered: Collection[str], slice_json: str) -> Iterator[str]:
+    """A line for each setting and input that differs; nothing for what merely follows from a node before."""
+    now = json.loads(slice_json)
+    for parameter in remembered:
+        try:
+            before = json.loads(ast.literal_eval(parameter))
+        except (ValueError, SyntaxError, TypeError):  # another kind of parameter
+            continue
+        if isinstance(before, dict) and before.get("node") == now["node"]:
+            yield from (
+                _told(key, old, new) for key, old, new in differences(before, now) if not key.startswith("upstream.")
+            )
+
+
+def _told(key: str, old: Any, new: Any) -> str:
+    section, _, name = key.partition(".")
+    if section == "inputs":
+        return f"{name} has other content"
+    return f"{name if section == 'config' else key}: was {json.dumps(old)}, is {json.dumps(new)}"
 
 
 def all_there(*paths: str) -> bool:

@@ -7,11 +7,12 @@ that it left. Refused, with what differs, where that training had another config
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from panollava.config import ConfigError, WorkflowConfig
+from panollava.config.dotted import differences
 from panollava.errors import CheckpointError
 from panollava.files import read_json, sha256_file
 from panollava.training.checkpointing import load_weights
@@ -57,7 +58,7 @@ def _check_same(experiment: WorkflowConfig, stage: str, checkpoint: Path, digest
     fingerprint = _read(state / "fingerprint.json")
     if digest != experiment.digest(f"train_{stage}"):
         before = _read(state / "slice.json") if fingerprint.get("slice") == digest else {}
-        lines = list(differences(before, now)) if before else _from_metadata(experiment, stage, digest)
+        lines = _told(before, now) if before else _from_metadata(experiment, stage, digest)
         more = f"\n  … and {len(lines) - _MOST_DIFFERENCES} more" if len(lines) > _MOST_DIFFERENCES else ""
         listed = "".join(f"\n  {line}" for line in lines[:_MOST_DIFFERENCES]) + more
         own = experiment.names.stage_dir(stage)
@@ -82,13 +83,9 @@ def _check_same(experiment: WorkflowConfig, stage: str, checkpoint: Path, digest
             )
 
 
-def differences(before: Any, after: Any, place: str = "") -> Iterator[str]:
-    """`key: was X, is Y` for each leaf in which two slices differ."""
-    if isinstance(before, Mapping) and isinstance(after, Mapping):
-        for key in dict.fromkeys([*before, *after]):
-            yield from differences(before.get(key), after.get(key), f"{place}.{key}" if place else str(key))
-    elif before != after:
-        yield f"{place.removeprefix('config.')}: was {before!r}, is {after!r}"
+def _told(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """`key: was X, is Y` for each setting in which two slices differ."""
+    return [f"{key.removeprefix('config.')}: was {old!r}, is {new!r}" for key, old, new in differences(before, now)]
 
 
 def _from_metadata(experiment: WorkflowConfig, stage: str, digest: str | None) -> list[str]:
@@ -99,7 +96,7 @@ def _from_metadata(experiment: WorkflowConfig, stage: str, digest: str | None) -
     settings = experiment.to_dict()["training"]["stage_configs"][stage]
     now = {**settings, "learning_rate": settings["lr"]}
     before = metadata["training_config"]
-    return list(differences({k: before[k] for k in before if k in now}, {k: now[k] for k in before if k in now}))
+    return _told({k: before[k] for k in before if k in now}, {k: now[k] for k in before if k in now})
 
 
 def _read(path: Path) -> dict[str, Any]:
