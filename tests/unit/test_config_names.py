@@ -49,6 +49,8 @@ def test_vision_token(model: str, expected: str) -> None:
         ("google/siglip2-so400m-patch16-256", "siglip2-so400m_p16_256"),
         ("google/siglip-base-patch16-224", "siglip-base_p16_224"),
         ("google/siglip2-base-patch16-naflex", "siglip2-base_p16_naflex"),
+        ("google/siglip2-giant-opt-patch16-384", "siglip2-giant-opt_p16_384"),
+        ("google/siglip-base-patch16-256-multilingual", "siglip-base_p16_256"),
         ("openai/clip-vit-base-patch32", "clip"),
         ("miniature/siglip", "siglip"),
     ],
@@ -119,6 +121,13 @@ def test_folders_and_skipped_stages_follow_the_configuration() -> None:
     names = WorkflowConfig.from_dict(changed).names
     assert names.stage_dir("finetune").startswith("out/ADD") and names.metrics.startswith("res/ADD")
     assert list(names.as_json()["stages"]) == ["finetune"]
+
+
+@pytest.mark.parametrize("written", ["out", "out/", "./out", "./out//"])
+def test_one_folder_has_one_way_to_be_written(written: str) -> None:
+    """The rules' outputs and the names that fill them are composed apart: `out/` would match no rule."""
+    config = WorkflowConfig.from_dict({**BASE, "paths": {"runs_dir": written}})
+    assert config.settings.paths.runs_dir == "out" == config.names.runs_dir
 
 
 def test_each_stage_is_named_for_its_own_training_data() -> None:

@@ -138,6 +138,7 @@ BAD: dict[str, str | tuple[int, str]] = {
     "data: {dataset_name: ' x'}": "must be one line of visible characters without white space around it, got ' x'",
     "paths: {runs_dir: ~/runs}": "runs_dir must be a folder's path; ~ and patterns are not expanded, got '~/runs'",
     "paths: {runs_dir: '{experiment}'}": "runs_dir must be a folder's path; ~ and patterns are not expanded",
+    "paths: {results_dir: ./}": "results_dir must be a folder below the project's root or elsewhere, got './' (text)",
     "experiment: {name: 'EXP１'}": "'.', '_' and '-', and have at most 100 characters, got 'EXP１'",
     "experiment: {name: ../x}": "experiment.name must start with a letter or digit",
     # ---- settings that do not fit each other ----

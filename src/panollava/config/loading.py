@@ -87,6 +87,7 @@ def load_settings(path: Path | None, root: Path) -> Loaded:
         if experiment.get("name") is None and experiment.get("auto_name") is not True:
             experiment["name"] = prefix
             own.file.lines.setdefault("experiment.name", own.file.lines.get("training.prefix", 1))
+            own.file.written["experiment.name"] = own.file.written.get("training.prefix", str(prefix))
     errors = _misplaced(own.file, default.file)
     return _loaded(merged, (own, default), errors)
 

@@ -23,7 +23,7 @@ SPLITS = ("train", "val", "test")
 _SIZE = re.compile(r"\d+(\.\d+)?(x\d+(\.\d+)?)?[bmk]", re.IGNORECASE)
 _VERSION = re.compile(r"v?\d+(\.\d+)*", re.IGNORECASE)
 _SIGLIP = re.compile(
-    r"(?P<variant>siglip\d*-[a-z0-9]+?)-patch(?P<patch>\d+)(-(?P<resolution>[a-z0-9]+))?", re.IGNORECASE
+    r"(?P<variant>siglip\d*-[a-z0-9-]+?)-patch(?P<patch>\d+)(-(?P<resolution>[a-z0-9]+))?", re.IGNORECASE
 )
 
 

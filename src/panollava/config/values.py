@@ -1,13 +1,14 @@
 """Checks of single values, before their type is checked: what pydantic cannot say, or would say less clearly.
 
-A value as YAML gave it enters, the same leaves; ValueError says what is allowed, what was found and what helps. The
-type is checked afterwards: a value of another one passes here.
+A value as YAML gave it enters, the same leaves (a folder in its one plain form); ValueError says what is allowed, what
+was found and what helps. The type is checked afterwards: a value of another one passes here.
 """
 
 from __future__ import annotations
 
 import re
 from difflib import get_close_matches
+from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
@@ -34,7 +35,13 @@ def path(value: Any) -> Any:
 def folder(value: Any) -> Any:
     if isinstance(value, str) and (set(value) & set("{}*?[]") or value.startswith("~")):
         raise ValueError(f"must be a folder's path; ~ and patterns are not expanded, got {shown(value)}")
-    return one_line(value)
+    one_line(value)
+    if not isinstance(value, str) or not value:
+        return value
+    plain = PurePosixPath(value).as_posix()  # without `./`, `//` and a `/` at the end, which match no rule's output
+    if plain == ".":
+        raise ValueError(f"must be a folder below the project's root or elsewhere, got {shown(value)}")
+    return plain
 
 
 def model_name(value: Any) -> Any:
