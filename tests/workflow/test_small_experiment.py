@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Project
+from conftest import Project, new_project
 
 from panollava.config import WorkflowConfig
 from panollava.errors import CheckpointError
@@ -120,6 +120,13 @@ def test_views_of_the_vision_models_own_size(project: Project) -> None:
     index = f"cache/views/{cfg.views_key('val')}/index.json"
     project.call("snakemake", "--cores", "1", "--", index)
     assert json.loads((project.root / index).read_text())["image_size"] == [32, 32]
+
+
+def test_the_longest_name_may_repeat_itself(tmp_path: Path) -> None:
+    """Snakemake by itself takes xxxxx… for an endless recursion of rules."""
+    project, name = new_project(tmp_path), "x" * 100
+    project.configure({"experiment.name": name})
+    project.call("snakemake", "-n", "--", f"results/{name}/metrics.json", f"runs/{name}_stage_state.json")
 
 
 def test_wrong_experiments_are_one_line(project: Project) -> None:

@@ -65,6 +65,17 @@ PRESENT = Presence(
 )
 
 
+class AnyName:
+    """In the place of Snakemake's detector, which takes twenty repetitions (a name xxxxx…) for an endless recursion.
+
+    No rule here asks for its own output under a longer name.
+    """
+
+    @staticmethod
+    def is_periodic(value):
+        return None
+
+
 # ---- what a rule asks about its wildcards --------------------------------------------------------
 def planned(function):
     """A configuration error ends the command with its own message.
@@ -74,6 +85,7 @@ def planned(function):
     """
 
     def inner(wildcards):
+        workflow.dag.periodic_wildcard_detector = AnyName
         try:
             take_turn()
             return function(wildcards)
@@ -112,7 +124,7 @@ def inputs_by_experiment(function, *more):
 
 
 def inputs_by_key(function):
-    """The files that a rule of the shared cache waits for: it knows only its key."""
+    """The files that a job of the shared cache waits for: it knows only its key."""
     return planned(lambda w: function(PROJECT, w.key, PRESENT))
 
 
