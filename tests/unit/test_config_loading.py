@@ -224,7 +224,7 @@ def test_legacy_prefix_names_the_experiment_with_a_warning(load) -> None:
     assert load("training: {prefix: OLD}\nexperiment: {auto_name: true}\n").names.experiment.startswith("siglip_")
     with pytest.raises(ConfigError, match=r"T\.yaml:1: experiment\.name must start"):
         load("training: {prefix: a/b}\n")
-    with pytest.raises(ConfigError, match='must be text or null, got 1234. Put it in quotes: "1_234"$'):
+    with pytest.raises(ConfigError, match=r'must be text or null, got 1234\. Put it in quotes: "1_234"$'):
         load("training: {prefix: 1_234}\n", default="experiment: {name: null}\n")
 
 
