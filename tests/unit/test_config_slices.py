@@ -238,6 +238,10 @@ def test_with_dataset_replaces_the_data_and_its_label() -> None:
     assert changed.csvs("train", "finetune") == ["new.csv"] and changed.csvs("val") == ["v.csv"]
     assert changed.names.datasets["finetune"] == "new" and config.names.datasets["finetune"] == "old"
     assert changed.settings.data.csv_test == config.settings.data.csv_test
+    with pytest.raises(TypeError, match="csv_train must be a path or a list of paths, got 3"):
+        config.with_dataset(csv_train=3)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="must be a list, each one of vision, resampler, finetune, got 'finetune'"):
+        config.with_stages("finetune")
 
 
 # ---- fingerprints --------------------------------------------------------------------------------

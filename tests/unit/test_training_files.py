@@ -23,6 +23,7 @@ from panollava.stage_state import stage_state
 from panollava.training.checkpointing import _home_of, load_weights, save_weights
 from panollava.training.features import FeatureStore, cached_features
 from panollava.training.job import model_config_of
+from panollava.training.model_dir import resolve_model_dir
 from panollava.training.stage_folder import choose_checkpoint, find_stage_folder, read_metadata, write_links
 from panollava.training.state_folder import StateFolder
 from panollava.views.strategies import plan_views
@@ -51,10 +52,32 @@ def test_checkpoints_are_chosen_as_the_contract_says(tmp_path: Path) -> None:
         choose_checkpoint(folder, epoch=7)
     with pytest.raises(ConfigError, match="epoch 0 and step 20 exclude each other"):
         choose_checkpoint(folder, epoch=0, step=20)
+    with pytest.raises(TypeError, match="epoch must be a whole number, got '0'"):
+        choose_checkpoint(folder, epoch="0")  # type: ignore[arg-type]
     (folder / "best.ckpt").unlink()
     assert choose_checkpoint(folder).chosen_as == "last.ckpt"
     (folder / "last.ckpt").unlink()
     assert choose_checkpoint(folder).chosen_as == "the newest .ckpt"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"stage": "fintune"}, "stage must be one of vision, resampler, finetune, got 'fintune'"),
+        ({"stage": "*"}, "stage must be one of"),
+        ({"experiment": "../E"}, r"experiment\.name must start with .* got '\.\./E'"),
+        ({"experiment": "*"}, r"experiment\.name must start with"),
+    ],
+)
+def test_what_names_no_stage_and_no_experiment_is_not_looked_for(
+    tmp_path: Path, wrong: dict[str, str], said: str
+) -> None:
+    cfg = WorkflowConfig.from_dict({"experiment": {"name": "E"}}, tmp_path)
+    (tmp_path / "runs").mkdir()
+    stage(tmp_path / "E/finetune/anyres-e2p_mlp")  # beside runs/, not in it
+    stage(tmp_path / "runs/E/finetune/anyres-e2p_mlp")
+    with pytest.raises(ConfigError, match=said):
+        resolve_model_dir(cfg, **wrong)  # type: ignore[arg-type]
 
 
 def test_broken_and_empty_folders_are_explained(tmp_path: Path) -> None:

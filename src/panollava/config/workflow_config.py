@@ -182,7 +182,7 @@ class WorkflowConfig:
         >>> cfg.with_stages(["resampler", "finetune"]).settings.training.stages
         ['resampler', 'finetune']
         """
-        return self.with_values({"training.stages": list(stages)})
+        return self.with_values({"training.stages": stages if isinstance(stages, str) else list(stages)})
 
     def with_dataset(
         self,
@@ -203,6 +203,8 @@ class WorkflowConfig:
         for split, given in (("train", csv_train), ("val", csv_val), ("test", csv_test)):
             if given is None:
                 continue
+            if not isinstance(given, (str, Path, Iterable)):
+                raise TypeError(f"csv_{split} must be a path or a list of paths, got {given!r}")
             values[f"data.csv_{split}"] = (
                 str(given) if isinstance(given, (str, Path)) else [str(path) for path in given]
             )

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from panollava.config.names import crop_token, token
-from panollava.errors import CheckpointError
+from panollava.config.names import check_name, crop_token, token
+from panollava.errors import CheckpointError, ConfigError
+from panollava.models.choices import STAGES
 from panollava.training.stage_folder import holds_weights
 
 if TYPE_CHECKING:
@@ -33,9 +34,13 @@ def resolve_model_dir(
     """The folder with a stage's weights; what is not given is the configuration's own, `stage` its last one.
 
     Of another `experiment` below the same root any variant will do, if there is only one. Raises CheckpointError that
-    lists the variants, or where was looked.
+    lists the variants, or where was looked; ConfigError for what cannot name a stage or an experiment.
     """
     names = cfg.names
+    if stage is not None and stage not in STAGES:
+        raise ConfigError(f"stage must be one of {', '.join(STAGES)}, got {stage!r}")
+    if experiment is not None:
+        check_name(experiment)
     runs, stage = cfg.root / names.runs_dir, stage or names.stages[-1]
     crop_name = crop_token(crop) if crop else "*" if experiment else names.crop
     resampler_name = token(resampler) if resampler else "*" if experiment else names.resampler

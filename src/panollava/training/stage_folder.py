@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,9 @@ def choose_checkpoint(folder: Path, epoch: int | None = None, step: int | None =
     """
     if epoch is not None and step is not None:
         raise ConfigError(f"epoch {epoch} and step {step} exclude each other: ask for one of them")
+    for name, number in (("epoch", epoch), ("step", step)):
+        if number is not None and (isinstance(number, bool) or not isinstance(number, Integral)):
+            raise TypeError(f"{name} must be a whole number, got {number!r}")
     if epoch is not None or step is not None:
         chosen = _by_number(folder, epoch, step)
     else:
