@@ -15,12 +15,14 @@ import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
 from panollava.cli.main import main
 from panollava.config import Project, WorkflowConfig
+from panollava.views.strategies import CropStrategy, neighbour_pairs, plan_views
 from panollava.zoo import zoo
 
 ROOT = Path(__file__).parents[2]
@@ -208,3 +210,15 @@ def test_answers_from_a_file(
     else:
         assert ended.value.code == 2 and "the answers end before the question 'LoRA rank?'" in err
         assert not (root / "config/experiments/PIPED.yaml").exists()
+
+
+@pytest.mark.parametrize("crop", get_args(CropStrategy))
+def test_every_crop_strategy_can_be_answered(root: Path, monkeypatch: pytest.MonkeyPatch, crop: str) -> None:
+    from panollava.cli import interactive
+
+    monkeypatch.chdir(root)
+    data = dict.fromkeys(("csv_train", "csv_val", "csv_test"), "synthetic")
+    interactive._write_experiment(Path(), "MINE", "a/b", "c/d", "mlp", crop, data, 4)
+    stages = WorkflowConfig.load("MINE", root).settings.training.stages
+    assert ("vision" in stages) == bool(neighbour_pairs(plan_views(crop)))
+    assert crop in interactive._CROPS

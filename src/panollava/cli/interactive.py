@@ -22,6 +22,7 @@ from panollava.config.loading import EXPERIMENTS_FOLDER, load_cell
 from panollava.config.names import check_name, token
 from panollava.config.schema import MINIATURE_LANGUAGE, MINIATURE_VISION, SYNTHETIC
 from panollava.files import atomic_path
+from panollava.views.strategies import neighbour_pairs, plan_views
 from panollava.zoo import GIB, find_model, zoo
 
 Answer = TypeVar("Answer")
@@ -143,7 +144,8 @@ def _show(kind: str, miniature: str) -> None:
 
 
 def _common(vision: str, resampler: str, crop: str, data: dict[str, str]) -> dict[str, Any]:
-    stages = {"training": {"stages": ["resampler", "finetune"]}} if crop in ("resize", "cubemap") else {}
+    overlap = bool(neighbour_pairs(plan_views(crop)))
+    stages = {} if overlap else {"training": {"stages": ["resampler", "finetune"]}}
     return {
         "data": data,
         "models": {"vision_name": vision, "resampler_type": resampler},

@@ -58,7 +58,7 @@ One command goes from nothing to the scores, `panollava run MINE`; the scripts o
 - A setting out of its range is an error before any job runs: a temperature outside [0.1, 1.0], for instance, which
   `generate()` itself still clamps with a warning.
 - `training.stages` keeps the order vision, resampler, finetune, and ends with a stage that answers.
-- The vision stage is refused where its views share no directions (`resize`, `cubemap`).
+- The vision stage is refused where its views share no directions (`resize`, `cubemap`, `anyres_max` by default).
 - Rows that cannot be used are rejected with their line and reason; none is swapped, repaired or given a black image.
   "None", "NA" and "nan" are text.
 - Scores: `evaluation.protocol: original` repeats the original recipe, to compare with its figures; the default,
