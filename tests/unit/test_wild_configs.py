@@ -150,6 +150,10 @@ BAD: dict[str, str | tuple[int, str]] = {
     "training: {devices: 3}": "vision.batch_size must be a multiple of training.devices (3)",
     "models: {resampler_type: qformer, qformer: {heads: 7}}": "a multiple of models.qformer.heads (7), got 768",
     "data: {columns: {query: q, annotation: Q}}": "data.columns maps one column twice",
+    "{models: {vision_name: miniature/siglip}, image_processing: {image_size: [50, 64]}}": (
+        2,
+        "image_size must be a multiple of models.miniature.vision.patch_size (16), got [50, 64]. Nearest: [48, 64]",
+    ),
     "models: {miniature: {vision: {image_size: 60}}}": "must be a multiple of patch_size (16), got 60",
     # ---- traps of YAML ----
     "experiment: {name: on}": 'must be text or null, got true. YAML reads on as true: "on" is the word',

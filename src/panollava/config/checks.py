@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from panollava.config.schema import RESAMPLER_OPTIONS, SCORE_NAMES, STAGES, Settings, leaf_keys
+from panollava.config.schema import MINIATURE_VISION, RESAMPLER_OPTIONS, SCORE_NAMES, STAGES, Settings, leaf_keys
 from panollava.errors import ConfigError
 
 VICREG_KEYS = tuple(
@@ -188,7 +188,12 @@ def _other_errors(settings: Settings) -> list[tuple[str, str]]:
                 f"must be a multiple of models.{models.resampler_type}.heads ({heads}), got {models.latent_dimension}",
             )
         )
-    vision = settings.models.miniature.vision
+    vision, asked = settings.models.miniature.vision, settings.image_processing.image_size
+    sides = [asked] * 2 if isinstance(asked, int) else asked or []
+    if models.vision_name == MINIATURE_VISION and any(side % vision.patch_size for side in sides):
+        nearest = [max(1, round(side / vision.patch_size)) * vision.patch_size for side in sides]
+        told = f"must be a multiple of models.miniature.vision.patch_size ({vision.patch_size}), got {asked}"
+        found.append(("image_processing.image_size", f"{told}. Nearest: {nearest}"))
     if vision.image_size % vision.patch_size:
         found.append(
             (
