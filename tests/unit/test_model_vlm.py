@@ -351,7 +351,8 @@ def test_wrong_inputs_say_what_was_expected(model: PanoramaVLM) -> None:
         with pytest.raises(error, match=words):
             model.generate(pixels, queries)  # type: ignore[arg-type]
     for options, error in (({"max_new_tokens": 0}, ValueError), ({"max_new_tokens": 1.5}, TypeError),
-                           ({"top_p": 0.0}, ValueError), ({"temperature": "hot"}, TypeError)):  # fmt: skip
+                           ({"top_p": 0.0}, ValueError), ({"temperature": "hot"}, TypeError),
+                           ({"temperature": float("nan")}, ValueError)):  # fmt: skip
         with pytest.raises(error):
             model.generate(pixels, QUERIES, **options)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="config must be a ModelConfig"):

@@ -103,6 +103,8 @@ def sampling_options(max_new_tokens: Any, do_sample: Any, temperature: Any, top_
             raise TypeError(f"{name} must be a number, got {value!r}")
     if not 0 < top_p <= 1:
         raise ValueError(f"top_p must be in (0, 1], got {top_p}")
+    if temperature != temperature:  # not a number at all: there is no nearest one
+        raise ValueError(f"temperature must be in [{TEMPERATURES[0]}, {TEMPERATURES[1]}], got {temperature}")
     clamped = min(max(float(temperature), TEMPERATURES[0]), TEMPERATURES[1])
     if clamped != temperature:
         warnings.warn(
