@@ -9,10 +9,11 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny_models import language_folder, tiny_config, vision_folder
 
 from panollava.errors import CheckpointError, DataError, EvaluationError
-from panollava.evaluation.answer import _generation_of, ask, refuse_without_language
+from panollava.evaluation.answer import Question, _generation_of, answer, ask, refuse_without_language
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.vlm import PanoramaVLM
 from panollava.serve.answering import Answering
@@ -89,3 +90,17 @@ def test_a_folder_without_a_language_model_is_refused(loaded: LoadedStage) -> No
     silent = PanoramaVLM(loaded.model.config, with_language=False)
     with pytest.raises(EvaluationError, match=r"runs/EXP1 holds the vision stage.*Pass the folder"):
         refuse_without_language(silent, Path("runs/EXP1"))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"), [({"temperature": 0.5, "top_p": None}, True), ({"do_sample": None}, False)]
+)
+def test_what_a_greedy_answer_does_not_read_is_told(
+    loaded: LoadedStage, tmp_path: Path, caplog: pytest.LogCaptureFixture, wanted: dict[str, Any], told: bool
+) -> None:
+    loaded.model.save_pretrained(tmp_path / "saved")
+    Image.new("RGB", (64, 32)).save(tmp_path / "pano.png")
+    asked = Question(tmp_path / "pano.png", "what?", tmp_path / "saved")
+    document = answer(asked, {"max_new_tokens": 2, **wanted})
+    assert document["generation"] == {"max_new_tokens": 2, "do_sample": False}
+    assert ("temperature: no effect, the answer is decoded greedily" in caplog.text) == told

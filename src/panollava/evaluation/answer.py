@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from panollava.config.schema import GenerationSettings
 from panollava.config.wording import shown
 from panollava.errors import CheckpointError, DataError, EvaluationError
+from panollava.logs import LOGGER
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.saving import is_saved_model
 from panollava.models.vlm import PanoramaVLM
@@ -89,16 +90,19 @@ def answer(question: Question, generation: dict[str, Any] | None = None) -> dict
     load_panorama(question.image, min_width=1)  # what cannot be answered is told before weights are loaded
     model, processor, checkpoint, remembered = _load(question)
     refuse_without_language(model, question.folder)
-    settings = {**remembered, **{key: value for key, value in (generation or {}).items() if value is not None}}
+    given = {key: value for key, value in (generation or {}).items() if value is not None}
+    settings = {**remembered, **given}
     if not settings["do_sample"]:
+        if unread := sorted(given.keys() & {"temperature", "top_p"}):
+            LOGGER.warning("%s: no effect, the answer is decoded greedily (--do-sample samples)", ", ".join(unread))
         settings = {key: settings[key] for key in ("max_new_tokens", "do_sample")}
     device = first_device()
     views = processor.open(question.image)
     torch.manual_seed(question.seed)
-    given = ask(model.to(device), processor, views, question.query, device, **settings)
+    answered = ask(model.to(device), processor, views, question.query, device, **settings)
     origin = model.origin or {}
     return {
-        "text": given.text,
+        "text": answered.text,
         "query": question.query,
         "image": str(question.image),
         "checkpoint": str(checkpoint),
@@ -106,7 +110,7 @@ def answer(question: Question, generation: dict[str, Any] | None = None) -> dict
         "stage": origin.get("stage"),
         "num_views": len(processor.views),
         "num_image_tokens": model.num_image_tokens,
-        "num_new_tokens": given.num_tokens,
+        "num_new_tokens": answered.num_tokens,
         "generation": settings,
     }
 
