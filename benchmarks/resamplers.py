@@ -1,6 +1,6 @@
 """The four resamplers on EXP1: what each reaches beside its blind control, and how many tokens it spends on a panorama.
 
-    python benchmarks/resamplers.py                            # the README's table
+    python benchmarks/resamplers.py                            # all four
     python benchmarks/resamplers.py --split val --only qformer --set models.qformer.num_queries=9
 
 Runs the ablation `config/ablations/resamplers.yaml` in a folder of its own. `--cache DIR` copies the `cache` folder of
