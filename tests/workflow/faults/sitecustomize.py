@@ -121,7 +121,7 @@ def arm(fault: str, words: list[str]) -> None:
 
 def memory_as_it_begins() -> None:
     """The first of panollava's modules that a job imports for itself cannot be loaded."""
-    started = ("errors", "files", "job_logs", "jobs", "logs", "processes", "provenance", "stage_state")
+    started = ("errors", "files", "job_functions", "job_logs", "jobs", "logs", "processes", "provenance", "stage_state")
 
     class Finder(importlib.abc.MetaPathFinder):
         def find_spec(self, fullname, path, target=None):
