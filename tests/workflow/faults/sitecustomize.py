@@ -77,7 +77,7 @@ def lose_loss(module) -> None:
     """Losses are not numbers: of a stage, or of a miniature's pre-training."""
     if stage := getattr(module, "StageModule", None):
         share = stage._share
-        stage._share = lambda self, batch: _not_a_number(share(self, batch))
+        stage._share = lambda self, *given: _not_a_number(share(self, *given))
     else:
         train = module.train
         module.train = lambda one, schedule, loss_of, *rest: train(
