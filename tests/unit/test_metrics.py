@@ -117,6 +117,7 @@ def test_ptb_asks_once_for_each_caption(monkeypatch: pytest.MonkeyPatch) -> None
 def test_bleu_of_equal_texts_is_one_and_of_nothing_is_zero() -> None:
     same = "a red box is behind you"
     assert METRICS["bleu4"](TextSet([same] * 2, [[same, "other"], [same]])).value == pytest.approx(1.0)
+    assert METRICS["bleu4"](TextSet(["a b c d e"], [["a b c d e"]])).value == 1.0, "sacrebleu: 4e-16 more"
     assert METRICS["bleu4"](TextSet(["", ""], [[same], [same]])).value == 0.0
 
 

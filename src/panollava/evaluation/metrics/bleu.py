@@ -17,7 +17,10 @@ SCALE = "0-1"
 
 
 def bleu4(texts: TextSet) -> MetricResult:
-    """sacrebleu's corpus BLEU with its defaults (13a tokens, exponential smoothing), divided by 100."""
+    """sacrebleu's corpus BLEU with its defaults (13a tokens, exponential smoothing), divided by 100.
+
+    Of identical texts that is 1 and a rounding error more, which is cut off.
+    """
     if not texts.coco_tokens:
         return _original(texts)
     from sacrebleu.metrics.bleu import BLEU
@@ -30,7 +33,7 @@ def bleu4(texts: TextSet) -> MetricResult:
     told = metric.get_signature()
     told.update("protocol", texts.protocol)
     return MetricResult(
-        score / 100, SCALE, "sacrebleu", package_version("sacrebleu"), str(told),
+        min(score / 100, 1.0), SCALE, "sacrebleu", package_version("sacrebleu"), str(told),
         samples=SampleSums(counts, sacrebleu_value),
     )  # fmt: skip
 
