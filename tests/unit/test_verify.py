@@ -199,3 +199,12 @@ def test_the_command(scored: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert code == 1 and "cannot be read as a metrics.json" in error
     with pytest.raises(EvaluationError, match=r"cannot be read as a metrics\.json"):
         verify(scored.with_name("absent.json"))
+
+
+def test_a_protocol_that_a_csv_cannot_have_leaves_its_older_scores(tmp_path: Path) -> None:
+    csv = tmp_path / "answers.csv"
+    csv.write_text("prediction,reference\na red box,a box\n", encoding="utf-8")
+    path, _ = score_csv(csv)
+    with pytest.raises(EvaluationError, match="grouped"):
+        score_csv(csv, protocol="grouped")
+    assert path.is_file()

@@ -26,7 +26,7 @@ from panollava.evaluation.answer import refuse_without_language
 from panollava.evaluation.found_folder import describe, disagreements
 from panollava.evaluation.predict import answers_in_locked, predict, shuffled_pictures
 from panollava.evaluation.predictions import Prediction, read_predictions, write_predictions
-from panollava.evaluation.protocols import PROTOCOLS
+from panollava.evaluation.protocols import PROTOCOLS, apply_protocol
 from panollava.evaluation.run_measures import measure_folder
 from panollava.evaluation.run_metrics import score_files
 from panollava.evaluation.run_predict import generation_settings, made_with
@@ -226,10 +226,11 @@ def score_csv(
     output = output_dir or predictions.parent / f"{predictions.stem}_eval"
     _check_output(output, predictions, ("metrics.json",))
     try:
-        read_predictions(predictions)  # what cannot be read leaves an older result as it is
+        rows = read_predictions(predictions)  # what cannot be read or scored so leaves an older result as it is
     except EvaluationError as error:
         hint = " To have questions answered first, pass --checkpoint-dir or --config." if predictions.is_file() else ""
         raise EvaluationError(f"{error}{hint}") from error
+    apply_protocol(rows, protocol)
     (output / "metrics.json").unlink(missing_ok=True)
     evaluation: dict[str, Any] = {**_EVALUATION, "protocol": protocol}  # no model, so nothing extra
     source = {"csv": {"path": str(predictions), "sha256": sha256_file(predictions)}}
