@@ -59,7 +59,7 @@ def run_seed(seed: int, split: str, folder: Path, changes: dict[str, object]) ->
         row[name] = scores["metrics"][name]["value"]
         row[f"blind_{name}"] = scores["controls"]["blind"][name]
     row["cider_ratio"] = row["cider"] / row["blind_cider"]
-    for log_file in sorted((folder / "logs").rglob("*.log")):
+    for log_file in sorted((folder / "logs").rglob("[!.]*.log")):
         for match in JOB_LINE.finditer(log_file.read_text(encoding="utf-8")):
             name = log_file.stem.split("_anyres")[0]
             name = re.sub(r"_[0-9a-f]{16}$", "", name)
