@@ -72,7 +72,10 @@ def stage_job(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Ca
             vision_folder=root / "cache/miniature/vision" / upstream["miniature_vision"],
             language_folder=root / "cache/miniature/language" / upstream.get("miniature_language", ""),
             naming={"experiment": "SMALL", "checkpoint_prefix": "x", "remembered": {}},
-            untracked={"log_every_n_steps": 1, "checkpoint_every_n_steps": 2},
+            untracked={
+                "log_every_n_steps": 1, "checkpoint_every_n_steps": 2, "num_workers": 0,
+                "gradient_checkpointing": False,
+            },
         )  # fmt: skip
 
     return build
@@ -186,7 +189,7 @@ def test_speed_settings_reach_the_model_and_the_batches(stage_job: Callable[...,
     job = stage_job("resampler", 1, "speed")
     plain = build_stage(job)
     job.config["training"]["batches"] = "like_lengths"
-    fast = build_stage(replace(job, untracked={"gradient_checkpointing": True}))
+    fast = build_stage(replace(job, untracked={**job.untracked, "gradient_checkpointing": True}))
     for parts, on in ((plain, False), (fast, True)):
         assert parts.model.language is not None
         assert parts.model.language.model.is_gradient_checkpointing is on

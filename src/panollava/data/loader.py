@@ -99,14 +99,12 @@ class ResumableLoader(DataLoader[Any]):
         batches: SeededBatches,
         collate: Callable[[list[Any]], Any],
         num_workers: int = 0,
-        pin_memory: bool = False,
     ) -> None:
         super().__init__(
             dataset,
             batch_sampler=batches,
             collate_fn=collate,
             num_workers=num_workers,
-            pin_memory=pin_memory,
             persistent_workers=False,
             worker_init_fn=_outlive_a_stop,
         )

@@ -88,7 +88,7 @@ def build_stage(job: StageJob) -> StageParts:
     if not _reads_once(job):
         choose_checkpointing(
             model,
-            job.untracked.get("gradient_checkpointing", False),
+            job.untracked["gradient_checkpointing"],
             panoramas=-(-settings["batch_size"] // devices.processes),
             positions=-(-positions // devices.processes),
             precision=devices.precision,
@@ -98,7 +98,7 @@ def build_stage(job: StageJob) -> StageParts:
         CaptionDataset(val_rows, pictures[1]),
         Collator(processor, model.prompt if job.stage != "vision" else None, settings["max_text_length"], features),
         batch_size=settings["batch_size"],
-        num_workers=job.untracked.get("num_workers", 0),
+        num_workers=job.untracked["num_workers"],
         seed=training["seed"],
         compose=compose,
     )

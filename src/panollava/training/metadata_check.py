@@ -14,10 +14,11 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from panollava.config.schema import ColumnSettings, EvaluationSettings, GenerationSettings, Section
+from panollava.config.schema import ColumnSettings, EvaluationSettings, GenerationSettings, Section, Settings
 from panollava.config.wording import shown
 from panollava.errors import CheckpointError
 
+_TODAY = Settings()
 REMEDY = "Restore the file, or remove it and train the stage again."
 
 
@@ -41,13 +42,13 @@ _Shape = TypeVar("_Shape", bound=_Told)
 
 class _Data(_Told):
     columns: Annotated[ColumnSettings, _known(ColumnSettings)] = ColumnSettings()
-    max_rejected_fraction: float = Field(default=0.05, ge=0, le=1)
+    max_rejected_fraction: float = Field(default=_TODAY.data.max_rejected_fraction, ge=0, le=1)
 
 
 class _Training(_Told):
-    eval_batch_size: int = Field(default=8, ge=1)
-    seed: int = Field(default=42, ge=0)
-    cpu_threads: int = Field(default=2, ge=1)
+    eval_batch_size: int = Field(default=_TODAY.training.eval_batch_size, ge=1)
+    seed: int = Field(default=_TODAY.training.seed, ge=0)
+    cpu_threads: int = Field(default=_TODAY.training.cpu_threads, ge=1)
 
 
 class _Remembered(_Told):

@@ -147,11 +147,11 @@ def _fit(
 
     checkpoints = Checkpoints(
         state, job.stage_folder,
-        every_n_steps=job.untracked.get("checkpoint_every_n_steps", 500),
+        every_n_steps=job.untracked["checkpoint_every_n_steps"],
         name_of=partial(checkpoint_name, job.naming["checkpoint_prefix"]),
         write_weights=write_weights,
     )  # fmt: skip
-    history = History(state, job.untracked.get("log_every_n_steps", 20), parts.total_steps)
+    history = History(state, job.untracked["log_every_n_steps"], parts.total_steps)
     for part in ("pytorch", "fabric"):
         logging.getLogger(f"lightning.{part}").setLevel(logging.WARNING)  # its advice to developers
     resume = str(state.resume_checkpoint) if state.resume_checkpoint.is_file() else None
@@ -175,7 +175,7 @@ def _fit(
                 enable_model_summary=False,
                 num_sanity_val_steps=0,
                 use_distributed_sampler=False,
-                log_every_n_steps=job.untracked.get("log_every_n_steps", 20),
+                log_every_n_steps=job.untracked["log_every_n_steps"],
                 default_root_dir=str(job.state_folder),
             )
             trainer.fit(parts.module, datamodule=parts.data, ckpt_path=resume, weights_only=True)
