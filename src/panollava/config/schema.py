@@ -20,17 +20,17 @@ from panollava.config.values import NAME_PATTERN as NAME_PATTERN
 from panollava.config.values import SYNTHETIC as SYNTHETIC
 from panollava.config.values import (
     Csv,
+    ExperimentName,
     Folder,
+    Heap,
     ImageSize,
     Line,
+    Precision,
     RequiredCsv,
     Text,
     choice_or_list,
     custom_metric,
-    experiment_name,
-    heap,
     miniature_or,
-    short_precision,
     some_of,
 )
 from panollava.models.choices import STAGES as STAGES
@@ -49,7 +49,7 @@ MINIATURE_LANGUAGE = "miniature/qwen3"
 
 
 class ExperimentSettings(Section):
-    name: Annotated[str | None, BeforeValidator(experiment_name)] = key(
+    name: ExperimentName | None = key(
         None, "The experiment's name: the single source of every path. `auto` composes it from the settings."
     )
     auto_name: bool = key(False, "Compose the name when `name` is unset: {vision}_{lm}_{resampler}_{crop}[_PE].")
@@ -260,9 +260,7 @@ class TrainingSettings(Section):
     strategy: Literal["auto", "ddp"] = key(
         "auto", "How devices share the work: ddp, each with a copy of the model; auto is ddp where there are several."
     )
-    precision: Annotated[Literal["auto", "32-true", "bf16-mixed", "16-mixed"], BeforeValidator(short_precision)] = key(
-        "auto", "Arithmetic of training; auto is bf16-mixed on a GPU that has it, else 32-true."
-    )
+    precision: Precision = key("auto", "Arithmetic of training; auto is bf16-mixed on a GPU that has it, else 32-true.")
     cpu_threads: int = key(
         2,
         "Threads of a process that trains or predicts on a CPU; pinned, because the count changes the last bits.",
@@ -314,18 +312,18 @@ class GenerationSettings(Section):
 
 
 class EvaluationSettings(Section):
-    metrics: Annotated[Literal["auto"] | list[str], BeforeValidator(choice_or_list(get_args(MetricName), "metric"))] = (
-        key(
-            "auto",
-            "auto: bleu4, meteor, rouge_l, spice and cider, null with a reason where one cannot run. In a list "
-            "each must run.",
-        )
+    metrics: Annotated[
+        Literal["auto"] | list[MetricName], BeforeValidator(choice_or_list(get_args(MetricName), "metric"))
+    ] = key(
+        "auto",
+        "auto: bleu4, meteor, rouge_l, spice and cider, null with a reason where one cannot run. In a list "
+        "each must run.",
     )
     protocol: Protocol = key(
         "grouped", "What is scored: each (image, query) once against all references, or row by row."
     )
     blind_control: bool = key(True, "Answer once more with the pictures shuffled between samples.")
-    extra: Annotated[list[str], BeforeValidator(some_of(get_args(ExtraName)))] = key(
+    extra: Annotated[list[ExtraName], BeforeValidator(some_of(get_args(ExtraName)))] = key(
         [],
         "Scores that need further passes of the model: some of perplexity, overlap_consistency, dino_similarity, "
         "yaw_equivariance, yaw_agreement (docs/evaluation.md). All but the overlap's two cost as much as predicting.",
@@ -333,7 +331,7 @@ class EvaluationSettings(Section):
     custom_metrics: list[Annotated[str, BeforeValidator(custom_metric)]] = key(
         [], "Your own metrics, each as package.module:function."
     )
-    spice_heap: Annotated[str, BeforeValidator(heap)] = key(
+    spice_heap: Heap = key(
         "2500m", "Most memory of SPICE's parser, as Java writes it; $PANOLLAVA_SPICE_HEAP replaces it on a machine."
     )
     bootstrap_samples: int = key(

@@ -9,15 +9,17 @@ from __future__ import annotations
 import re
 from difflib import get_close_matches
 from pathlib import PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from panollava.config.wording import shown
 
 SYNTHETIC = "synthetic"
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 NAME_MAX_LENGTH = 100
+HEAP_PATTERN = "[1-9][0-9]*[kmgKMG]"
+SHORT_PRECISIONS = {32: "32-true", 16: "16-mixed", "32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
 
 
 def one_line(value: Any) -> Any:
@@ -101,8 +103,9 @@ def miniature_or(expected: str) -> Any:
 
 
 def short_precision(value: Any) -> Any:
-    short = {32: "32-true", 16: "16-mixed", "32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
-    return short.get(value, value) if isinstance(value, (int, str)) and not isinstance(value, bool) else value
+    return (
+        SHORT_PRECISIONS.get(value, value) if isinstance(value, (int, str)) and not isinstance(value, bool) else value
+    )
 
 
 def custom_metric(value: Any) -> Any:
@@ -112,7 +115,7 @@ def custom_metric(value: Any) -> Any:
 
 
 def heap(value: Any) -> Any:
-    if not isinstance(value, str) or not re.fullmatch(r"[1-9]\d*[kmgKMG]", value):
+    if not isinstance(value, str) or not re.fullmatch(HEAP_PATTERN, value):
         raise ValueError(f"must be a whole number and k, m or g, got {shown(value)}. Typical: 2500m, 8g")
     return value
 
@@ -147,9 +150,27 @@ def choice_or_list(choices: tuple[str, ...] | None, word: str) -> Any:
     return check
 
 
+# The types of settings. Where a validator takes other values than the type says, `WithJsonSchema` says which.
 Text = Annotated[str, Field(min_length=1)]
 Line = Annotated[str, Field(min_length=1), BeforeValidator(one_line)]
 Folder = Annotated[str, Field(min_length=1), BeforeValidator(folder)]
 Csv = Annotated[str | list[str] | None, BeforeValidator(csv_paths)]
 RequiredCsv = Annotated[str | list[str], BeforeValidator(required_csv_paths)]
-ImageSize = Annotated[int | list[int] | None, BeforeValidator(image_size)]
+ExperimentName = Annotated[
+    str, Field(pattern=f"^{NAME_PATTERN.pattern}$", max_length=NAME_MAX_LENGTH), BeforeValidator(experiment_name)
+]
+Heap = Annotated[str, Field(pattern=f"^{HEAP_PATTERN}$"), BeforeValidator(heap)]
+_SIDE = {"type": "integer", "minimum": 8, "maximum": 4096}
+_SIDES = {"type": "array", "items": _SIDE, "minItems": 2, "maxItems": 2}
+ImageSize = Annotated[
+    int | list[int] | None,
+    BeforeValidator(image_size),
+    WithJsonSchema(
+        {"anyOf": [_SIDE, {"type": "array", "items": _SIDE, "minItems": 2, "maxItems": 2}, {"type": "null"}]}
+    ),
+]
+Precision = Annotated[
+    Literal["auto", "32-true", "bf16-mixed", "16-mixed"],
+    BeforeValidator(short_precision),
+    WithJsonSchema({"enum": ["auto", *dict.fromkeys(SHORT_PRECISIONS.values()), *SHORT_PRECISIONS]}),
+]
