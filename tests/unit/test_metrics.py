@@ -13,7 +13,6 @@ from plain_metrics import plain_metrics, plain_tokens
 from panollava.evaluation.metrics import METRICS, MetricUnavailable, TextSet, wordnet
 from panollava.evaluation.metrics import java as java_module
 from panollava.evaluation.metrics.ptb import PUNCTUATION, PtbTokens, tokenize_lines
-from panollava.evaluation.metrics.rouge import common_subsequence, positions
 from panollava.evaluation.predictions import read_predictions
 from panollava.evaluation.protocols import PROTOCOLS, apply_protocol, collapse
 from panollava.evaluation.score import score_predictions
@@ -156,9 +155,13 @@ def test_nltks_corpus_in_the_cache_is_found(tmp_path: Path, monkeypatch: pytest.
 @needs_wordnet
 def test_synonyms_are_those_of_nltks_synsets() -> None:
     reader = wordnet.load_wordnet()
-    synonyms = wordnet.synonyms_of(reader)
+    remembering = wordnet.Synonyms(reader)
     for word in ("car", "Dogs", "ran", "better", "galore", "box", "zzz", "'s", "", "한국어", *WORDS):
-        assert synonyms(word) == {lemma.name() for synset in reader.synsets(word) for lemma in synset.lemmas()}, word
+        found, expected = (
+            {lemma.name() for synset in source.synsets(word) for lemma in synset.lemmas()}
+            for source in (remembering, reader)
+        )
+        assert found == expected, word
 
 
 def test_lexnames_is_wordnets_table() -> None:
@@ -258,15 +261,6 @@ def test_every_metric_is_its_librarys_on_published_answers(protocol: str) -> Non
     scored = apply_protocol([row for row in rows if row["image_path"] in pictures], protocol)
     assert scored.num_samples > 100
     against_libraries(scored.predictions, scored.references, protocol)
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "length"),
-    [("", "abc", 0), ("abc", "", 0), ("abc", "abc", 3), ("abcbdab", "bdcaba", 4), ("aaaa", "aa", 2),
-     ("ab" * 80, "ba" * 90, 160)],
-)  # fmt: skip
-def test_longest_common_subsequences(one: str, other: str, length: int) -> None:
-    assert common_subsequence(positions(one), len(one), other) == length
 
 
 @needs_peer

@@ -1,16 +1,14 @@
 """BLEU-4 of a corpus (Papineni et al. 2002): sacrebleu, or NLTK where the original project's recipe is asked for.
 
-Tokens and score are the library's. The counts between them are made for all samples at once (`ngrams`), which is
-several times faster and gives the same whole numbers.
+The library counts each sample's n-grams once; a corpus is the sum of its samples' counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import numpy as np
 
-from panollava.evaluation.metrics.ngrams import ORDERS, bleu_counts
 from panollava.evaluation.metrics.result import MetricResult, package_version
-from panollava.evaluation.metrics.sums import SampleSums, nltk_bleu_value, sacrebleu_value
+from panollava.evaluation.metrics.sums import ORDERS, SampleSums, nltk_bleu_value, sacrebleu_value
 from panollava.evaluation.metrics.texts import TextSet, signature
 
 SCALE = "0-1"
@@ -25,32 +23,34 @@ def bleu4(texts: TextSet) -> MetricResult:
         return _original(texts)
     from sacrebleu.metrics.bleu import BLEU
 
-    counts = bleu_counts(texts.predictions, texts.references, _tokens_13a())
+    counter = BLEU(effective_order=True)  # of single sentences; the counts are the same
+    counts = []
+    for prediction, references in zip(texts.predictions, texts.references, strict=True):
+        found = counter.sentence_score(prediction, references)
+        counts.append((found.sys_len, found.ref_len, *found.counts, *found.totals))
+    samples = SampleSums(np.array(counts, dtype=np.float64), sacrebleu_value)
     metric = BLEU()
-    length, wanted, *rest = (int(total) for total in counts.sum(axis=0))
-    score = BLEU.compute_bleu(rest[:ORDERS], rest[ORDERS:], length, wanted, smooth_method=metric.smooth_method).score
     metric.num_refs = int(texts.nrefs) if texts.nrefs.isdigit() else -1
     told = metric.get_signature()
     told.update("protocol", texts.protocol)
     return MetricResult(
-        min(score / 100, 1.0), SCALE, "sacrebleu", package_version("sacrebleu"), str(told),
-        samples=SampleSums(counts, sacrebleu_value),
+        samples.total(), SCALE, "sacrebleu", package_version("sacrebleu"), str(told), samples=samples
     )  # fmt: skip
-
-
-def _tokens_13a() -> Callable[[str], list[str]]:
-    """sacrebleu's default tokenizer. It looks at punctuation and its neighbours, so blanks part words for good."""
-    from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
-
-    tokenizer = Tokenizer13a()
-    return lambda word: [word] if word.isalnum() else tokenizer(word).split()
 
 
 def _original(texts: TextSet) -> MetricResult:
     """NLTK's `corpus_bleu` with method1, on the words of `str.split`."""
-    counts = bleu_counts(texts.predictions, texts.references, lambda word: [word])
-    counts[:, 2 + ORDERS :] = counts[:, 2 + ORDERS :].clip(min=1)  # as NLTK counts where a text has no n-gram
-    samples = SampleSums(counts, nltk_bleu_value)
+    from nltk.translate.bleu_score import closest_ref_length, modified_precision
+
+    counts = []
+    for prediction, references in zip(texts.predictions, texts.references, strict=True):
+        words, wanted = prediction.split(), [reference.split() for reference in references]
+        shares = [modified_precision(wanted, words, order) for order in range(1, ORDERS + 1)]
+        counts.append((
+            len(words), closest_ref_length(wanted, len(words)),
+            *(share.numerator for share in shares), *(share.denominator for share in shares),
+        ))  # fmt: skip
+    samples = SampleSums(np.array(counts, dtype=np.float64), nltk_bleu_value)
     return MetricResult(
         samples.total(), SCALE, "nltk", package_version("nltk"),
         signature(texts, "nltk", "tok:split", case="mixed", smooth="method1"), samples=samples,

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+ORDERS = 4
+"""Lengths of n-grams that BLEU and CIDEr count, from 1."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +48,17 @@ def ratio(sums: Array) -> Array:
 
 
 def sacrebleu_value(sums: Array) -> Array:
-    """sacrebleu's BLEU-4 (exponential smoothing) / 100 of sums [..., 10].
+    """sacrebleu's BLEU-4 (exponential smoothing) / 100, at most 1, of sums [..., 10].
 
     The ten are length of the predictions, of the references, 4 counts of matching n-grams, 4 of all n-grams.
     """
-    length, wanted, matches, counts = sums[..., 0], sums[..., 1], sums[..., 2:6], sums[..., 6:10]
-    unmatched = (matches == 0) & (counts > 0)
-    smoothed = np.where(unmatched, 0.5 ** np.cumsum(unmatched, axis=-1), matches)
-    return _geometric_mean(smoothed, counts) * _brevity(length, wanted) * (matches[..., 0] > 0)
+    from sacrebleu.metrics.bleu import BLEU
+
+    def score(counts: Array) -> float:
+        length, wanted, *rest = (int(count) for count in counts)
+        return float(BLEU.compute_bleu(rest[:ORDERS], rest[ORDERS:], length, wanted, smooth_method="exp").score)
+
+    return np.minimum(np.apply_along_axis(score, -1, sums) / 100, 1.0)
 
 
 def nltk_bleu_value(sums: Array) -> Array:

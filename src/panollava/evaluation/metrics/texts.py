@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 from panollava.evaluation.metrics.ptb import PtbTokens
 from panollava.evaluation.metrics.result import package_version
@@ -58,8 +59,10 @@ def signature(texts: TextSet, distribution: str, tokenizer: str, **choices: obje
 
 
 @lru_cache(maxsize=1)
-def porter_stem() -> Callable[[str], str]:
-    """NLTK's Porter stemmer with its extensions, each word once: METEOR's, and rouge-score's."""
+def porter_stemmer() -> Any:
+    """NLTK's Porter stemmer with its extensions, METEOR's and rouge-score's, which stems each word once."""
     from nltk.stem.porter import PorterStemmer
 
-    return lru_cache(maxsize=None)(PorterStemmer().stem)
+    stemmer = PorterStemmer()
+    stemmer.stem = lru_cache(maxsize=None)(stemmer.stem)
+    return stemmer

@@ -12,7 +12,6 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from panollava.evaluation.metrics.java import cache_folder
 from panollava.evaluation.metrics.result import MetricUnavailable
 
 DEBIAN_FOLDER = Path("/usr/share/wordnet")
-_DATA_FILES = {"n": "noun", "v": "verb", "a": "adj", "r": "adv"}
 REMEDY = "run the command that panollava check-env prints"
 # What nltk.corpus.reader.wordnet.WordNetCorpusReader opens, without lexnames.
 FILES = (
@@ -91,36 +89,27 @@ def load_wordnet() -> Any:
     return reader
 
 
-def synonyms_of(reader: Any) -> Callable[[str], frozenset[str]]:
-    """A function from a word to the lemmas of all its synsets, as `reader.synsets(word)` has them; remembers.
+class Synonyms:
+    """A WordNet that remembers: for NLTK's METEOR, which reads of a word's synsets nothing but their lemmas' names.
 
-    NLTK's index and its way to base forms say where the synsets stand; of each only the words are read, which is ten
-    times faster than making NLTK's objects.
+    A word's lemmas are given as those of one synset, each name once.
     """
-    data: dict[str, bytes] = {}
-    for part, name in _DATA_FILES.items():
-        with reader.open(f"data.{name}") as file:
-            data[part] = file.stream.read()
 
-    @cache
-    def names_at(part: str, offset: int) -> frozenset[str]:
-        # offset, lexicographer file, type, number of words (hexadecimal), then a word and a number each
-        fields = data[part][offset : data[part].index(b"\n", offset)].decode("utf-8").split(" ")
-        words = fields[4 : 4 + 2 * int(fields[3], 16) : 2]
-        return frozenset(word.partition("(")[0] for word in words)  # an adjective's (a), (p) or (ip)
+    def __init__(self, reader: Any) -> None:
+        self._reader = reader
+        self.synsets = cache(self._synsets)
 
-    @cache
-    def synonyms(word: str) -> frozenset[str]:
-        return frozenset().union(
-            *(
-                names_at(part, offset)
-                for part in data
-                for form in reader._morphy(word.lower(), part)
-                for offset in reader._lemma_pos_offset_map[form].get(part, ())
-            )
-        )
+    def _synsets(self, word: str) -> list[_Synset]:
+        lemmas = {lemma.name(): lemma for synset in self._reader.synsets(word) for lemma in synset.lemmas()}
+        return [_Synset(list(lemmas.values()))]
 
-    return synonyms
+
+class _Synset:
+    def __init__(self, lemmas: list[Any]) -> None:
+        self._lemmas = lemmas
+
+    def lemmas(self) -> list[Any]:
+        return self._lemmas
 
 
 def _nltk_corpus() -> Path | None:
