@@ -45,8 +45,11 @@ def prepare_csv(o: Options) -> None:
     from panollava.data.prepare import prepare_csv
 
     data = o["slice"]["config"]["data"]
+    format = data.get("format", "auto")
     for planned in o["slice"]["inputs"]["csvs"]:
-        if "sha256" in planned and csv_fingerprint(planned["path"], columns=data["columns"]) != planned:
+        if "sha256" not in planned:  # drawn
+            continue
+        if csv_fingerprint(planned["path"], columns=data["columns"], format=format) != planned:
             raise DataError(
                 f"{planned['path']}, or a picture that it names, changed after this job was planned. "
                 "Run the same command again."
@@ -56,6 +59,7 @@ def prepare_csv(o: Options) -> None:
         Path(o["out"]),
         Path(o["rejected"]),
         columns=data["columns"],
+        format=format,
         max_rejected_fraction=data["max_rejected_fraction"],
         root=Path.cwd(),
         fetch=ImageCache(Path(o["cache"])),

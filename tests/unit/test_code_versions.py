@@ -28,12 +28,14 @@ _MINIATURE = [
 _MODEL = ["models/*.py", "models/resamplers/*.py", *_VIEWS]
 _TRAIN = [
     *_MODEL, "data/dataset.py", "data/datamodule.py", "data/batches.py", "data/loader.py", "data/samples.py",
+    "data/details.py",
     "training/module.py", "training/callbacks.py", "training/distributed.py", "training/features.py", "training/job.py",
     "training/run_stage.py", "training/build.py", "training/activations.py", "training/optimizers.py",
     "training/stages.py",
 ]  # fmt: skip
-_PREDICT = [*_MODEL, "data/samples.py", "data/dataset.py", "evaluation/predict.py", "evaluation/run_predict.py"]
-_MEASURE = [*_MODEL, "data/samples.py", "data/dataset.py", "evaluation/run_measures.py",
+_PREDICT = [*_MODEL, "data/samples.py", "data/details.py", "data/dataset.py", "evaluation/predict.py",
+            "evaluation/run_predict.py"]  # fmt: skip
+_MEASURE = [*_MODEL, "data/samples.py", "data/details.py", "data/dataset.py", "evaluation/run_measures.py",
             "evaluation/measures/encode.py", "evaluation/measures/measured.py"]  # fmt: skip
 MODULES: dict[str, list[str]] = {
     "synthetic": ["data/synthetic/*.py"],
@@ -41,7 +43,8 @@ MODULES: dict[str, list[str]] = {
     "miniature_language": [*_MINIATURE, "miniature/language.py", "miniature/tokenizer.py"],
     "prepare": [
         "data/prepare.py", "data/download.py", "data/hosts.py", "data/http_request.py", "data/http_connection.py",
-        "data/tables.py", "views/panorama.py",
+        "data/tables.py", "data/text_file.py", "data/details.py", "data/questions.py", "data/formats/*.py",
+        "answers/letters.py", "answers/kinds.py", "views/panorama.py",
     ],
     "views": [*_VIEWS, "views/cache.py", "views/cache_build.py", "views/jpeg.py"],
     "train_vision": _TRAIN,

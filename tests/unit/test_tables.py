@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from panollava.data.tables import is_url, read_table, resolve_image, write_table
+from panollava.data.formats.csv import read_csv as read_table
+from panollava.data.tables import is_url, resolve_image, write_table
 from panollava.errors import DataError
 
 
@@ -66,7 +67,7 @@ def test_columns_mapped_by_name(tmp_path: Path) -> None:
         read_table(path, {"query": "nothing", "annotation": "said"})
     with pytest.raises(DataError, match="maps one column twice"):
         read_table(path, {"query": "said", "annotation": "said"})
-    with pytest.raises(DataError, match="can map image_path, query, annotation, got reply"):
+    with pytest.raises(DataError, match="can map image_path, query, annotation, answer_type"):
         read_table(path, {"reply": "said"})
 
 

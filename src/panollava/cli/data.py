@@ -8,6 +8,7 @@ from typing import Annotated, get_args
 import typer
 
 from panollava.cli.common import image_cache_of
+from panollava.config.schema import FormatName
 from panollava.errors import DataError
 from panollava.files import refuse_overwriting
 from panollava.views.strategies import CropStrategy
@@ -21,6 +22,7 @@ def add_to(app: typer.Typer) -> None:
 def prepare(
     csv: Annotated[list[Path], typer.Argument(metavar="CSV…", help="One or more CSVs; they are concatenated.")],
     output_dir: Annotated[Path, typer.Option(help="Receives prepared.csv and rejected.csv.")],
+    format: Annotated[str, typer.Option(help=f"One of {', '.join(get_args(FormatName))}.")] = "auto",
     max_rejected_fraction: Annotated[
         float, typer.Option(min=0, max=1, help="More than this share rejected: exit 1.")
     ] = 0.05,
@@ -40,6 +42,7 @@ def prepare(
         csv,
         prepared,
         rejected,
+        format=format,
         max_rejected_fraction=max_rejected_fraction,
         root=Path.cwd(),
         fetch=ImageCache(image_cache_of(Path.cwd())),

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from panollava.config.dotted import set_at, value_at
 from panollava.config.fingerprints import file_fingerprint, folder_fingerprint
 from panollava.config.schema import MINIATURE_LANGUAGE, MINIATURE_VISION, SYNTHETIC
-from panollava.config.slices import CODE_VERSION, NODES, READS, measures_of, node_kind
+from panollava.config.slices import CODE_VERSION, NEUTRAL, NODES, READS, measures_of, node_kind
 from panollava.errors import ConfigError
 from panollava.files import sha256_file
 
@@ -51,6 +51,8 @@ def build_slice(cfg: WorkflowConfig, node: str, stage: str | None = None) -> dic
         keys += ("models.vision_name", "models.trust_remote_code")  # the job asks the model for its size
     config: dict[str, Any] = {}
     for key in keys:
+        if key in NEUTRAL and value_at(cfg.effective, key) == NEUTRAL[key]:
+            continue
         set_at(config, key, deepcopy(value_at(cfg.effective, key)))
     if kind == "prepare":
         config["data"]["columns"] = {name: to for name, to in config["data"]["columns"].items() if to is not None}

@@ -21,7 +21,7 @@ from panollava.errors import ConfigError, DataError, StorageError
 from panollava.files import canonical_json, sha256_file, write_text
 
 INDEX_FOLDER = Path("cache/fingerprints")
-_VERSION = 1
+_VERSION = 2
 _LARGE_BYTES = 200 * 2**20
 # A file changed less than this before it is read could change again within one tick of the file system's clock.
 _SETTLED_NS = 2 * 10**9
@@ -87,33 +87,61 @@ class _Index:
 
 
 def csv_fingerprint(
-    path: str, root: str | Path = ".", columns: dict[str, str] | None = None, *, key: str = "a CSV"
+    path: str,
+    root: str | Path = ".",
+    columns: dict[str, str] | None = None,
+    *,
+    format: str = "auto",
+    key: str = "a CSV",
 ) -> dict[str, Any]:
     """`{"path": as configured, "sha256": of the file, "images": one digest over the pictures it names, or None}`.
 
-    `images` is None where the CSV names no local picture or cannot be read: the prepare job reports that. Raises
-    ConfigError where the file does not exist; `key` names the setting then.
+    `images` is None where the source names no local picture or cannot be read: the prepare job reports that. A source
+    whose rows carry more than image, query and annotation says which columns (`details`). Of a folder `sha256` is that
+    of its files of rows. Raises ConfigError where there is nothing; `key` names the setting then.
     """
     root = Path(root)
     file = root / path
-    if not file.is_file():
+    if not file.exists():
         raise ConfigError(
             f"{key}: {path} does not exist. Relative paths start at the project's root ({root.resolve()})"
         )
-    index = _Index(root, f"csv {path} {sorted((columns or {}).items())}")
-    before = index.document["files"].get("")
-    sha256 = index.digests([("", file)])[""]
-    if "images" not in index.document or before is None or before[4] != sha256:
-        index.document["images"] = _local_images(file, columns)
+    index = _Index(root, f"source {format} {path} {sorted((columns or {}).items())}")
+    sha256, labels = _digest_of_source(index, file, format, key)
+    if index.document.get("read") != sha256 or sha256 is None:
+        index.document |= {"read": sha256, **_contents(file, columns, format)}
         index.changed = True
-    references: list[str] | None = index.document["images"]
+    # Each picture as (its name, the file that names it): the name is looked up beside that file first.
+    pictures = [(name, file if source == "" else Path(source)) for source, name in index.document["images"]]
     digest = None
-    if references:
-        pictures = index.digests((reference, _place(reference, file, root)) for reference in references)
-        digest = hashlib.sha256(canonical_json(sorted(pictures.items())).encode()).hexdigest()
-    index.keep_only(["", *(references or [])])
+    if pictures:
+        places = {_label(name, source, file): _place(name, source, root) for name, source in pictures}
+        found = index.digests(places.items())
+        digest = hashlib.sha256(canonical_json(sorted(found.items())).encode()).hexdigest()
+        labels = [*labels, *places]
+    index.keep_only(labels)
     index.save()
-    return {"path": Path(path).as_posix(), "sha256": sha256, "images": digest}
+    details = {"details": index.document["details"]} if index.document["details"] else {}
+    return {"path": Path(path).as_posix(), "sha256": sha256, "images": digest, **details}
+
+
+def _digest_of_source(index: _Index, file: Path, format: str, key: str) -> tuple[str | None, list[str]]:
+    """The digest of what the rows are read from, and the labels under which its files stand in the index."""
+    if not file.is_dir():
+        return index.digests([("", file)])[""], [""]
+    from panollava.data.formats import format_of
+
+    try:
+        files = format_of(file, format).files(file)
+    except DataError as error:
+        raise ConfigError(f"{key}: {error}") from error
+    found = index.digests((f"rows {path.relative_to(file).as_posix()}", path) for path in sorted(files))
+    return hashlib.sha256(canonical_json(sorted(found.items())).encode()).hexdigest(), list(found)
+
+
+def _label(name: str, source: Path, file: Path) -> str:
+    """A picture's name in the index: of a folder's, with the file that names it."""
+    return name if source == file else f"{source.relative_to(file).as_posix()} {name}"
 
 
 def file_fingerprint(path: str, root: str | Path = ".", *, key: str = "a file") -> dict[str, Any]:
@@ -145,15 +173,19 @@ def folder_fingerprint(folder: str | Path, root: str | Path = ".") -> str:
     return hashlib.sha256(canonical_json(sorted(digests.items())).encode()).hexdigest()
 
 
-def _local_images(file: Path, columns: dict[str, str] | None) -> list[str] | None:
-    """The pictures that a CSV names, URLs left out, each once; None where it cannot be read."""
-    from panollava.data.tables import is_url, read_table
+def _contents(file: Path, columns: dict[str, str] | None, format: str) -> dict[str, Any]:
+    """The pictures that a source names, URLs left out, each once beside the file that names it; and its details."""
+    from panollava.data.details import columns_of
+    from panollava.data.formats import read_source
+    from panollava.data.tables import is_url
 
     try:
-        table = read_table(file, columns)
+        table = read_source(file, columns, format)
     except DataError:
-        return None
-    return sorted({row.image_path for row in table.rows if row.image_path and not is_url(row.image_path)})
+        return {"images": [], "details": []}
+    named = {(row.source_csv, row.image_path) for row in table.rows if row.image_path and not is_url(row.image_path)}
+    images = sorted(["" if source == str(file) else source, name] for source, name in named)
+    return {"images": images, "details": list(columns_of(row.details for row in table.rows))}
 
 
 def _place(reference: str, csv_file: Path, root: Path) -> Path:

@@ -19,7 +19,7 @@ SPLITS = ("train", "val", "test")
 STAGE_OUTPUTS = ("best.ckpt", "last.ckpt", "loss_curves.csv", "loss_curves.png", "checkpoint_metadata.json")
 """What a finished stage has in its folder, the metadata last."""
 
-_REMEMBERED_DATA = ("columns", "max_rejected_fraction")
+_REMEMBERED_DATA = ("columns", "format", "max_rejected_fraction")
 _REMEMBERED_TRAINING = ("eval_batch_size", "seed", "cpu_threads", "devices", "precision", "strategy")
 
 

@@ -39,6 +39,8 @@ from panollava.views.strategies import MAX_VIEWS, CropStrategy
 
 Protocol = Literal["grouped", "per-annotation", "original"]
 MetricName = Literal["bleu4", "meteor", "rouge_l", "spice", "cider"]
+FormatName = Literal["auto", "csv"]
+"""`auto` and the names of `data.formats.FORMATS`."""
 ExtraName = Literal["perplexity", "overlap_consistency", "dino_similarity", "yaw_equivariance", "yaw_agreement"]
 SCORE_NAMES: tuple[str, ...] = (*get_args(MetricName), *get_args(ExtraName))
 
@@ -70,6 +72,10 @@ class ColumnSettings(Section):
     image_path: Text | None = key(None, "Column that holds the image's path or URL; null finds it by its usual names.")
     query: Text | None = key(None, "Column that holds the question; null finds it (query, instruction, ...).")
     annotation: Text | None = key(None, "Column that holds the answer; null finds it (annotation, response, ...).")
+    answer_type: Text | None = key(None, "Column that holds the kind of answer; null finds `answer_type`.")
+    options: Text | None = key(None, "Column that holds the options, a JSON list; null finds it (options, choices).")
+    category: Text | None = key(None, "Column that holds the question's category; null finds `category`.")
+    sample_id: Text | None = key(None, "Column that holds the row's own name; null finds `sample_id`.")
 
 
 class DataSettings(Section):
@@ -81,6 +87,9 @@ class DataSettings(Section):
     csv_test: Csv = key("data/quic360/test.csv", "Test CSV that is predicted and scored; null takes csv_val.")
     dataset_name: Line | None = key(
         None, "Name of the data in checkpoint names; null takes the stem of the stage's first training CSV."
+    )
+    format: FormatName = key(
+        "auto", "What the files or folders of csv_train, csv_val and csv_test hold; auto recognises it (docs/data.md)."
     )
     columns: ColumnSettings = ColumnSettings()
     max_rejected_fraction: float = key(

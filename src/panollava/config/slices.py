@@ -92,7 +92,7 @@ READS: dict[str, tuple[str, ...]] = {
     "miniature_vision": tuple(key for key in leaf_keys() if key.startswith("models.miniature.vision.")),
     "miniature_language": tuple(key for key in leaf_keys() if key.startswith("models.miniature.language.")),
     "prepare": (
-        "data.columns.image_path", "data.columns.query", "data.columns.annotation", "data.max_rejected_fraction",
+        "data.format", *(key for key in leaf_keys() if key.startswith("data.columns.")), "data.max_rejected_fraction",
     ),
     "views": (*_VIEWS, "image_processing.view_cache"),
     "train_vision": (*_VISION, "models.vicreg_projector_dim", *_TRAINING,
@@ -122,6 +122,9 @@ THROUGH_INPUTS = {
     "training.init_checkpoint": "train_resampler",
 }
 """Settings that act through a slice's inputs or its upstream, and the first node that they reach."""
+
+NEUTRAL: dict[str, object] = {"data.format": "auto"}
+"""Settings that came later, and the value at which a node does what it did before: then its slice leaves them out."""
 
 _ONLY_NAMES = "names files and folders only: a new name gives new paths and leaves the old ones alone"
 _NO_TEXT = "the vision stage reads no text; kept for files of the original project"

@@ -148,7 +148,7 @@ class WorkflowConfig:
         return [value] if isinstance(value, str) else list(value)
 
     def missing_csvs(self) -> list[str]:
-        """Configured CSV files that do not exist, as `key: path`: an error when the DAG is planned."""
+        """Configured files and folders of data that do not exist, as `key: path`: an error when the DAG is planned."""
         found: list[str] = []
         places: list[tuple[str, str, str | None]] = [
             (f"data.csv_{split}", split, None) for split in ("train", "val", "test")
@@ -158,7 +158,7 @@ class WorkflowConfig:
         for key, split, stage in places:
             if stage is None or self._own_csv(split, stage):
                 files = [path for path in self.csvs(split, stage) if path != SYNTHETIC]
-                found += [f"{key}: {path}" for path in files if not (self.root / path).is_file()]
+                found += [f"{key}: {path}" for path in files if not (self.root / path).exists()]
         return list(dict.fromkeys(found))
 
     def with_values(self, values: Mapping[str, Any]) -> WorkflowConfig:
@@ -243,9 +243,10 @@ class WorkflowConfig:
     def fingerprint_of_csv(self, path: str, key: str) -> dict[str, Any]:
         """`csv_fingerprint` of a configured CSV, computed once a process. `key` is the setting that names it."""
         columns = {name: to for name, to in self.settings.data.columns.model_dump().items() if to is not None}
-        memo = ("csv", path, *sorted(columns.items()))
+        format = self.settings.data.format
+        memo = ("csv", path, format, *sorted(columns.items()))
         if memo not in self._fingerprints:
-            self._fingerprints[memo] = csv_fingerprint(path, self.root, columns, key=key)
+            self._fingerprints[memo] = csv_fingerprint(path, self.root, columns, format=format, key=key)
         found: dict[str, Any] = self._fingerprints[memo]
         return found
 

@@ -14,18 +14,11 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from panollava.data.details import columns_of
 from panollava.data.download import DownloadError, ImageCache
-from panollava.data.samples import PREPARED_COLUMNS
-from panollava.data.tables import (
-    REJECTED_COLUMNS,
-    Table,
-    TableRow,
-    is_url,
-    read_table,
-    resolve_image,
-    why_no_image,
-    write_table,
-)
+from panollava.data.formats import Table, TableRow, read_source
+from panollava.data.samples import PREPARED_COLUMNS, Row, group_rows
+from panollava.data.tables import REJECTED_COLUMNS, is_url, resolve_image, why_no_image, write_table
 from panollava.errors import DataError
 from panollava.logs import LOGGER
 from panollava.processes import available_cores
@@ -62,24 +55,27 @@ def prepare_csv(
     rejected_csv: str | Path,
     *,
     columns: Mapping[str, str | None] | None = None,
+    format: str = "auto",
     max_rejected_fraction: float = 0.05,
     root: str | Path = ".",
     fetch: ImageCache | None = None,
     surviving_csv: str | Path | None = None,
     progress: bool = True,
 ) -> PrepareSummary:
-    """Concatenate and check CSVs; write `image_path,query,annotation` and what was rejected.
+    """Concatenate and check sources of any format; write a prepared CSV (`samples`) and what was rejected.
 
     Image paths are written relative to `root` where they lie below it, else absolute. `fetch` turns an http(s) URL
     into a verified file; without it such rows are rejected. Raises DataError where a CSV cannot be
     read, where no row is left or where more than `max_rejected_fraction` were rejected: then `rejected_csv` stands,
     and its copy `surviving_csv` outside a job's outputs, but no prepared CSV, not even an older one.
     """
-    tables = [read_table(path, columns) for path in csv_paths]
+    tables = [read_source(path, columns, format) for path in csv_paths]
+    for note in dict.fromkeys(f"{table.path}: {note}" for table in tables for note in table.notes):
+        LOGGER.warning("%s", note)
     rows = [row for table in tables for row in table.rows]
     images = _check_images(rows, Path(root), fetch, progress)
 
-    accepted: list[tuple[str, str, str]] = []
+    accepted: list[Row] = []
     rejected: list[tuple[TableRow, str]] = []
     for row in rows:
         if row.problem is not None:
@@ -89,7 +85,7 @@ def prepare_csv(
         if image.problem is not None:
             rejected.append((row, image.problem))
         else:
-            accepted.append((image.written, row.query, row.annotation))
+            accepted.append(Row(image.written, row.query, row.annotation, row.details))
 
     summary = _summary(accepted, rejected)
     if fetch is not None and (downloads := fetch.summary()):
@@ -110,8 +106,18 @@ def prepare_csv(
             causes = ["; ".join(causes), "What was downloaded is kept: run the same command again"]
         where = f"Each row and its reason: {surviving_csv or rejected_csv}"
         raise DataError(". ".join([str(summary), limit if accepted else "No row is left", *causes, where]))
-    write_table(output_csv, PREPARED_COLUMNS, accepted)
+    _write_prepared(output_csv, accepted)
     return summary
+
+
+def _write_prepared(path: str | Path, rows: Sequence[Row]) -> None:
+    """The canonical columns, and of the further ones those that some row needs."""
+    further = columns_of(row.details for row in rows)
+    lines = []
+    for row in rows:
+        details = row.details.to_fields()
+        lines.append([row.image_path, row.query, row.annotation, *(details.get(name, "") for name in further)])
+    write_table(path, [*PREPARED_COLUMNS, *further], lines)
 
 
 @dataclass(frozen=True)
@@ -199,13 +205,13 @@ def _log_reasons(rejected: Sequence[tuple[TableRow, str]]) -> None:
         LOGGER.warning("… and %d further reasons: see rejected.csv", len(counts) - _REASONS_SHOWN)
 
 
-def _summary(accepted: Sequence[tuple[str, str, str]], rejected: Sequence[tuple[TableRow, str]]) -> PrepareSummary:
+def _summary(accepted: Sequence[Row], rejected: Sequence[tuple[TableRow, str]]) -> PrepareSummary:
     return PrepareSummary(
         num_rows=len(accepted) + len(rejected),
         num_accepted=len(accepted),
         num_rejected=len(rejected),
-        num_images=len({image for image, _, _ in accepted}),
-        num_samples=len({(image, query) for image, query, _ in accepted}),
+        num_images=len({row.image_path for row in accepted}),
+        num_samples=len(group_rows(list(accepted))),
         reasons=dict(Counter(reason.split(": ", 1)[0] for _, reason in rejected).most_common()),
     )
 
@@ -218,7 +224,7 @@ def _rejected_lines(
     Of several CSVs it has all columns, a name that stands twice in a header twice; fields beyond a row's header go into
     unnamed columns at the end.
     """
-    headers = {str(table.path): table.header for table in tables}
+    headers = {row.source_csv: table.header for table in tables for row in table.rows}
     columns = {
         header: [(name, header[:place].count(name)) for place, name in enumerate(header)] for header in headers.values()
     }

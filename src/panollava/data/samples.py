@@ -1,7 +1,8 @@
 """A prepared CSV enters; its rows (training) or its samples (prediction, scoring) leave.
 
-A prepared CSV has exactly the columns `image_path,query,annotation`. Rows that share (image, query) are one
-sample with several references; text is kept to the character.
+A prepared CSV has the columns `image_path,query,annotation`, and those of `Details` that some row needs behind them.
+Rows that share (image, query) are one sample with several references; text is kept to the character. Where a query
+stands with other options, or behind other turns of a conversation, it is another question.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
+from panollava.data.details import DETAIL_COLUMNS, NO_DETAILS, Details
 from panollava.errors import DataError
 
 csv.field_size_limit(2**31 - 1)  # 128 KiB by default; prepared texts may be longer
@@ -24,6 +26,7 @@ class Row:
     image_path: str
     query: str
     annotation: str
+    details: Details = NO_DETAILS
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class Sample:
     image_path: str
     query: str
     references: tuple[str, ...]
+    details: Details = NO_DETAILS
 
 
 def read_rows(path: str | Path) -> list[Row]:
@@ -42,7 +46,8 @@ def read_rows(path: str | Path) -> list[Row]:
         with Path(path).open(encoding="utf-8", newline="") as stream:
             reader = csv.reader(stream, strict=True)
             header = next(reader, None)
-            if header is None or tuple(header) != PREPARED_COLUMNS:
+            further = tuple(header or ())[len(PREPARED_COLUMNS) :]
+            if header is None or not _is_prepared(header):
                 raise DataError(
                     f"{path}: a prepared CSV has the columns {','.join(PREPARED_COLUMNS)}, "
                     f"found {','.join(header) if header else 'an empty file'}. "
@@ -50,22 +55,35 @@ def read_rows(path: str | Path) -> list[Row]:
                 )
             rows = []
             for fields in reader:
-                if len(fields) != len(PREPARED_COLUMNS):
-                    raise DataError(f"{path}: line {reader.line_num} has {len(fields)} fields, expected 3")
-                rows.append(Row(*fields))
+                if len(fields) != len(header):
+                    raise DataError(f"{path}: line {reader.line_num} has {len(fields)} fields, expected {len(header)}")
+                image_path, query, annotation, *rest = fields
+                try:
+                    details = Details.from_fields(dict(zip(further, rest, strict=True)))
+                except ValueError as error:
+                    raise DataError(f"{path}: line {reader.line_num}: {error}") from error
+                rows.append(Row(image_path, query, annotation, details))
             return rows
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as a prepared CSV: {error}") from error
 
 
+def _is_prepared(header: list[str]) -> bool:
+    """Whether these are the columns that preparation writes: the canonical ones, then some of the further ones."""
+    further = header[len(PREPARED_COLUMNS) :]
+    in_order = [name for name in DETAIL_COLUMNS if name in further]
+    return tuple(header[: len(PREPARED_COLUMNS)]) == PREPARED_COLUMNS and further == in_order
+
+
 def group_rows(rows: list[Row]) -> list[Sample]:
     """Samples in order of first appearance; a reference that stands twice counts twice."""
-    references: dict[tuple[str, str], list[str]] = {}
+    grouped: dict[object, list[Row]] = {}
     for row in rows:
-        references.setdefault((row.image_path, row.query), []).append(row.annotation)
+        key = (row.image_path, row.query, row.details.options, row.details.context_turns)
+        grouped.setdefault(key, []).append(row)
     return [
-        Sample(sample_id, image_path, query, tuple(texts))
-        for sample_id, ((image_path, query), texts) in enumerate(references.items())
+        Sample(number, same[0].image_path, same[0].query, tuple(row.annotation for row in same), same[0].details)
+        for number, same in enumerate(grouped.values())
     ]
 
 

@@ -18,9 +18,9 @@ import torch
 from panollava.config.schema import EvaluationSettings
 from panollava.config.slices import CODE_VERSION
 from panollava.data.download import ImageCache
+from panollava.data.formats import read_source
 from panollava.data.prepare import prepare_csv
 from panollava.data.samples import Sample, read_samples
-from panollava.data.tables import read_table
 from panollava.errors import ConfigError, EvaluationError
 from panollava.evaluation.answer import refuse_without_language
 from panollava.evaluation.found_folder import describe, disagreements
@@ -132,13 +132,17 @@ def evaluate_folder(
     # A CSV of the project names its pictures from the project's root, wherever the command runs.
     inside = csv_path.resolve().is_relative_to(loaded.project_root.resolve())
     root = loaded.project_root if inside else Path.cwd()
-    read_table(csv_path, remembered["data"]["columns"])  # what cannot be read leaves nothing behind
+    # What the folder remembers is the format of its own data, not of a file that is named now.
+    own = request.csv_input is not None and experiment is None
+    format = "auto" if own else remembered["data"]["format"]
+    read_source(csv_path, remembered["data"]["columns"], format)  # what cannot be read leaves nothing behind
     with FolderLock(output / ".state"):  # from the first file to the last: two evaluations shall not mix
         prepare_csv(
             [csv_path],
             output / "prepared.csv",
             output / "rejected.csv",
             columns=remembered["data"]["columns"],
+            format=format,
             max_rejected_fraction=remembered["data"]["max_rejected_fraction"],
             root=root,
             fetch=ImageCache(request.image_cache),

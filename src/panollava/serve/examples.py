@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from panollava.data.tables import is_url, read_table, resolve_image
+from panollava.data.formats import read_source
+from panollava.data.tables import is_url, resolve_image
 from panollava.errors import DataError
 from panollava.logs import LOGGER
 from panollava.training.checkpointing import LoadedStage
@@ -27,7 +28,7 @@ def csv_of(loaded: LoadedStage) -> Path | None:
         configured = loaded.metadata["dataset"].get(key)
         for name in [configured] if isinstance(configured, str) else configured or []:
             path = loaded.project_root / name
-            if path.is_file():
+            if path.exists():
                 return path
     return None
 
@@ -35,15 +36,17 @@ def csv_of(loaded: LoadedStage) -> Path | None:
 def find_examples(csv_path: Path, root: Path, columns: dict[str, str | None], most: int = 6) -> list[Example]:
     """At most `most` panoramas that lie on this machine, spread over the file. A CSV that cannot be read gives none."""
     try:
-        table = read_table(csv_path, columns)
+        table = read_source(csv_path, columns)
     except DataError as error:
         LOGGER.warning("no examples: %s", error)
         return []
     questions: dict[str, dict[str, None]] = {}
+    sources: dict[str, str] = {}
     for row in table.rows:
         if row.problem is None and not is_url(row.image_path):
             questions.setdefault(row.image_path, {})[row.query] = None
+            sources[row.image_path] = row.source_csv
     names = list(questions)
     chosen = names[:: max(1, len(names) // most)][:most]
-    found = [(resolve_image(name, csv_path, root), tuple(questions[name])[:_MOST_QUESTIONS]) for name in chosen]
+    found = [(resolve_image(name, sources[name], root), tuple(questions[name])[:_MOST_QUESTIONS]) for name in chosen]
     return [Example(path, asked) for path, asked in found if path is not None]

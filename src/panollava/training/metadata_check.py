@@ -14,7 +14,14 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from panollava.config.schema import ColumnSettings, EvaluationSettings, GenerationSettings, Section, Settings
+from panollava.config.schema import (
+    ColumnSettings,
+    EvaluationSettings,
+    FormatName,
+    GenerationSettings,
+    Section,
+    Settings,
+)
 from panollava.config.wording import shown
 from panollava.errors import CheckpointError
 
@@ -42,6 +49,7 @@ _Shape = TypeVar("_Shape", bound=_Told)
 
 class _Data(_Told):
     columns: Annotated[ColumnSettings, _known(ColumnSettings)] = ColumnSettings()
+    format: FormatName = _TODAY.data.format
     max_rejected_fraction: float = Field(default=_TODAY.data.max_rejected_fraction, ge=0, le=1)
 
 

@@ -1,0 +1,48 @@
+"""Data as people have it: one file a format, each giving the same rows.
+
+A path (a file or a folder) enters, a `Table` leaves. A new format is one file with a `Format` in it, its line in
+`FORMATS`, its name in `config.schema.FormatName`, and a test (docs/extending.md).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from panollava.data.formats.csv import CSV
+from panollava.data.formats.rows import Columns, Format, Table, TableRow
+from panollava.errors import DataError
+
+__all__ = ["FORMATS", "Table", "TableRow", "format_of", "read_source"]
+
+FORMATS: dict[str, Format] = {one.name: one for one in (CSV,)}
+"""Every format by its name in `data.format`, in the order in which `auto` tries them; csv takes what is left."""
+
+
+def format_of(path: str | Path, name: str = "auto") -> Format:
+    """The format of a file or folder: the one of that name, or with `auto` the first that recognises it.
+
+    Raises DataError for an unknown name, and where no format recognises the path.
+    """
+    if name != "auto":
+        if name not in FORMATS:
+            raise DataError(f"data.format is auto or one of {', '.join(FORMATS)}, got {name!r}")
+        return FORMATS[name]
+    path = Path(path)
+    try:
+        found = next((one for one in FORMATS.values() if one.matches(path)), None)
+        if found is None and path.is_dir():
+            raise DataError(
+                f"{path} is a folder, and none of the formats {', '.join(FORMATS)} is in it. Name a file in it, "
+                "or the format (data.format)"
+            )
+    except OSError:  # a name too long, or a file that may not be read: reading it says so
+        found = None
+    return found or CSV
+
+
+def read_source(path: str | Path, columns: Columns | None = None, format: str = "auto") -> Table:
+    """The rows of a source. Raises DataError that names the file, and the row where it is one, with what was found.
+
+    `columns` maps canonical names (image_path, query, annotation) to the source's own (`data.columns`).
+    """
+    return format_of(path, format).read(Path(path), columns or {})

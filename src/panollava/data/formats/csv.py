@@ -1,0 +1,123 @@
+"""CSVs: `url,query,annotation` and its relatives, and questions with right answers beside them.
+
+Comma-separated UTF-8 with or without BOM, any newline style; field text is kept to the character ("None" and
+"nan" are text, only an empty field is missing). Nothing is guessed: another encoding or separator, a missing or
+doubled column and an unbalanced quote are errors that name what was found. The csv module, not pandas: the DAG
+plans with it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from panollava.data.formats.csv_questions import MAPPED_DETAILS, QuestionColumns
+from panollava.data.formats.rows import Columns, Format, Table, TableRow
+from panollava.data.text_file import read_text_file
+from panollava.errors import DataError
+
+COLUMN_ALIASES: dict[str, tuple[str, ...]] = {
+    "image_path": ("image_path", "url", "image", "image_url", "path"),
+    "query": ("query", "instruction", "question"),
+    "annotation": ("annotation", "response", "answer", "caption"),
+}
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+csv.field_size_limit(2**31 - 1)  # 128 KiB by default; a long text is no error, an open quote is found at the end
+
+
+def read_csv(path: str | Path, columns: Columns | None = None) -> Table:
+    """Read an input CSV strictly. Raises DataError that names the file and what was found.
+
+    `columns` maps canonical names (image_path, query, annotation) to the file's own; the others are found by
+    alias, trimmed and without regard to case. Rows with a wrong number of fields or an empty value keep their
+    place, with a `problem`. Blank lines are no rows, before the header neither.
+    """
+    path = Path(path)
+    text = read_text_file(path)
+    wanted = {canonical: name for canonical, name in (columns or {}).items() if name is not None}
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows: list[TableRow] = []
+    header: tuple[str, ...] | None = None
+    start = 1
+    try:
+        for fields in reader:
+            if fields and header is None:
+                header = tuple(fields)
+                places = _find_columns(path, header, wanted, text)
+            elif fields:
+                assert header is not None
+                rows.append(_table_row(path, start, tuple(fields), header, places))
+            start = reader.line_num + 1
+    except csv.Error as error:
+        if header is None:
+            _refuse_separator(path, text)
+        raise DataError(
+            f"{path}: the row that starts at line {start} is not valid CSV ({error}). "
+            'A quote inside a quoted field is written twice: ""'
+        ) from error
+    if header is None or not rows:
+        raise DataError(f"{path}: the file has a header but no rows")
+    rows, notes = QuestionColumns.find(path, header, places.values(), wanted).add_to(rows)
+    return Table(path, header, tuple(rows), notes)
+
+
+def _find_columns(path: Path, header: Sequence[str], wanted: Mapping[str, str], text: str) -> dict[str, int]:
+    """The position of each canonical column."""
+    if unknown := set(wanted) - {*COLUMN_ALIASES, *MAPPED_DETAILS}:
+        listed = ", ".join((*COLUMN_ALIASES, *MAPPED_DETAILS))
+        raise DataError(f"data.columns can map {listed}, got {', '.join(sorted(unknown))}")
+    names = [_folded(name) for name in header]
+    places: dict[str, int] = {}
+    for canonical, aliases in COLUMN_ALIASES.items():
+        accepted = (_folded(wanted[canonical]),) if canonical in wanted else aliases
+        found = [place for place, name in enumerate(names) if name in accepted]
+        if not found:
+            _refuse_separator(path, text)
+            raise DataError(
+                f"{path}: no column for {canonical}: expected {' or '.join(accepted)}, found {_listed(header)}. "
+                f"Map it with data.columns: {{{canonical}: NAME}}"
+            )
+        if len(found) > 1:
+            raise DataError(
+                f"{path}: several columns for {canonical}: {_listed([header[place] for place in found])}. "
+                f"Choose one with data.columns: {{{canonical}: NAME}}, or remove the others"
+            )
+        places[canonical] = found[0]
+    if len(set(places.values())) < len(places):
+        raise DataError(f"{path}: data.columns maps one column twice: {dict(wanted)}")
+    return places
+
+
+def _refuse_separator(path: Path, text: str) -> None:
+    line = text.strip().splitlines()[0]
+    if line.startswith("sep="):
+        raise DataError(f"{path}: the first line, {line[:20]!r}, is for Excel only. Remove it, and separate by commas")
+    for separator, name in _SEPARATORS.items():
+        if separator in line and line.count(separator) >= line.count(","):
+            raise DataError(f"{path}: separated by {name}, expected commas. The first line is {line[:200]!r}")
+
+
+def _table_row(
+    path: Path, line: int, fields: tuple[str, ...], header: tuple[str, ...], places: Mapping[str, int]
+) -> TableRow:
+    if len(fields) != len(header):
+        problem = f"wrong number of fields: {len(fields)}, expected {len(header)}"
+        return TableRow(str(path), line, fields, problem=problem)
+    values = {canonical: fields[place] for canonical, place in places.items()}
+    empty = [canonical for canonical, value in values.items() if not value]
+    missing = f"missing column value: {', '.join(empty)}" if empty else None
+    given = (values["image_path"], values["query"], values["annotation"])
+    return TableRow(str(path), line, fields, *given, problem=missing)
+
+
+def _folded(name: str) -> str:
+    return name.strip().casefold()
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(repr(name) for name in names)
+
+
+CSV = Format("csv", matches=lambda path: path.is_file(), read=read_csv)
