@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from panollava.evaluation.report import SAMPLES, write_metrics_page, write_samples_page
+from panollava.reports.metrics_page import write_metrics_page
+from panollava.reports.samples_page import SAMPLES, write_samples_page
 
 SCORE = {"value": 0.5, "scale": "0-1", "library": "lib", "version": "1", "signature": None, "reason": None}
 

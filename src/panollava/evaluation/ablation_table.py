@@ -73,39 +73,47 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
 
 def write_html(rows: Sequence[Row], path: Path, title: str) -> None:
     """The same table for the eye: a metric and its blind control in one column, the best score of each bold."""
-    from panollava.evaluation import html
     from panollava.evaluation.metrics import LABELS
-    from panollava.evaluation.metrics.result import LOWER_IS_BETTER
+    from panollava.reports.rendering import write_page
 
     settings = _union(row.settings for row in rows)
     metrics = _union(row.scores for row in rows)
-    comparable = len({row.metrics["protocol"] for row in rows if row.metrics}) == 1
+    best = _best_scores(rows, metrics)
+    header = ["experiment", *settings, *(LABELS.get(name, name) for name in metrics)]
+    shown = [
+        {
+            "experiment": row.experiment,
+            "settings": [_text(row.settings.get(key)) for key in settings],
+            "scores": [
+                {
+                    "value": (value := row.scores.get(name)),
+                    "blind": row.blind.get(name),
+                    "best": value is not None and value == best.get(name),
+                }
+                for name in metrics
+            ],
+            "loss": row.best_val_loss,
+            "parameters": row.trainable_parameters,
+            "minutes": row.minutes,
+        }
+        for row in rows
+    ]
+    write_page("ablation", path, title=title, header=[*header, "validation loss", "trainable", "minutes"], rows=shown)
+
+
+def _best_scores(rows: Sequence[Row], metrics: Sequence[str]) -> dict[str, float]:
+    """The best score of each metric; none where the cells were scored by several protocols."""
+    from panollava.evaluation.metrics.result import LOWER_IS_BETTER
+
+    if len({row.metrics["protocol"] for row in rows if row.metrics}) != 1:
+        return {}
     best: dict[str, float] = {}
-    for name in metrics if comparable else ():
+    for name in metrics:
         values = [value for row in rows if (value := row.scores.get(name)) is not None]
         lower = any(LOWER_IS_BETTER in str(row.metrics["metrics"][name]["scale"]) for row in rows if row.metrics)
         if values:
             best[name] = min(values) if lower else max(values)
-    body = []
-    for row in rows:
-        cells = [html.cell(row.experiment), *(html.cell(_text(row.settings.get(key)), "number") for key in settings)]
-        for name in metrics:
-            value, blind = row.scores.get(name), row.blind.get(name)
-            kind = "number best" if value is not None and value == best.get(name) else "number"
-            cells.append(html.cell(_score(value), kind, "" if value is None else f"blind {_score(blind)}"))
-        loss, count, minutes = row.best_val_loss, row.trainable_parameters, row.minutes
-        cells.append(html.cell(_score(loss), "number"))
-        cells.append(html.cell("–" if count is None else f"{count:,}", "number"))
-        cells.append(html.cell("–" if minutes is None else f"{minutes:.1f}", "number"))
-        body.append(cells)
-    header = ["experiment", *settings, *(LABELS.get(name, name) for name in metrics)]
-    header += ["validation loss", "trainable", "minutes"]
-    note = (
-        "Scores of the test set, the best of each metric bold, and below each its blind control: the same model with "
-        "the pictures shuffled between samples. A score is worth its distance from it. Then the lowest validation "
-        "loss, the trainable parameters of the last stage, and the minutes that all stages trained."
-    )
-    write_text(path, html.page(title, html.paragraph(note, "quiet"), html.table(header, body, range(1, len(header)))))
+    return best
 
 
 def plot(rows: Sequence[Row], path: Path, title: str) -> None:

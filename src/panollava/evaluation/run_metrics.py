@@ -10,11 +10,12 @@ from panollava.evaluation.console import metric_lines, summary_lines
 from panollava.evaluation.measures.measured import Measured, with_measures
 from panollava.evaluation.measures.rolled import equivariance, read_rolled
 from panollava.evaluation.predictions import COLUMNS, read_predictions
-from panollava.evaluation.report import write_metrics_page, write_samples_page
 from panollava.evaluation.score import score_predictions, write_metrics_json
 from panollava.files import digest_of, sha256_file
 from panollava.logs import LOGGER
 from panollava.provenance import told_beside
+from panollava.reports.metrics_page import write_metrics_page
+from panollava.reports.samples_page import write_samples_page
 
 
 def metrics_of_run(

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from panollava.evaluation.comparison.page import write_page
 from panollava.evaluation.comparison.results import Result
 from panollava.evaluation.comparison.tables import write_csv
 from panollava.evaluation.comparison.verdicts import DRAWS, Comparison, compare_results
+from panollava.reports.comparison_page import write_comparison_page
 
 
 def write_comparison(results: Sequence[Result], csv: Path, html: Path, draws: int = DRAWS) -> Comparison:
     """Compare all with the first and write both files."""
     comparison = compare_results(results, draws)
-    write_page(comparison, html)
+    write_comparison_page(comparison, html)
     write_csv(comparison, csv)
     return comparison
 

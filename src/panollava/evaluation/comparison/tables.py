@@ -6,9 +6,10 @@ import csv
 import io
 from pathlib import Path
 
-from panollava.evaluation.comparison.verdicts import BASELINE, Comparison, Interval, Line
+from panollava.evaluation.comparison.verdicts import BASELINE, Comparison, Line
 from panollava.evaluation.metrics import LABELS
 from panollava.files import write_text
+from panollava.reports.rendering import between, number, probability
 
 COLUMNS = (
     "metric", "query_type", "experiment", "protocol", "num_samples", "value", "low", "high", "blind", "baseline",
@@ -84,15 +85,3 @@ def _cells(line: Line) -> list[str]:
         "" if line.verdict == BASELINE else number(line.difference, "+.4f"), between(line.difference_interval, "+.4f"),
         probability(line.p), verdict,
     ]  # fmt: skip
-
-
-def number(value: float | None, form: str = ".4f") -> str:
-    return "–" if value is None else format(value, form)
-
-
-def between(interval: Interval, form: str = ".4f") -> str:
-    return "" if interval is None else f"{interval[0]:{form}} to {interval[1]:{form}}"
-
-
-def probability(p: float | None) -> str:
-    return "" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
