@@ -185,7 +185,7 @@ def measure_overlap(o: Options) -> None:
 
 
 def compute_metrics(o: Options) -> None:
-    from panollava.evaluation.run_metrics import metrics_of_run
+    from panollava.reports.run_metrics import metrics_of_run
 
     upstream = o["slice"]["upstream"]
     _refuse_other(o["predictions"], upstream["predict"])
@@ -220,7 +220,7 @@ def gather_prepared(o: Options) -> None:
 
 def compare(o: Options) -> None:
     from panollava.evaluation.comparison.results import read_results
-    from panollava.evaluation.comparison.run_compare import write_comparison
+    from panollava.reports.comparison import write_comparison
 
     results = read_results([Path(p) for p in o["metrics"]])
     with noted(o["out"], digest_of(o["slice"])):
@@ -229,8 +229,8 @@ def compare(o: Options) -> None:
 
 def compare_ablation(o: Options) -> None:
     """Of an ablation whose cells are all done: the table, for programs and for the eye, and the plot."""
-    from panollava.evaluation import ablation_table
     from panollava.evaluation.ablation import compare_cells
+    from panollava.reports import ablation_table
 
     rows = compare_cells(o["slice"], [Path(p) for p in o["metrics"]], [Path(p) for p in o["states"]], Path())
     title = f"Ablation {o['slice']['name']}"

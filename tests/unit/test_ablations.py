@@ -17,9 +17,9 @@ import pytest
 from panollava.config import ConfigError, Project, WorkflowConfig
 from panollava.errors import EvaluationError
 from panollava.evaluation.ablation import compare_cells, job_logs_of, rows_so_far, summary_slice
-from panollava.evaluation.ablation_table import SO_FAR, plot, write_csv, write_html, write_so_far
 from panollava.files import canonical_json, write_json
 from panollava.job_logs import first_line, last_line, read_job_log
+from panollava.reports.ablation_table import SO_FAR, plot, write_csv, write_html, write_so_far
 
 ROOT = Path(__file__).parents[2]
 DATA = "data: {csv_train: synthetic, csv_val: synthetic, csv_test: synthetic}\n"
@@ -418,7 +418,7 @@ def test_an_interrupted_cell_is_pending_and_a_shared_failure_is_every_cells(tmp_
 
 def test_the_snakefiles_part_imports_nothing_heavy() -> None:
     code = (
-        "import sys, panollava.evaluation.ablation_table, panollava.config, panollava.planning.inputs; "
+        "import sys, panollava.reports.ablation_table, panollava.config, panollava.planning.inputs; "
         "print([m for m in ('torch', 'pandas', 'numpy', 'matplotlib') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -22,15 +22,15 @@ from panollava.data.synthetic.scenes import sample_scene
 from panollava.errors import EvaluationError
 from panollava.evaluation.comparison.query_types import MOST, query_types
 from panollava.evaluation.comparison.results import metrics_path, names_of, read_results
-from panollava.evaluation.comparison.run_compare import write_comparison
-from panollava.evaluation.comparison.tables import COLUMNS, console_lines
 from panollava.evaluation.comparison.verdicts import compare_results, matching_samples
 from panollava.evaluation.measures.measured import Measured
 from panollava.evaluation.metrics import MetricResult
 from panollava.evaluation.predictions import Prediction, read_predictions, write_predictions
 from panollava.evaluation.protocols import apply_protocol
 from panollava.evaluation.run_metrics import score_files
+from panollava.reports.comparison import write_comparison
 from panollava.reports.comparison_page import SAMPLES
+from panollava.reports.comparison_tables import COLUMNS, console_lines
 
 PICTURES, QUERIES = 20, ("what is it?", "where is it?")
 REFERENCES = ("a red box is behind you", "there is a red box behind")

@@ -18,7 +18,7 @@ from panollava.config.overlay import overlay_of_environment
 from panollava.config.schema import STAGES
 from panollava.errors import PanollavaError
 from panollava.evaluation.ablation import rows_so_far, summary_slice
-from panollava.evaluation.ablation_table import standing_text, write_so_far
+from panollava.reports.ablation_table import standing_text, write_so_far
 from panollava.evaluation.comparison import comparison_slice
 from panollava.files import canonical_json
 from panollava.planning import inputs, options

@@ -29,10 +29,10 @@ def compare(
     Example: `panollava compare results/EXP1 results/EXP2`
     """
     from panollava.evaluation.comparison.results import metrics_path, read_results
-    from panollava.evaluation.comparison.run_compare import default_folder, write_comparison
-    from panollava.evaluation.comparison.tables import console_lines
     from panollava.evaluation.console import print_lines
     from panollava.logs import start_log
+    from panollava.reports.comparison import default_folder, write_comparison
+    from panollava.reports.comparison_tables import console_lines
 
     if len(results) < 2:
         raise ConfigError(

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from panollava.evaluation.comparison.results import Result
-from panollava.evaluation.comparison.tables import notes
 from panollava.evaluation.comparison.verdicts import BASELINE, BETTER, WORSE, Comparison
 from panollava.evaluation.metrics import LABELS
 from panollava.evaluation.metrics.result import LOWER_IS_BETTER
 from panollava.evaluation.metrics.sums import ratio
 from panollava.evaluation.protocols import KEY
+from panollava.reports.comparison_tables import notes
 from panollava.reports.rendering import Picture, panorama, write_page
 from panollava.reports.samples_page import mark_of
 

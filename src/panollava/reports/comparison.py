@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from panollava.evaluation.comparison.results import Result
-from panollava.evaluation.comparison.tables import write_csv
 from panollava.evaluation.comparison.verdicts import DRAWS, Comparison, compare_results
 from panollava.reports.comparison_page import write_comparison_page
+from panollava.reports.comparison_tables import write_csv
 
 
 def write_comparison(results: Sequence[Result], csv: Path, html: Path, draws: int = DRAWS) -> Comparison:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
+
+import pandas as pd
 
 from panollava.evaluation.comparison.verdicts import BASELINE, Comparison, Line
 from panollava.evaluation.metrics import LABELS
@@ -20,20 +20,18 @@ COLUMNS = (
 def write_csv(comparison: Comparison, path: Path) -> None:
     """One row per metric, type of query (`all` first) and experiment; what there is not stays empty."""
     protocols = {result.name: result.protocol for result in comparison.results}
-    stream = io.StringIO(newline="")
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    rows = []
     for line in (*comparison.lines, *comparison.by_type):
         low, high = line.interval or (None, None)
         below, above = line.difference_interval or (None, None)
-        writer.writerow(
+        rows.append(
             [
                 line.metric, line.query_type, line.experiment, protocols[line.experiment], line.num_samples, line.value,
                 low, high, line.blind, comparison.baseline.name, line.difference, below, above, line.p, line.verdict,
                 comparison.refused.get(line.experiment) or line.note,
             ]
         )  # fmt: skip
-    write_text(path, stream.getvalue())
+    write_text(path, pd.DataFrame(rows, columns=COLUMNS, dtype=object).to_csv(index=False, lineterminator="\n"))
 
 
 def console_lines(comparison: Comparison) -> list[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -63,12 +61,10 @@ def records(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:
-    table = records(rows)
-    stream = io.StringIO(newline="")
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(table[0])
-    writer.writerows([_text(value) for value in record.values()] for record in table)
-    write_text(path, stream.getvalue())
+    import pandas as pd  # not on top: the Snakefile reads this module
+
+    table = pd.DataFrame(records(rows), dtype=object).map(_text)
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))
 
 
 def write_html(rows: Sequence[Row], path: Path, title: str) -> None:
