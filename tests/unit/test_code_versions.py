@@ -29,7 +29,8 @@ _MODEL = ["models/*.py", "models/resamplers/*.py", *_VIEWS]
 _TRAIN = [
     *_MODEL, "data/dataset.py", "data/datamodule.py", "data/batches.py", "data/loader.py", "data/samples.py",
     "data/details.py",
-    "training/module.py", "training/callbacks.py", "training/distributed.py", "training/features.py", "training/job.py",
+    "training/module.py", "training/loss_sum.py", "training/callbacks.py", "training/distributed.py",
+    "training/features.py", "training/job.py",
     "training/run_stage.py", "training/build.py", "training/activations.py", "training/optimizers.py",
     "training/stages.py",
 ]  # fmt: skip

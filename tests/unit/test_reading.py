@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from tiny_models import language_folder, tiny_config, vision_folder
+from transformers.cache_utils import DynamicCache
 
 from panollava.data.dataset import CaptionDataset, Collator
 from panollava.data.samples import Row
 from panollava.models.language import LanguageModel
 from panollava.models.processor import PanoramaProcessor
+from panollava.models.reading import read_pictures
+from panollava.models.selection import select_rows
 from panollava.models.vlm import PanoramaVLM
 from panollava.training.module import StageModule
 from panollava.training.stages import freeze_for_stage
@@ -125,12 +129,51 @@ def test_who_reads_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 model, "finetune", kept=set(), total_steps=1, optimizer="adamw", lr=1e-3, muon_lr=0.02,
                 weight_decay=0.0, warmup_ratio=0.0, reads_once=reads_once,
             )  # fmt: skip
-            monkeypatch.setattr(module, "log", lambda *_, **kept: losses.setdefault("rows", kept.get("batch_size")))
             losses[name, reads_once] = module.training_step(batch, 0)["whole_loss"]
     module.validation_step(batch_of(model), 0)
     assert seen == [False, True, False, False, True]
     assert torch.equal(losses["shared", False], losses["apart", False])
     torch.testing.assert_close(losses["shared", True], losses["apart", True], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("part", ["memory", "tokens", "views"])
+def test_gradients_of_a_shared_picture_are_the_same_in_every_run(part: str) -> None:
+    """Each element gets the gradients of six rows, which two threads must not add up in the order of their arrival."""
+    numbers = torch.Generator().manual_seed(0)
+    tokens = torch.randn(3, 300, 256, generator=numbers, requires_grad=True)
+    picture_of = torch.tensor([0, 1, 1, 1, 1, 1, 1, 2])
+    weights = torch.randn(8, 4, 300, 64, generator=numbers)
+
+    def read(embeds: torch.Tensor) -> DynamicCache:
+        cache, keys = DynamicCache(), embeds.unflatten(2, (4, 64)).transpose(1, 2)
+        cache.update(keys, keys, 0)
+        return cache
+
+    language: Any = SimpleNamespace(
+        training=False, remembers_by_keys=True, model=SimpleNamespace(is_gradient_checkpointing=False), read=read,
+        embed=lambda ids: torch.zeros(*ids.shape, 256),
+    )  # fmt: skip
+
+    def gradient() -> torch.Tensor:
+        tokens.grad = None
+        if part == "memory":
+            ids = torch.zeros(8, 300, dtype=torch.long)
+            past, _ = read_pictures(language, tokens, ids, torch.ones_like(ids).bool(), picture_of)
+            ((past.layers[0].keys + past.layers[0].values) * weights).sum().backward()
+        elif part == "tokens":
+            (select_rows(tokens, picture_of) * weights.flatten(2).view(8, 300, 256)).sum().backward()
+        else:
+            (select_rows(tokens[None], picture_of, dim=1) * weights.flatten(2).view(1, 8, 300, 256)).sum().backward()
+        assert tokens.grad is not None
+        return tokens.grad
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        first = gradient()
+        assert all(torch.equal(gradient(), first) for _ in range(20))
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_wrong_pictures_are_refused(root: Path) -> None:

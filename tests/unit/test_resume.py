@@ -178,6 +178,7 @@ def test_accumulated_batches_train_as_one_large_batch(tmp_path: Path) -> None:
         large, _ = run(tmp_path / f"{size}large", "adamw", accumulate=1, batch_size=size * parts, noise=0.0)
         for name, tensor in large.items():
             torch.testing.assert_close(small[name], tensor, rtol=1e-4, atol=1e-6, msg=name)
+        assert losses(tmp_path / f"{size}") == pytest.approx(losses(tmp_path / f"{size}large"), rel=1e-4)
 
 
 @pytest.mark.parametrize("sizes", [[6], [4, 2], [1, 2, 3]])
@@ -215,6 +216,20 @@ def test_composed_batches(choice: str, step: int, workers: int, tmp_path: Path, 
 def test_a_finished_run_stays_as_it_is(tmp_path: Path, undisturbed: Any) -> None:
     run(tmp_path)
     assert_equal_runs(undisturbed, run(tmp_path))
+
+
+def losses(folder: Path) -> list[float]:
+    """The column `loss` of a run's history."""
+    return [float(line.split(",")[3]) for line in (folder / "history.csv").read_text().splitlines()[1:]]
+
+
+def test_a_logged_loss_is_that_of_all_its_steps_also_after_a_resume(tmp_path: Path) -> None:
+    """A row of the history covers two steps here; the run is cut between them."""
+    run(tmp_path / "calm")
+    with pytest.raises(Interrupted, match="saved at step 9"):
+        run(tmp_path / "wild", extra=[KillAt(step=8)])
+    run(tmp_path / "wild")
+    assert losses(tmp_path / "wild") == losses(tmp_path / "calm")
 
 
 def test_history_holds_each_step_once(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from torch.autograd.function import once_differentiable
 
 from panollava.errors import ConfigError
 from panollava.models.prompt import IGNORED as IGNORED
+from panollava.models.selection import select_rows
 from panollava.views.geometry import project, view_rays
 from panollava.views.strategies import View, neighbour_pairs
 
@@ -123,13 +124,13 @@ class OverlapLoss(nn.Module):
         """Features of the same directions from both views of each pair: two tensors [B, P, L, D]."""
         batch, _, _, width = maps.shape
         pairs, length = self.rows.shape
-        source = maps[:, self.source].unflatten(2, self.grid)  # [B, P, h, w, D]
+        source = select_rows(maps, self.source, dim=1).unflatten(2, self.grid)  # [B, P, h, w, D]
         source = source.permute(0, 1, 4, 2, 3).flatten(0, 1)  # [B·P, D, h, w]
         places = self.warp.expand(batch, -1, -1, -1).flatten(0, 1)[:, None]  # [B·P, 1, L, 2]
         sampled = F.grid_sample(source, places.to(source.dtype), padding_mode="border", align_corners=False)
         first = sampled[:, :, 0].transpose(1, 2).unflatten(0, (batch, pairs))  # [B, P, L, D]
         index = self.rows[None, :, :, None].expand(batch, -1, length, width)
-        return first, maps[:, self.target].gather(2, index)
+        return first, select_rows(maps, self.target, dim=1).gather(2, index)
 
 
 def shared_directions(

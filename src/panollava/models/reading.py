@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from panollava.models.language import LanguageModel
+from panollava.models.selection import select_rows
 
 
 def read_pictures(
@@ -39,5 +40,7 @@ def read_pictures(
     )
     if not language.remembers_by_keys:
         return None, begin
-    past.batch_select_indices(picture_of)
+    for layer in past.layers:
+        if layer.get_seq_length():
+            layer.keys, layer.values = (select_rows(kept, picture_of) for kept in (layer.keys, layer.values))
     return past, begin

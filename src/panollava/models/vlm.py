@@ -31,6 +31,7 @@ from panollava.models.projection import Projection, VicregProjector
 from panollava.models.prompt import ChatPrompt
 from panollava.models.reading import read_pictures
 from panollava.models.resamplers import build_resampler
+from panollava.models.selection import select_rows
 from panollava.models.stitching import Stitching
 from panollava.models.vision import VisionEncoder, describe_vision
 from panollava.views.strategies import View, plan_views
@@ -193,7 +194,7 @@ class PanoramaVLM(nn.Module):
         if picture_of is not None:
             if not full_logits:
                 past, begin = read_pictures(language, tokens, input_ids, image_token_mask, picture_of)
-            tokens = tokens[picture_of] if past is None else tokens  # [B, T, D_lm]
+            tokens = select_rows(tokens, picture_of) if past is None else tokens  # [B, T, D_lm]
         if past is None:
             embeds = self._splice(tokens, input_ids, image_token_mask)  # [B, L, D_lm]
             # Nothing looks ahead, so padding behind a sequence needs no mask; attention without one is much faster.

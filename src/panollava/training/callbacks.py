@@ -11,6 +11,7 @@ import math
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import torch
 from panollava.errors import TrainingError
 from panollava.files import atomic_path
 from panollava.logs import LOGGER
+from panollava.training.loss_sum import LossSum
 from panollava.training.state_folder import StateFolder
 
 HISTORY_COLUMNS = ("epoch", "step", "split", "loss", "learning_rate", "seconds")
@@ -43,13 +45,23 @@ class StepNoise(L.Callback):
 
 
 class History(L.Callback):
-    """Training and validation losses, one CSV row each; on a resume, rows after the resumed step are dropped."""
+    """Training and validation losses, one CSV row each, and the same to the loggers.
+
+    A training loss is the mean over all terms since the row before. What it has added up so far travels inside the
+    resume state; on a resume, rows after the resumed step are dropped.
+    """
 
     def __init__(self, state: StateFolder, every_n_steps: int, total_steps: int) -> None:
         self.state, self.every_n_steps, self.total_steps = state, every_n_steps, total_steps
-        self._losses: list[torch.Tensor] = []
+        self._since = LossSum()
         self._started = time.monotonic()
         self._first_step = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return asdict(self._since)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._since = LossSum(**state_dict)
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._started, self._first_step = time.monotonic(), trainer.global_step
@@ -70,16 +82,17 @@ class History(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._losses.append(outputs["whole_loss"])
+        self._since.add(outputs["whole_loss"], outputs["terms"])
         last = batch_idx + 1 == trainer.num_training_batches
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if not last and (not stepped or trainer.global_step % self.every_n_steps):
             return
-        loss = float(torch.stack(self._losses).mean())
-        self._losses.clear()
+        loss, self._since = self._since.mean(), LossSum()
         rate = (trainer.global_step - self._first_step) / max(1e-9, time.monotonic() - self._started)
         learning_rate = trainer.optimizers[0].param_groups[-1]["lr"]
         self._write(trainer, "train", loss, learning_rate)
+        for logger in trainer.loggers:
+            logger.log_metrics({"train_loss": loss, "epoch": trainer.current_epoch}, step=trainer.global_step)
         if trainer.is_global_zero:
             LOGGER.info(
                 "epoch %d step %d/%d loss %.4f (%.1f steps/s)",
@@ -93,7 +106,7 @@ class History(L.Callback):
                 }
             )
 
-    def on_validation_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         loss = float(trainer.callback_metrics["val_loss"])
         self._write(trainer, "val", loss, None)
         LOGGER.info("epoch %d step %d validation loss %.4f", trainer.current_epoch, trainer.global_step, loss)

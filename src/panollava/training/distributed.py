@@ -170,30 +170,26 @@ def ddp() -> DDPStrategy:
 
 @dataclass(frozen=True)
 class Share:
-    """A rank's part of a batch: `loss` to differentiate; `whole_loss`, `rows` and `terms` of the batch of all ranks."""
+    """A rank's part of a batch: `loss` to differentiate; `whole_loss` and `terms` of the batch of all ranks."""
 
     loss: Tensor
     whole_loss: Tensor
-    rows: int
     terms: int
 
 
-def share_of_batch(loss: Tensor, terms: int, rows: int) -> Share:
+def share_of_batch(loss: Tensor, terms: int) -> Share:
     """From the mean `loss` over a rank's own `terms`: what makes all ranks together equal to one process.
 
     DDP takes the plain mean of the ranks' gradients, so each rank's loss is weighted by its share of all terms. Every
     rank must call this for every batch, also with 0 terms.
     """
     if not torch.distributed.is_initialized():
-        return Share(loss, loss.detach(), rows, terms)
-    sums = torch.stack(
-        [loss.detach().double() * terms, loss.new_tensor(terms).double(), loss.new_tensor(rows).double()]
-    )
+        return Share(loss, loss.detach(), terms)
+    sums = torch.stack([loss.detach().double() * terms, loss.new_tensor(terms).double()])
     torch.distributed.all_reduce(sums)
-    loss_sum, all_terms, all_rows = sums
+    loss_sum, all_terms = sums
     weight = terms * torch.distributed.get_world_size() / all_terms
-    whole_loss = (loss_sum / all_terms).to(loss.dtype)
-    return Share(loss * weight.to(loss.dtype), whole_loss, int(all_rows), int(all_terms))
+    return Share(loss * weight.to(loss.dtype), (loss_sum / all_terms).to(loss.dtype), int(all_terms))
 
 
 if __name__ == "__main__":

@@ -10,13 +10,13 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor
 from transformers import get_cosine_schedule_with_warmup
 
 from panollava.errors import TrainingError
 from panollava.models.losses import IGNORED
 from panollava.training.distributed import Share, share_of_batch
 from panollava.training.features import encode_frozen
+from panollava.training.loss_sum import LossSum
 from panollava.training.optimizers import build_optimizer
 from panollava.training.stages import StageName
 
@@ -54,12 +54,14 @@ class StageModule(L.LightningModule):
         self.model, self.stage, self.kept = model, stage, kept
         self.frozen_features, self.reads_once = frozen_features, reads_once
         self._accumulated: list[int] = []  # terms of the batches since the last step
+        self._validated = LossSum()
         self.total_steps, self.warmup_steps = total_steps, round(warmup_ratio * total_steps)
         self.optimizer_settings = {
             "optimizer": optimizer, "lr": lr, "muon_lr": muon_lr, "weight_decay": weight_decay,
         }  # fmt: skip
 
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Tensor]:
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+        """`loss` to differentiate; `whole_loss`, the mean over the `terms` of the batch of all ranks."""
         share = self._share(batch, self.reads_once)
         if not torch.isfinite(share.whole_loss):
             raise TrainingError(
@@ -67,9 +69,9 @@ class StageModule(L.LightningModule):
                 f"batch {batch_idx}. Lower training.stage_configs.{self.stage}.lr (now "
                 f"{self.optimizer_settings['lr']}), or set training.precision to 32-true. The last saved state is kept."
             )
-        self.log("train_loss", share.whole_loss)
         self._accumulated.append(share.terms)
-        return {"loss": share.loss * (share.terms / self._accumulated[0]), "whole_loss": share.whole_loss}
+        loss = share.loss * (share.terms / self._accumulated[0])
+        return {"loss": loss, "whole_loss": share.whole_loss, "terms": share.terms}
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Make the accumulated gradient that of one large batch: a mean over all its terms, not of batches' means.
@@ -81,9 +83,16 @@ class StageModule(L.LightningModule):
         if scale != 1:
             torch._foreach_mul_([p.grad for p in self.model.parameters() if p.grad is not None], scale)
 
+    def on_validation_epoch_start(self) -> None:
+        self._validated = LossSum()
+
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         share = self._share(batch, reads_once=True)
-        self.log("val_loss", share.whole_loss, on_epoch=True, batch_size=share.rows, sync_dist=True)
+        self._validated.add(share.whole_loss, share.terms)
+
+    def on_validation_epoch_end(self) -> None:
+        """`val_loss` is the mean over all terms of the set, however they were divided into batches and ranks."""
+        self.log("val_loss", self._validated.mean())  # equal on all ranks: `share_of_batch` has added them up
 
     def _share(self, batch: dict[str, Any], reads_once: bool) -> Share:
         """This process' part of a batch; an empty part still takes part in the gradient, with zeros."""
@@ -97,7 +106,7 @@ class StageModule(L.LightningModule):
             loss = self.model(**inputs, stage=self.stage)["loss"]
         else:
             loss = torch.stack([p.sum() for p in self.model.parameters() if p.requires_grad]).sum() * 0.0
-        return share_of_batch(loss, _terms(batch), _rows(batch))
+        return share_of_batch(loss, _terms(batch))
 
     def configure_optimizers(self) -> Any:
         trainable = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
@@ -121,13 +130,14 @@ class StageModule(L.LightningModule):
             )
 
 
-def _rows(batch: dict[str, Any]) -> int:
-    """Examples: sequences where there are any (several may be about one picture), else panoramas."""
-    return len(batch["labels"] if "labels" in batch else next(iter(batch.values()))) if batch else 0
-
-
 def _terms(batch: dict[str, Any]) -> int:
-    """How many terms the mean in the batch's loss has: supervised tokens, or panoramas where the loss reads no text."""
+    """How many terms the mean in the batch's loss has: supervised tokens, or panoramas where the loss reads no text.
+
+    The overlap loss is a mean over panoramas, each with its own statistics, but for the mode `batchwise`, whose
+    statistics are those of a batch: there panoramas are what batches are weighed by.
+    """
+    if not batch:
+        return 0
     if "labels" not in batch:
-        return _rows(batch)
+        return len(next(iter(batch.values())))
     return int((batch["labels"][:, 1:] != IGNORED).sum())
