@@ -7,10 +7,7 @@ a partial file's lock (which dies with it) downloads, the others wait and find t
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
-import os
 import re
 import threading
 from collections import Counter
@@ -20,13 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from panollava.data.hosts import Cancelled, GivenUp, Host, Manners
+from panollava.data.hosts import GivenUp, Host, Manners
 from panollava.data.http_request import BrokenOff, Busy, Client, Refused, Silent, Unresolved, tag_of
 from panollava.errors import DataError
+from panollava.locks import locked
 from panollava.views.panorama import MAX_BYTES, PanoramaError, load_panorama
-
-_LOCK_POLL_S = 0.1
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class DownloadError(DataError):
@@ -172,35 +167,12 @@ class ImageCache:
 @contextmanager
 def _owned(partial: Path, cancelled: threading.Event) -> Iterator[None]:
     """Hold the lock of `partial` (created where it is absent); remove it at the end where it is of no use."""
-    while True:
-        with partial.open("ab") as stream:
-            _lock(stream.fileno(), cancelled)
-            try:
-                if partial.stat().st_ino != os.fstat(stream.fileno()).st_ino:
-                    continue  # its owner renamed or removed it meanwhile
-            except FileNotFoundError:
-                continue
-            try:
-                yield
-            finally:
-                tag = tag_of(partial)
-                still_there = partial.exists()
-                if not still_there or partial.stat().st_size == 0 or not tag.is_file():
-                    tag.unlink(missing_ok=True)
-                    if still_there and partial.stat().st_ino == os.fstat(stream.fileno()).st_ino:
-                        partial.unlink()
-            return
-
-
-def _lock(descriptor: int, cancelled: threading.Event) -> None:
-    while True:
+    with locked(partial.with_name(f"{partial.name}.lock"), cancelled):
+        partial.touch()
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if cancelled.wait(_LOCK_POLL_S):
-                raise Cancelled from None
-        except OSError as error:
-            if error.errno in _NO_LOCKS:  # a file system without locks: two processes may both download a file
-                return
-            raise
+            yield
+        finally:
+            tag = tag_of(partial)
+            if not partial.exists() or partial.stat().st_size == 0 or not tag.is_file():
+                tag.unlink(missing_ok=True)
+                partial.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from panollava.data.http_request import Busy, Silent, Unresolved
+from panollava.locks import Cancelled
 from panollava.logs import LOGGER
 
 _LONG_PAUSE_S = 5.0  # one that is worth a line
@@ -22,10 +23,6 @@ _LONG_PAUSE_S = 5.0  # one that is worth a line
 
 class GivenUp(Exception):
     """The host is left alone for the rest of the run; the message says why."""
-
-
-class Cancelled(Exception):
-    """The user ended the run while a request waited for its turn."""
 
 
 @dataclass(frozen=True)

@@ -1,102 +1,98 @@
-"""Connections of which every wait is bounded, and redirects that stay with http and https.
+"""A requests session of which every wait is bounded and every request can be cancelled.
 
-A time-out and a function that is told each socket enter; urllib's opener leaves, with proxies as the environment says
-(http_proxy, https_proxy, no_proxy). It knows no other scheme: not file, not ftp, not data.
+urllib3's connections are told to send their header within a time (a server that sends it byte by byte never trips a
+socket's time-out), and to name their sockets, so that another thread can shut them.
 """
 
 from __future__ import annotations
 
-import http.client
 import socket
-import ssl
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlsplit
+
+from requests import PreparedRequest, Response, Session
+from requests.adapters import HTTPAdapter
+from requests.exceptions import InvalidSchema
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.response import BaseHTTPResponse
 
 MAX_REDIRECTS = 5
 Watch = Callable[[socket.socket], None]
 
 
-def make_opener(header_within_s: float, watch: Watch) -> urllib.request.OpenerDirector:
-    """An opener whose servers must send their header within so many seconds; `watch` is told each socket."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(),
-        _Plain(header_within_s, watch),
-        _Encrypted(header_within_s, watch),
-        _Redirects(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPErrorProcessor(),
-        urllib.request.UnknownHandler(),
-    ):
-        opener.add_handler(handler)
-    return opener
+def make_session(header_within_s: float, watch: Watch, connections: int = 16) -> Session:
+    """A session for http and https, with proxies as the environment names them; it keeps neither cookies nor passwords.
+
+    Servers must send their header within so many seconds; `watch` is told each socket.
+    """
+    session = _Session()
+    session.max_redirects = MAX_REDIRECTS
+    session.auth = _no_auth  # else passwords of ~/.netrc would be sent
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, _Adapter(header_within_s, watch, connections))
+    return session
 
 
-def redirect_problem(location: str | None) -> str:
-    """Why a redirect to `location` was not followed."""
-    if location is None:
-        return "a redirect to nowhere"
-    if urlsplit(location).scheme not in ("", "http", "https"):
-        return f"redirected to {location[:100]!r}, only http and https are followed"
-    return f"redirected in a circle, or more than {MAX_REDIRECTS} times"
+class _Session(Session):
+    def get_redirect_target(self, resp: Response) -> str | None:
+        target = super().get_redirect_target(resp)
+        if target is not None and urlsplit(target).scheme.lower() not in ("", "http", "https"):
+            raise InvalidSchema(f"redirected to {target[:100]!r}, only http and https are followed", response=resp)
+        return target
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    max_redirections = MAX_REDIRECTS
-    max_repeats = 2
-
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        if urlsplit(newurl).scheme not in ("http", "https"):  # urllib itself would follow to ftp
-            raise urllib.error.HTTPError(req.full_url, code, msg, headers, fp)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+def _no_auth(request: PreparedRequest) -> PreparedRequest:
+    return request
 
 
-class _Connection(http.client.HTTPConnection):
-    def __init__(self, header_within_s: float, watch: Watch, host: str, **options: Any) -> None:
-        self._header_within_s, self._watch = header_within_s, watch
-        super().__init__(host, **options)
+class _Adapter(HTTPAdapter):
+    def __init__(self, header_within_s: float, watch: Watch, connections: int) -> None:
+        class Connection(_Watched, HTTPConnection):
+            pass
+
+        class EncryptedConnection(_Watched, HTTPSConnection):
+            pass
+
+        for kind in (Connection, EncryptedConnection):
+            kind.header_within_s, kind.watch = header_within_s, staticmethod(watch)
+        self._pools = {
+            "http": type("Pool", (HTTPConnectionPool,), {"ConnectionCls": Connection}),
+            "https": type("EncryptedPool", (HTTPSConnectionPool,), {"ConnectionCls": EncryptedConnection}),
+        }
+        super().__init__(pool_connections=connections, pool_maxsize=connections)
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options)
+        self.poolmanager.pool_classes_by_scheme = self._pools
+
+    def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **options)
+        manager.pool_classes_by_scheme = self._pools
+        return manager
+
+
+class _Watched(HTTPConnection):
+    header_within_s: float
+    watch: Watch
 
     def connect(self) -> None:
         super().connect()
-        self._watch(self.sock)
+        self.watch(self.sock)
 
-    def getresponse(self) -> http.client.HTTPResponse:
-        with _within(self.sock, self._header_within_s):
+    def getresponse(self) -> BaseHTTPResponse:  # type: ignore[override]
+        with _within(self.sock, self.header_within_s):
             return super().getresponse()
-
-
-class _EncryptedConnection(_Connection, http.client.HTTPSConnection):
-    pass
-
-
-class _Plain(urllib.request.HTTPHandler):
-    def __init__(self, header_within_s: float, watch: Watch) -> None:
-        super().__init__()
-        self._connection = partial(_Connection, header_within_s, watch)
-
-    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(self._connection, req)
-
-
-class _Encrypted(urllib.request.HTTPSHandler):
-    def __init__(self, header_within_s: float, watch: Watch) -> None:
-        super().__init__()
-        self._connection = partial(_EncryptedConnection, header_within_s, watch)
-        self._certificates = ssl.create_default_context()
-
-    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(self._connection, req, context=self._certificates)
 
 
 @contextmanager
 def _within(sock: socket.socket, seconds: float) -> Iterator[None]:
-    """A server that sends its header byte by byte never trips the socket's time-out: then the socket is shut."""
+    """Shut the socket where the block takes longer."""
     late = threading.Event()
 
     def shut() -> None:
@@ -109,7 +105,7 @@ def _within(sock: socket.socket, seconds: float) -> Iterator[None]:
     timer.start()
     try:
         yield
-    except (OSError, http.client.HTTPException) as error:
+    except Exception as error:
         if late.is_set():
             raise TimeoutError(f"no answer within {seconds:g} s") from error
         raise

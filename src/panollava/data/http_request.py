@@ -12,19 +12,21 @@ import socket
 import ssl
 import threading
 import time
-import urllib.error
-import urllib.request
 import weakref
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
+from requests import Response
+from requests import exceptions as failures
+from urllib3.exceptions import HTTPError, InvalidHeader
+from urllib3.util import Retry
+
 from panollava import __version__
-from panollava.data.http_connection import make_opener, redirect_problem
+from panollava.data.http_connection import MAX_REDIRECTS, make_session
 
 USER_AGENT = f"panollava/{__version__} (research on panoramic images)"
 _CHUNK = 1 << 16
@@ -68,7 +70,7 @@ class Client:
     _cancelled: bool = False
 
     def __post_init__(self) -> None:
-        self._opener = make_opener(self.timeout_s, self._watch)
+        self._session = make_session(self.timeout_s, self._watch)
 
     def fetch(self, url: str, partial: Path) -> None:
         """Complete `partial`, which exists and may hold the beginning of an earlier attempt.
@@ -77,23 +79,22 @@ class Client:
         """
         state = _PartialFile(partial)
         offset, tag = state.resumable()
-        headers = {"User-Agent": USER_AGENT, "Accept": "image/*,*/*;q=0.5"}
+        headers = {"User-Agent": USER_AGENT, "Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"}
         if tag:
             headers |= {"Range": f"bytes={offset}-", "If-Range": tag}
         try:
-            answer = self._opener.open(urllib.request.Request(_plain(url), headers=headers), timeout=self.timeout_s)
-        except urllib.error.HTTPError as error:
-            with error:
-                if error.code == 416:  # the range of an earlier attempt does not fit this file
-                    state.restart(None)
-                raise _of_status(error) from error
-        except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
-            raise _of_connection(error, self.timeout_s) from error
+            answer = self._session.get(_plain(url), headers=headers, timeout=self.timeout_s, stream=True)
+        except failures.RequestException as error:
+            raise _of_failure(error, self.timeout_s) from error
+        except (HTTPError, OSError) as error:
+            raise _of_cause(error, self.timeout_s) from error
         except ValueError as error:
             raise Refused(f"not a URL: {error}") from error
-        if answer is None:
-            raise Refused("only http and https are fetched")
         with answer:
+            if answer.status_code == 416:  # the range of an earlier attempt does not fit this file
+                state.restart(None)
+            if not 200 <= answer.status_code < 300:
+                raise _of_status(answer)
             self._receive(answer, state, offset if tag else 0)
 
     def cancel(self) -> None:
@@ -109,9 +110,9 @@ class Client:
             if self._cancelled:
                 raise ConnectionAbortedError("cancelled")
 
-    def _receive(self, answer: http.client.HTTPResponse, state: _PartialFile, offset: int) -> None:
-        length = answer.length  # None where the server did not say, or said nonsense
-        if answer.status == 206:
+    def _receive(self, answer: Response, state: _PartialFile, offset: int) -> None:
+        length = answer.raw.length_remaining  # None where the server did not say, or said nonsense
+        if answer.status_code == 206:
             start = _range_start(answer.headers.get("Content-Range"))
             if start is None or start != offset:
                 state.restart(None)
@@ -125,7 +126,7 @@ class Client:
         received = offset
         started = time.monotonic()
         with state.path.open("ab", buffering=0) as stream:
-            while chunk := self._read(answer, received, expected):
+            for chunk in self._chunks(answer, offset, expected):
                 _write_all(stream, chunk)
                 received += len(chunk)
                 if received > self.max_bytes:
@@ -136,14 +137,20 @@ class Client:
         if expected is not None and received != expected:
             raise BrokenOff(f"the answer broke off after {received} of {expected} bytes")
 
-    def _read(self, answer: http.client.HTTPResponse, received: int, expected: int | None) -> bytes:
+    def _chunks(self, answer: Response, received: int, expected: int | None) -> Iterator[bytes]:
+        """The body as it comes, undecoded."""
         of = "" if expected is None else f" of {expected}"
-        try:
-            return answer.read1(_CHUNK)
-        except TimeoutError as error:
-            raise BrokenOff(f"nothing came for {self.timeout_s:g} s after {received}{of} bytes") from error
-        except (http.client.HTTPException, OSError, ValueError) as error:
-            raise BrokenOff(f"the answer broke off after {received}{of} bytes") from error
+        while True:
+            try:
+                chunk = answer.raw.read1(_CHUNK, decode_content=False)
+            except (HTTPError, http.client.HTTPException, OSError, ValueError) as error:
+                if isinstance(_root(error), TimeoutError):
+                    raise BrokenOff(f"nothing came for {self.timeout_s:g} s after {received}{of} bytes") from error
+                raise BrokenOff(f"the answer broke off after {received}{of} bytes") from error
+            if not chunk:
+                return
+            received += len(chunk)
+            yield chunk
 
 
 class _PartialFile:
@@ -204,40 +211,61 @@ def _range_start(content_range: str | None) -> int | None:
     return int(start) if unit == "bytes" and start.isascii() and start.isdigit() else None
 
 
-def retry_after_s(text: str | None, now: datetime | None = None) -> float | None:
+def retry_after_s(text: str | None) -> float | None:
     """Seconds that a `Retry-After` header asks for: a number, or a date. None where it is neither."""
-    text = (text or "").strip()
-    if text.isascii() and text.isdigit():
-        return float(text)
     try:
-        at = parsedate_to_datetime(text)
-    except ValueError:
+        return Retry().parse_retry_after(text) if text else None
+    except InvalidHeader:
         return None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return max(0.0, (at - (now or datetime.now(UTC))).total_seconds())
 
 
-def _of_status(error: urllib.error.HTTPError) -> Exception:
-    reason = f"HTTP {error.code} {http.client.responses.get(error.code, '')}".strip()
-    if 300 <= error.code < 400:
-        return Refused(f"{reason}: {redirect_problem(error.headers.get('Location'))}")
-    if error.code in _BUSY:
-        return Busy(reason, retry_after_s(error.headers.get("Retry-After")))
-    if error.code in _TEMPORARY or error.code == 416:
+def _of_status(answer: Response) -> Exception:
+    code = answer.status_code
+    reason = f"HTTP {code} {http.client.responses.get(code, '')}".strip()
+    if 300 <= code < 400:
+        return Refused(f"{reason}: a redirect to nowhere")
+    if code in _BUSY:
+        return Busy(reason, retry_after_s(answer.headers.get("Retry-After")))
+    if code in _TEMPORARY or code == 416:
         return BrokenOff(reason)
     return Refused(reason)
 
 
-def _of_connection(error: BaseException, timeout_s: float) -> Exception:
-    cause = error.reason if isinstance(error, urllib.error.URLError) else error
-    if isinstance(cause, http.client.InvalidURL):
-        return Refused(f"not a URL: {cause}")
+def _of_failure(error: failures.RequestException, timeout_s: float) -> Exception:
+    """What requests raises before there is an answer, or on the way through redirects."""
+    if isinstance(error, failures.TooManyRedirects):
+        return Refused(f"{_redirect(error.response)}redirected in a circle, or more than {MAX_REDIRECTS} times")
+    if isinstance(error, failures.InvalidSchema):
+        return Refused(f"{_redirect(error.response)}{error}")
+    if isinstance(error, (failures.InvalidURL, failures.MissingSchema)):
+        return Refused(f"not a URL: {error}")
+    if isinstance(error, failures.Timeout):
+        return Silent(f"no answer within {timeout_s:g} s")
+    return _of_cause(error, timeout_s)
+
+
+def _of_cause(error: BaseException, timeout_s: float) -> Exception:
+    cause = _root(error)
     if isinstance(cause, socket.gaierror):
         return Unresolved(cause.strerror or str(cause))
     if isinstance(cause, ssl.SSLCertVerificationError):
         return Refused(f"the server's certificate is not valid: {cause.verify_message}")
-    if isinstance(cause, str):  # urllib's own words, for instance of a scheme it does not know
-        return Refused(cause)
     if isinstance(cause, TimeoutError):
         return Silent(f"no answer within {timeout_s:g} s")
     return Silent((getattr(cause, "strerror", None) or str(cause) or type(cause).__name__).splitlines()[0][:200])
+
+
+def _redirect(answer: Response | None) -> str:
+    return "" if answer is None else f"HTTP {answer.status_code} {answer.reason}: "
+
+
+def _root(error: BaseException) -> BaseException:
+    """What first went wrong, below the exceptions that urllib3 and requests wrap around it."""
+    while True:
+        inner = getattr(error, "reason", None)
+        if not isinstance(inner, BaseException):
+            inner = next((part for part in error.args if isinstance(part, BaseException)), None)
+        inner = inner or error.__cause__ or error.__context__
+        if inner is None:
+            return error
+        error = inner

@@ -7,23 +7,23 @@ name only after its SHA-256 was found right.
 
 from __future__ import annotations
 
-import fcntl
-import http.client
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 import zipfile
 from collections.abc import Sequence
-from http import HTTPStatus
 from pathlib import Path
+
+import requests
+from requests import HTTPError, RequestException
+from urllib3.exceptions import ProtocolError, ReadTimeoutError
 
 from panollava.errors import EvaluationError
 from panollava.evaluation.metrics.spice_parts import CORENLP_JARS, Jar, find_jar, spice_folder
 from panollava.files import atomic_path, sha256_file
+from panollava.locks import locked
 from panollava.logs import LOGGER
 from panollava.progress import track
 
@@ -38,8 +38,7 @@ def setup_spice() -> None:
     """Bring CoreNLP's jars; what is there stays. Raises EvaluationError saying what failed and what to do instead."""
     folder = spice_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "setup.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(folder / "setup.lock"):
         jars = [jar for jar in CORENLP_JARS if find_jar(jar) is None]
         if jars and (maven := shutil.which("mvn")):
             try:
@@ -120,31 +119,30 @@ def fetch(url: str, partial: Path) -> None:
         try:
             _append(url, partial)
             return
-        except urllib.error.HTTPError as error:
-            if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and start:
-                return  # nothing is left to fetch
+        except HTTPError:
             raise
-        except (OSError, http.client.HTTPException) as error:
+        except (RequestException, ProtocolError, ReadTimeoutError) as error:
             failures = 1 if _size(partial) > start else failures + 1
             if failures >= _ATTEMPTS:
-                raise OSError(str(error) or type(error).__name__) from error
+                raise OSError(str(error)) from error
             LOGGER.info("%s: %s; going on at %.0f MB", url, error, _size(partial) / 1e6)
             time.sleep(_PAUSE_S)
 
 
 def _append(url: str, partial: Path) -> None:
     start = _size(partial)
-    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        if answer.status != HTTPStatus.PARTIAL_CONTENT:
+    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
+    with requests.get(url, headers=headers, stream=True, timeout=60) as answer:
+        if answer.status_code == requests.codes.requested_range_not_satisfiable and start:
+            return  # nothing is left to fetch
+        answer.raise_for_status()
+        if answer.status_code != requests.codes.partial_content:
             start = 0  # the whole file comes
         left = int(answer.headers.get("Content-Length", 0))
-        chunks = iter(lambda: answer.read(_CHUNK), b"")
         with partial.open("ab" if start else "wb") as sink:
+            chunks = iter(lambda: answer.raw.read1(_CHUNK), b"")  # as they come: what a broken answer held is kept
             for chunk in track(chunks, -(-left // _CHUNK), f"{url.rpartition('/')[2]}, MB"):
                 sink.write(chunk)
-    if _size(partial) < start + left:
-        raise http.client.IncompleteRead(b"", start + left - _size(partial))
 
 
 def _size(path: Path) -> int:
