@@ -307,7 +307,8 @@ class LoraSettings(Section):
     alpha: float = key(32, "Scale of the adapters: their output is multiplied by alpha / rank.", gt=0)
     dropout: float = key(0.1, "Dropout before the adapters.", ge=0, lt=1, typical="[0, 0.2]")
     target_modules: Annotated[Literal["auto"] | list[str], BeforeValidator(choice_or_list(None, "module"))] = key(
-        "auto", "Names of the linear layers that get adapters; auto takes all of attention and MLP."
+        "auto",
+        "Names of the linear layers that get adapters, full or their ends; auto takes all of the blocks, experts too.",
     )
     use_rslora: bool = key(False, "Rank-stabilised: the output is multiplied by alpha / sqrt(rank) instead.")
     use_dora: bool = key(False, "DoRA: the adapted weights' size is trained apart from their direction.")

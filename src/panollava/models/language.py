@@ -16,23 +16,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+from peft import get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
-from transformers.pytorch_utils import Conv1D
 from transformers.utils import is_flash_attn_2_available
 
 from panollava.errors import ConfigError, PromptTooLong
 from panollava.files import atomic_path
 from panollava.logs import LOGGER
+from panollava.models.adapters import attach, describe, find_targets
 from panollava.models.config import LoraSettings
 from panollava.models.prompt import pad_id_of
 from panollava.models.vision import checkpoint_config, quiet_loading, readable_weights, refuse_missing_weights
 
-# The linear layers of Qwen, Llama and Gemma blocks; other families get every linear layer but the head.
-_BLOCK_LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 _FLASH_INSTALL = "pip install flash-attn --no-build-isolation"
 
 
@@ -147,18 +145,19 @@ class LanguageModel(nn.Module):
         """Attach trainable adapters, which change nothing until they are trained (B is zero)."""
         if self._adapted:
             raise ConfigError("the language model has LoRA adapters already")
-        alpha: Any = settings.alpha  # peft computes with it; its annotation says int
-        config = LoraConfig(
-            r=settings.rank,
-            lora_alpha=alpha,
-            lora_dropout=settings.dropout,
-            target_modules=self._lora_targets(settings.target_modules),
-            use_rslora=settings.use_rslora,
-            use_dora=settings.use_dora,
-            task_type="CAUSAL_LM",
-        )
-        self.model = get_peft_model(self.model, config)
+        part = self.model.get_decoder() if hasattr(self.model, "get_decoder") else self.model
+        targets = find_targets(self.model, settings, part, self._few_logits)
+        for line in describe(self.model, targets, part):
+            LOGGER.info(line)
+        self.model = attach(self.model, settings, targets)
         self._adapted = True
+
+    def _few_logits(self) -> Tensor:
+        """Logits of eight tokens, whose embeddings require a gradient."""
+        ids = torch.arange(8, device=self.model.device) + 1
+        embeds = self.embed(ids[None]).detach().requires_grad_()
+        logits: Tensor = self.model(inputs_embeds=embeds, use_cache=False).logits
+        return logits
 
     def merge_lora(self) -> None:
         """Add the adapters' part to the weights they belong to, and drop them. Does nothing without adapters."""
@@ -191,21 +190,6 @@ class LanguageModel(nn.Module):
         with atomic_path(folder / "adapter_model.safetensors") as path:
             save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path, {"format": "pt"})
         config.save_pretrained(str(folder))
-
-    def _lora_targets(self, wanted: str | tuple[str, ...]) -> str | list[str]:
-        kinds = (nn.Linear, Conv1D)  # the second is GPT-2's
-        linears = {name.rpartition(".")[2] for name, part in self.model.named_modules() if isinstance(part, kinds)}
-        if wanted == "auto":
-            present = [name for name in _BLOCK_LINEARS if name in linears]
-            return present if "q_proj" in present else "all-linear"
-        names = [wanted] if isinstance(wanted, str) else list(wanted)
-        absent = [name for name in names if name != "all-linear" and name.rpartition(".")[2] not in linears]
-        if absent:
-            raise ConfigError(
-                f"lora.target_modules names {absent}, which the language model does not have; "
-                f"it has {sorted(linears)}, or say 'auto'"
-            )
-        return "all-linear" if names == ["all-linear"] else names
 
 
 def choose_attention(config: Any, dtype: torch.dtype) -> tuple[str | None, str]:

@@ -13,6 +13,7 @@ import torch
 from transformers import get_cosine_schedule_with_warmup
 
 from panollava.errors import TrainingError
+from panollava.models.adapters import without_gradient
 from panollava.models.losses import IGNORED
 from panollava.training.distributed import Share, share_of_batch
 from panollava.training.features import encode_frozen
@@ -53,6 +54,7 @@ class StageModule(L.LightningModule):
         self.strict_loading = False  # checkpoints hold the trained tensors only; keys are checked in on_load_checkpoint
         self.model, self.stage, self.kept = model, stage, kept
         self.frozen_features, self.reads_once = frozen_features, reads_once
+        self._adapters_seen = False
         self._accumulated: list[int] = []  # terms of the batches since the last step
         self._validated = LossSum()
         self.total_steps, self.warmup_steps = total_steps, round(warmup_ratio * total_steps)
@@ -78,6 +80,14 @@ class StageModule(L.LightningModule):
 
         Lightning has divided by the number of batches, also where an epoch ends with fewer.
         """
+        if not self._adapters_seen:
+            self._adapters_seen = True
+            if untouched := without_gradient(self.model.named_parameters()):
+                raise TrainingError(
+                    f"{len(untouched)} adapter tensors got no gradient from the first step and would never train: "
+                    f"{', '.join(untouched[:8])}{' …' if len(untouched) > 8 else ''}. Name the layers to adapt in "
+                    "lora.target_modules, without these"
+                )
         scale = self.trainer.accumulate_grad_batches * self._accumulated[0] / sum(self._accumulated)
         self._accumulated.clear()
         if scale != 1:
