@@ -240,3 +240,26 @@ def test_supervised_positions_predict_the_next_token() -> None:
     assert torch.allclose(mine, whole)
     with pytest.raises(ValueError, match="supervise no token"):
         supervised_positions(torch.full((2, 4), -100))
+
+
+@pytest.mark.parametrize("mode", ["pairwise", "batchwise"])
+@pytest.mark.parametrize("loss", ["vicreg", "densecl"])
+def test_views_that_see_too_little_of_a_partial_panorama_are_left_out(loss: str, mode: str) -> None:
+    torch.manual_seed(0)
+    views = plan_views("anyres_e2p")
+    compare = OverlapLoss(views, (4, 4), loss=loss, mode=mode)
+    maps = torch.randn(2, len(views), 16, 8, requires_grad=True)
+    kept = torch.ones(2, len(views), dtype=torch.bool)
+    assert torch.equal(compare(maps, kept)[0], compare(maps)[0])
+    kept[0, 3] = False
+    value, parts = compare(maps, kept)
+    (gradient,) = torch.autograd.grad(value, maps)
+    assert gradient[0, 3].abs().max() == 0 and gradient[0, 2].abs().max() > 0 and gradient[1, 3].abs().max() > 0
+    assert (parts is None) == (loss == "densecl")
+    if mode == "pairwise":  # a pair that is left out adds nothing to the mean over all pairs
+        whole = [compare(maps[one : one + 1])[0] for one in (0, 1)]
+        alone = compare(maps[:1], kept[:1])[0]
+        assert torch.allclose(value, (alone + whole[1]) / 2, rtol=1e-4) and 0 < alone < whole[0] * 1.2
+    nothing = compare(maps, torch.zeros_like(kept))[0]
+    nothing.backward()
+    assert nothing == 0 and maps.grad is not None and not maps.grad.any()

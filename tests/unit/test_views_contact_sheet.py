@@ -22,13 +22,16 @@ def test_files_and_their_description(tmp_path: Path) -> None:
         expected = open_views(tmp_path / "pano.png", views, (16, 16), antialias)
         document = json.loads((tmp_path / "out" / "views.json").read_text())
         assert [entry["file"] for entry in document] == [f"view_{index:02d}.png" for index in range(9)]
-        assert document[0] == {"file": "view_00.png", "kind": "global", "yaw_deg": 0, "pitch_deg": 0, "fov_deg": 360}
+        assert document[0] == {
+            "file": "view_00.png", "kind": "global", "yaw_deg": 0, "pitch_deg": 0, "fov_deg": 360, "coverage": 1.0,
+        }  # fmt: skip
         assert document[8] == {
             "file": "view_08.png",
             "kind": "perspective",
             "yaw_deg": -45,
             "pitch_deg": 0,
             "fov_deg": 90,
+            "coverage": 1.0,
         }
         for entry, pixels in zip(document, expected, strict=True):
             np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / entry["file"])), pixels)

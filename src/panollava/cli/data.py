@@ -50,7 +50,10 @@ def prepare(
 
 
 def views(
-    panorama: Annotated[Path, typer.Argument(help="An equirectangular image, about 2:1.")],
+    panorama: Annotated[
+        Path,
+        typer.Argument(help="An equirectangular image, about 2:1 (or a part of one that its GPano metadata place)."),
+    ],
     output_dir: Annotated[Path, typer.Option(help="Receives view_00.png …, views.json, contact_sheet.png.")],
     strategy: Annotated[str, typer.Option(help=f"One of {', '.join(get_args(CropStrategy))}.")] = "anyres_e2p",
     fov_deg: Annotated[float, typer.Option(help="Horizontal field of view in degrees.")] = 90.0,
@@ -63,6 +66,12 @@ def views(
     poles: Annotated[
         bool, typer.Option("--poles/--no-poles", help="Cubemap's views up and down, or its sides alone.")
     ] = True,
+    level: Annotated[
+        bool, typer.Option("--level/--no-level", help="Take the camera's pitch and roll out, by GPano metadata.")
+    ] = True,
+    north: Annotated[
+        bool, typer.Option("--north/--no-north", help="Turn north, by GPano metadata, into the middle.")
+    ] = False,
 ) -> None:
     """Draw what the model would see of a panorama.
 
@@ -76,5 +85,7 @@ def views(
     plan = plan_views(
         strategy, fov_deg=fov_deg, overlap_ratio=overlap_ratio, anyres_max_patches=max_patches, cubemap_poles=poles
     )
-    write_views(panorama, plan, (image_size, image_size), antialias, output_dir)
+    write_views(
+        panorama, plan, (image_size, image_size), antialias, output_dir, level="auto" if level else "off", north=north
+    )
     print(f"{len(plan)} views of {panorama}: {output_dir}")

@@ -6,6 +6,7 @@ arguments of `PanoramaVLM.forward`. One example per row; nothing here holds the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -55,20 +56,28 @@ class Collator:
         prompt: None in the vision stage, whose loss sees no text.
         max_text_length: tokens of query and answer that training keeps.
         features: whether the pictures are cached encoder features.
+        kept_views: which views [V] of a partial panorama the overlap loss compares, by image path; all of the others.
     """
 
     def __init__(
-        self, processor: PanoramaProcessor, prompt: ChatPrompt | None, max_text_length: int, features: bool
+        self,
+        processor: PanoramaProcessor,
+        prompt: ChatPrompt | None,
+        max_text_length: int,
+        features: bool,
+        kept_views: Mapping[str, Sequence[bool]] | None = None,
     ) -> None:
         self.processor, self.prompt = processor, prompt
         self.max_text_length, self.features = max_text_length, features
+        self.kept_views = kept_views or {}
 
     def __call__(self, items: list[tuple[np.ndarray, Row]]) -> dict[str, Any]:
         if not items:
             return {}
         processor = None if self.features else self.processor
         if self.prompt is None:
-            return dict(picture_batch([picture for picture, _ in items], processor))
+            pictures = dict(picture_batch([picture for picture, _ in items], processor))
+            return pictures | self._kept([row.image_path for _, row in items])
         once = {row.image_path: picture for picture, row in items}
         batch: dict[str, Any] = picture_batch(list(once.values()), processor)
         if len(once) < len(items):
@@ -77,6 +86,19 @@ class Collator:
         encoded = [self.prompt.training(row.query, row.annotation, self.max_text_length) for _, row in items]
         batch.update(self.prompt.collate(encoded, side="right"))
         return batch
+
+    def _kept(self, paths: list[str]) -> dict[str, Tensor]:
+        """`{"kept_views": bool [B, V]}` where a panorama of the batch is one of those; else nothing."""
+        if not any(path in self.kept_views for path in paths):
+            return {}
+        all_views = [True] * len(self.processor.views)
+        return {"kept_views": torch.tensor([self.kept_views.get(path, all_views) for path in paths])}
+
+
+def kept_views(coverage: Mapping[str, Sequence[float]], min_coverage: float) -> dict[str, list[bool]]:
+    """Which views of partial panoramas are covered enough, for those of which some are not."""
+    kept = {path: [share >= min_coverage for share in shares] for path, shares in coverage.items()}
+    return {path: views for path, views in kept.items() if not all(views)}
 
 
 def picture_batch(pictures: list[np.ndarray], processor: PanoramaProcessor | None) -> dict[str, Tensor]:

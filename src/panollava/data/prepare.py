@@ -23,7 +23,7 @@ from panollava.errors import DataError
 from panollava.logs import LOGGER
 from panollava.processes import available_cores
 from panollava.progress import track
-from panollava.views.panorama import PanoramaError, load_panorama
+from panollava.views.panorama import PanoramaError, load_panorama, warn_if_unstitched
 
 _DOWNLOADS_AT_ONCE = 8
 _REASONS_SHOWN = 10
@@ -172,7 +172,7 @@ def _check_files(files: Sequence[str], root: Path, fetch: ImageCache | None, pro
 def _check_image(file: str, root: Path, fetch: ImageCache | None) -> _Image:
     try:
         if not is_url(file):
-            load_panorama(file, min_width=1, to_the_end=True)  # the smallest scale is the fastest
+            warn_if_unstitched(load_panorama(file, min_width=1, to_the_end=True), file)  # the smallest is the fastest
         elif fetch is None:
             return _Image(problem="download failed: no image cache was given")
         else:

@@ -18,7 +18,7 @@ from panollava.models.saving import is_saved_model
 from panollava.models.vlm import PanoramaVLM
 from panollava.training.checkpointing import load_stage
 from panollava.training.job import first_device, is_out_of_memory
-from panollava.views.panorama import Pixels, load_panorama
+from panollava.views.panorama import Pixels, load_panorama, warn_if_unstitched
 
 if TYPE_CHECKING:
     from panollava.config import WorkflowConfig
@@ -87,7 +87,9 @@ def answer(question: Question, generation: dict[str, Any] | None = None) -> dict
     """
     if not question.query.strip():
         raise DataError("the question is empty")
-    load_panorama(question.image, min_width=1)  # what cannot be answered is told before weights are loaded
+    warn_if_unstitched(
+        load_panorama(question.image, min_width=1), question.image
+    )  # what cannot be answered is told before weights are loaded
     model, processor, checkpoint, remembered = _load(question)
     refuse_without_language(model, question.folder)
     given = {key: value for key, value in (generation or {}).items() if value is not None}

@@ -23,7 +23,7 @@ from panollava.logs import LOGGER
 from panollava.training.checkpointing import LoadedStage
 from panollava.training.job import first_device
 from panollava.views.cache import ViewCache
-from panollava.views.panorama import Pixels, load_panorama
+from panollava.views.panorama import Pixels
 
 _PLOT_WIDTH = 720
 
@@ -67,13 +67,13 @@ def overlap_of(
         loaded.model, loaded.processor, paths, pictures, device=first_device(), stand_ins=stand_ins
     )
     title = f"{loaded.metadata['experiment_name']}: do neighbouring views agree on what both see?"
-    plot_overlap(agreements, plot, title, _panorama(root / paths[0]))
+    plot_overlap(agreements, plot, title, _panorama(loaded, root / paths[0]))
     return measured
 
 
-def _panorama(path: Path) -> Pixels | None:
+def _panorama(loaded: LoadedStage, path: Path) -> Pixels | None:
     try:
-        return load_panorama(path, min_width=_PLOT_WIDTH)
+        return loaded.processor.panorama(path, min_width=_PLOT_WIDTH)
     except DataError as error:  # it was there when its views were cached
         LOGGER.warning("the plot's panorama is not shown: %s", error)
         return None
@@ -103,7 +103,10 @@ def answer_rolled(
     turns_deg = picture_turns(samples, processor.views)
     rows: list[tuple[str, ...]] = []
     if turns_deg:
-        pictures = RolledPictures(processor.views, processor.image_size, processor.antialias, turns_deg, root)
+        pictures = RolledPictures(
+            processor.views, processor.image_size, processor.antialias, turns_deg, root, level=processor.level,
+            north=processor.north,
+        )  # fmt: skip
         asked = rolled_samples(samples, turns_deg)
         answers = predict(loaded.model, processor, asked, pictures, settings, device=first_device(), finished=finished)
         rows = [

@@ -13,7 +13,7 @@ from typing import Any, get_args
 from panollava.models.choices import ResamplerName as ResamplerName
 from panollava.models.choices import Stage as Stage
 from panollava.models.choices import StitchingMode, VicregMode, VisionLoss
-from panollava.views.strategies import CropStrategy
+from panollava.views.strategies import CropStrategy, Level
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,8 @@ class ModelConfig:
     anyres_max_patches: int = 9
     cubemap_poles: bool = True
     antialias: bool = True
+    level: Level = "auto"
+    north: bool = False
     use_vision_processor: bool = True
 
     system_message: str = ""
@@ -146,10 +148,11 @@ class ModelConfig:
             raise TypeError(f"system_message must be text, got {self.system_message!r}")
         _choice("resampler_type", self.resampler_type, get_args(ResamplerName))
         _choice("crop_strategy", self.crop_strategy, get_args(CropStrategy))
+        _choice("level", self.level, get_args(Level))
         _choice("stitching_mode", self.stitching_mode, get_args(StitchingMode))
         _choice("vision_loss", self.vision_loss, get_args(VisionLoss))
         _choice("vicreg_mode", self.vicreg_mode, get_args(VicregMode))
-        for name in ("trust_remote_code", "use_projection_positional_encoding", "cubemap_poles", "antialias",
+        for name in ("trust_remote_code", "use_projection_positional_encoding", "cubemap_poles", "antialias", "north",
                      "use_vision_processor", "use_lora"):  # fmt: skip
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be true or false, got {getattr(self, name)!r}")

@@ -97,11 +97,15 @@ class OverlapLoss(nn.Module):
         tokens = str(few) if few == many else f"{few} to {many}"
         return f"{self.loss}, {self.mode}: {len(self.counts)} pairs of views, {tokens} matched tokens each"
 
-    def forward(self, maps: Tensor) -> tuple[Tensor, VicregParts | None]:
+    def forward(self, maps: Tensor, kept_views: Tensor | None = None) -> tuple[Tensor, VicregParts | None]:
         """The loss, a scalar, and VICReg's terms of which it is the weighted sum (None for DenseCL).
 
+        `kept_views` (bool [B, V]) leaves out pairs with a view that sees too little of a partial panorama: such a pair
+        adds nothing, and the loss stays the mean over all pairs, so a panorama weighs as much as there is of it.
         Computed in float32 whatever autocast says.
         """
+        if kept_views is not None and not bool(kept_views.all()):
+            return self._without(maps, kept_views)
         with torch.autocast(maps.device.type, enabled=False):
             first, second = self.matched(maps.float())  # [B, P, L, D] each
             mask = self.mask.expand(len(maps), -1, -1)  # [B, P, L]
@@ -119,6 +123,30 @@ class OverlapLoss(nn.Module):
                 parts = vicreg_rows(first[:, self.mask], second[:, self.mask])
             raw = torch.stack([w * p for w, p in zip(self.weights, parts, strict=True)]).sum()
         return raw, VicregParts(*(part.detach() for part in parts))
+
+    def _without(self, maps: Tensor, kept_views: Tensor) -> tuple[Tensor, VicregParts | None]:
+        """`forward` over the pairs of which both views are kept."""
+        pairs = kept_views[:, self.source] & kept_views[:, self.target]  # [B, P]
+        share = pairs.float().mean()
+        if not bool(pairs.any()):
+            nothing = maps.float().sum() * 0.0
+            zero = nothing.detach()
+            return nothing, None if self.loss == "densecl" else VicregParts(zero, zero, zero)
+        with torch.autocast(maps.device.type, enabled=False):
+            first, second = self.matched(maps.float())  # [B, P, L, D] each
+            mask = self.mask & pairs[..., None]  # [B, P, L]
+            if self.mode == "batchwise":
+                if self.loss == "densecl":
+                    first, second, mask = (x.transpose(0, 1).flatten(1, 2) for x in (first, second, mask))
+                    some = mask.any(dim=1)
+                    return info_nce(first[some], second[some], mask[some], self.temperature) * share, None
+                parts = vicreg_rows(first[mask], second[mask])
+            elif self.loss == "densecl":
+                return info_nce(first[pairs], second[pairs], mask[pairs], self.temperature) * share, None
+            else:
+                parts = vicreg_pairwise(first[pairs], second[pairs], mask[pairs])
+            raw = torch.stack([w * p for w, p in zip(self.weights, parts, strict=True)]).sum()
+        return raw * share, VicregParts(*(part.detach() * share for part in parts))
 
     def matched(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """Features of the same directions from both views of each pair: two tensors [B, P, L, D]."""

@@ -23,6 +23,7 @@ from panollava.files import read_json, write_json
 from panollava.models.config import ModelConfig
 from panollava.models.vision import VisionEncoder, VisionSpec, describe_vision
 from panollava.models.vlm import plan_model_views
+from panollava.views.panorama import load_panorama
 from panollava.views.render import open_views
 from panollava.views.strategies import View
 
@@ -47,6 +48,8 @@ class PanoramaProcessor:
     mean: Triple
     std: Triple
     antialias: bool = True
+    level: str = "auto"
+    north: bool = False
 
     @classmethod
     def for_model(cls, config: ModelConfig, vision: VisionEncoder | None = None) -> PanoramaProcessor:
@@ -61,7 +64,7 @@ class PanoramaProcessor:
             raise ConfigError(
                 f"no mean and std are known for {config.vision_name}: set image_processing.use_vision_processor: true"
             )
-        return cls(plan_model_views(config), spec.image_size, *statistics, config.antialias)
+        return cls(plan_model_views(config), spec.image_size, *statistics, config.antialias, config.level, config.north)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write FOLDER/processor_config.json, which `from_pretrained` reads."""
@@ -78,7 +81,11 @@ class PanoramaProcessor:
 
     def open(self, path: str | Path) -> NDArray[np.uint8]:
         """The panorama's views, uint8 RGB [V, h, w, 3]. Raises DataError for what is not a usable panorama."""
-        return open_views(path, self.views, self.image_size, antialias=self.antialias)
+        return open_views(path, self.views, self.image_size, self.antialias, level=self.level, north=self.north)
+
+    def panorama(self, path: str | Path, min_width: int | None = None) -> NDArray[np.uint8]:
+        """The panorama itself as its views see it, uint8 RGB [H, W, 3] (see `load_panorama`). Raises DataError."""
+        return load_panorama(path, min_width, level=self.level, north=self.north)
 
     def pixels(self, views: Tensor | NDArray[np.uint8]) -> Tensor:
         """Normalised float32 [..., V, 3, h, w] of uint8 views [..., V, h, w, 3] (tensor or array)."""
@@ -102,6 +109,8 @@ class PanoramaProcessor:
             "mean": list(self.mean),
             "std": list(self.std),
             "antialias": self.antialias,
+            "level": self.level,
+            "north": self.north,
         }
 
     @classmethod
@@ -114,6 +123,8 @@ class PanoramaProcessor:
             mean=_triple(document["mean"]),
             std=_triple(document["std"]),
             antialias=bool(document["antialias"]),
+            level=str(document.get("level", "auto")),
+            north=bool(document.get("north", False)),
         )
 
 

@@ -173,6 +173,7 @@ class PanoramaVLM(nn.Module):
         image_token_mask: Tensor | None = None,
         labels: Tensor | None = None,
         picture_of: Tensor | None = None,
+        kept_views: Tensor | None = None,
         *,
         stage: Stage,
         full_logits: bool = False,
@@ -180,11 +181,12 @@ class PanoramaVLM(nn.Module):
         """One step's loss. The four [B, L] tensors (see `prompt.PromptBatch`) belong to the AR stages.
 
         There, `picture_of` (int64 [B]) says which of P < B pictures each sequence is about; None: one each.
+        `kept_views` (bool [B, V]) is the vision stage's: views that its loss compares; None: all.
         """
         checks.check_stage(stage)
         features = self._features(pixel_values, vision_features)  # [P, V, S, D_vision]
         if stage == "vision":
-            return self._vision_step(features)
+            return self._vision_step(features, kept_views)
         language, _, _ = self._language_side()
         rows = len(features) if picture_of is None else checks.check_picture_of(picture_of, len(features))
         checks.check_sequence(input_ids, attention_mask, image_token_mask, labels, rows, self.num_image_tokens)
@@ -305,9 +307,9 @@ class PanoramaVLM(nn.Module):
             )
         return self.overlap_loss
 
-    def _vision_step(self, features: Tensor) -> VisionStageOutput:
+    def _vision_step(self, features: Tensor, kept_views: Tensor | None) -> VisionStageOutput:
         latents = self.vicreg_projector(self.resampler(features))  # [B, V, S', D_vicreg]
-        raw, _ = self.vision_loss()(latents)
+        raw, _ = self.vision_loss()(latents, kept_views)
         loss = self.config.vicreg_loss_weight * raw
         return {
             "loss": loss,

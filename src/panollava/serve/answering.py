@@ -21,12 +21,14 @@ from panollava.errors import DataError
 from panollava.evaluation.answer import Answer, ask
 from panollava.training.checkpointing import LoadedStage
 from panollava.views.contact_sheet import contact_sheet
-from panollava.views.panorama import PanoramaError, Pixels, load_panorama
+from panollava.views.panorama import PanoramaError, Pixels, warn_if_unstitched
 
 PREVIEW_WIDTH = 2048
 _MOST_QUESTION_CHARACTERS = 2000
 _KINDLY = {
     "not about 2:1": "A 360° panorama is twice as wide as it is high (equirectangular)",
+    "not equirectangular": "This is no equirectangular panorama",
+    "contradictory metadata": "The file says things about its panorama that cannot be followed",
     "truncated": "The file ends too early or is damaged",
     "not an image": "This file is not a picture that can be read",
     "image missing": "The file is not there any more",
@@ -66,10 +68,11 @@ class Answering:
         """Raises DataError with a sentence for people: what is wrong with the file and what is expected."""
         try:
             views = self.loaded.processor.open(path)
-            panorama = load_panorama(path, min_width=PREVIEW_WIDTH)
+            panorama = self.loaded.processor.panorama(path, min_width=PREVIEW_WIDTH)
         except PanoramaError as error:
             found = f" ({error.detail})" if error.detail else ""
             raise DataError(f"{_KINDLY[error.reason]}{found}.") from error
+        warn_if_unstitched(panorama, path)
         return OpenedPanorama(
             _data_url(panorama),
             views,

@@ -15,7 +15,7 @@ import torch
 
 from panollava.data.batches import Compose, composition, picture_numbers, positions_read, row_lengths
 from panollava.data.datamodule import StageDataModule
-from panollava.data.dataset import CaptionDataset, Collator
+from panollava.data.dataset import CaptionDataset, Collator, kept_views
 from panollava.data.loader import SeededBatches
 from panollava.data.samples import Row, read_rows
 from panollava.logs import LOGGER
@@ -36,6 +36,9 @@ from panollava.training.job import (
 from panollava.training.module import StageModule
 from panollava.training.stages import freeze_for_stage, stage_table_text
 from panollava.views.cache import ViewCache
+
+_MIN_COVERAGE = 0.5
+"""The share of a view that a partial panorama must cover for the overlap loss to compare it."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,13 @@ def build_stage(job: StageJob) -> StageParts:
     data = StageDataModule(
         CaptionDataset(train_rows, pictures[0]),
         CaptionDataset(val_rows, pictures[1]),
-        Collator(processor, model.prompt if job.stage != "vision" else None, settings["max_text_length"], features),
+        Collator(
+            processor,
+            model.prompt if job.stage != "vision" else None,
+            settings["max_text_length"],
+            features,
+            _kept_views(job, train_views, val_views),
+        ),
         batch_size=settings["batch_size"],
         num_workers=job.untracked["num_workers"],
         seed=training["seed"],
@@ -110,6 +119,19 @@ def build_stage(job: StageJob) -> StageParts:
         **{key: settings[key] for key in ("optimizer", "lr", "muon_lr", "weight_decay", "warmup_ratio")},
     )  # fmt: skip
     return StageParts(devices, model, processor, data, module, total_steps)
+
+
+def _kept_views(job: StageJob, *caches: ViewCache) -> dict[str, list[bool]]:
+    """What the overlap loss compares of partial panoramas; nothing to say in the other stages."""
+    if job.stage != "vision":
+        return {}
+    least = _MIN_COVERAGE
+    kept = {path: views for cache in caches for path, views in kept_views(cache.coverage, least).items()}
+    if kept:
+        left_out = sum(len(views) - sum(views) for views in kept.values())
+        LOGGER.info("overlap loss: %d views of %d partial panoramas are covered by less than %g and left out",
+                    left_out, len(kept), least)  # fmt: skip
+    return kept
 
 
 def _reads_once(job: StageJob) -> bool:

@@ -3,7 +3,7 @@
     FOLDER/views.npy    raw layout: uint8 [N, V, h, w, 3], one row per image, opened as a memory map;
                         jpeg layout: uint8 [bytes], the JPEGs of all views one behind the other
     FOLDER/index.json   the views, how they were rendered, and each image's SHA-256, its place in the file and the
-                        CRC-32 of what is stored there
+                        CRC-32 of what is stored there; of a partial panorama also each view's coverage
 
 Raw is exact and takes 0.2 ms a panorama at 1.77 MB for 9 views of 256; jpeg takes a fifth of the space and more time.
 The set is never held in memory. What is damaged is an error with its remedy, never a picture.
@@ -44,6 +44,8 @@ class ViewCache:
     image_size: tuple[int, int]
     antialias: bool
     layout: str
+    coverage: dict[str, tuple[float, ...]]
+    """The share of each view, in [0, 1], that a partial panorama covers; whole panoramas are not listed."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
@@ -62,6 +64,9 @@ class ViewCache:
             self.image_size = (index["image_size"][0], index["image_size"][1])
             self.antialias, self.layout = index["antialias"], index["layout"]
             self.sha256: dict[str, str] = {path: entry["sha256"] for path, entry in index["images"].items()}
+            self.coverage = {
+                path: tuple(entry["coverage"]) for path, entry in index["images"].items() if "coverage" in entry
+            }
             self._crc32: dict[str, int] = {path: entry["crc32"] for path, entry in index["images"].items()}
             self._ends: dict[str, list[int]] = {
                 path: list(accumulate(entry["lengths"], initial=entry["offset"]))

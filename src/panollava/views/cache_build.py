@@ -28,7 +28,7 @@ from panollava.processes import available_cores
 from panollava.progress import track
 from panollava.views.cache import JPEG_LAYOUT, LAYOUTS, VERSION, npy_header
 from panollava.views.jpeg import encode_views
-from panollava.views.panorama import decode_panorama, read_image
+from panollava.views.panorama import place_panorama, read_image
 from panollava.views.render import render_views, required_width
 from panollava.views.strategies import View
 
@@ -42,11 +42,15 @@ def build_view_cache(
     progress: bool = True,
     root: str | Path = ".",
     layout: str = "raw",
+    *,
+    level: str = "auto",
+    north: bool = False,
 ) -> None:
     """Render each image once (in order of first appearance) and write the folder, in parallel and atomically.
 
     `image_paths` are the prepared CSV's, relative to `root` or absolute; they are the keys of the cache. `layout` is
-    raw or jpeg. Raises PanoramaError for the first image that cannot be used, OSError where the disk is full.
+    raw or jpeg; `level` and `north` are those of `load_panorama`. Raises PanoramaError for the first image that cannot
+    be used, OSError where the disk is full.
     """
     if layout not in LAYOUTS:
         raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
@@ -56,7 +60,10 @@ def build_view_cache(
     index_path = folder / "index.json"
     index_path.unlink(missing_ok=True)  # from here on the old pixels are nobody's cache
     shape = (len(paths), len(views), *image_size, 3)
-    render = partial(_render, root=Path(root), views=views, image_size=image_size, antialias=antialias, layout=layout)
+    render = partial(
+        _render, root=Path(root), views=views, image_size=image_size, antialias=antialias, layout=layout, level=level,
+        north=north,
+    )  # fmt: skip
 
     images: dict[str, Any] = {}
     with atomic_path(folder / "views.npy") as partial_file, partial_file.open("wb") as stream:
@@ -82,6 +89,8 @@ def build_view_cache(
             "views": [view.to_json() for view in views],
             "image_size": list(image_size),
             "antialias": antialias,
+            "level": level,
+            "north": north,
             "images": images,
         },
     )
@@ -94,24 +103,36 @@ class _Row:
     content: bytes
     lengths: list[int]
     sha256: str
+    coverage: tuple[float, ...]
 
     def entry(self, offset: int) -> dict[str, Any]:
+        partial_panorama = min(self.coverage, default=1.0) < 1
         return {
             "sha256": self.sha256,
             "crc32": zlib.crc32(self.content),
             "offset": offset,
             "lengths": self.lengths,
+            **({"coverage": list(self.coverage)} if partial_panorama else {}),
         }
 
 
 def _render(
-    path: str, *, root: Path, views: Sequence[View], image_size: tuple[int, int], antialias: bool, layout: str
+    path: str,
+    *,
+    root: Path,
+    views: Sequence[View],
+    image_size: tuple[int, int],
+    antialias: bool,
+    layout: str,
+    level: str,
+    north: bool,
 ) -> _Row:
     content = read_image(root / path)
-    panorama = decode_panorama(content, path, required_width(views, image_size, antialias))
-    pixels = render_views(panorama, views, image_size, antialias)
+    panorama = place_panorama(content, path, required_width(views, image_size, antialias), level=level, north=north)
+    pixels = render_views(panorama.pixels, views, image_size, antialias)
     parts = encode_views(pixels) if layout == JPEG_LAYOUT else [pixels.tobytes()]
-    return _Row(b"".join(parts), [len(part) for part in parts], hashlib.sha256(content).hexdigest())
+    coverage = panorama.placement.coverage(views)
+    return _Row(b"".join(parts), [len(part) for part in parts], hashlib.sha256(content).hexdigest(), coverage)
 
 
 def _in_parallel(render: Callable[[str], _Row], paths: Sequence[str]) -> Iterator[_Row]:

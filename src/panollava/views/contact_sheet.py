@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from panollava.files import atomic_path, refuse_overwriting, write_json
 from panollava.views.geometry import rays_to_erp, unproject
-from panollava.views.panorama import Pixels, load_panorama
+from panollava.views.panorama import Pixels, place_panorama, read_image, warn_if_unstitched
 from panollava.views.render import open_views
 from panollava.views.strategies import View
 
@@ -31,14 +31,24 @@ _BACKGROUND, _INK = (255, 255, 255), (20, 20, 20)
 
 
 def write_views(
-    image_path: str | Path, views: Sequence[View], image_size: tuple[int, int], antialias: bool, output_dir: str | Path
+    image_path: str | Path,
+    views: Sequence[View],
+    image_size: tuple[int, int],
+    antialias: bool,
+    output_dir: str | Path,
+    *,
+    level: str = "auto",
+    north: bool = False,
 ) -> None:
     """Write view_00.png …, views.json and contact_sheet.png. Raises PanoramaError.
 
-    views.json lists `{"file", "kind", "yaw_deg", "pitch_deg", "fov_deg"}`. Views left by an earlier call are removed.
+    views.json lists `{"file", "kind", "yaw_deg", "pitch_deg", "fov_deg", "coverage"}`; `coverage` in [0, 1] is the
+    share of the view that the file's picture covers. Views left by an earlier call are removed.
     """
-    rendered = open_views(image_path, views, image_size, antialias)
-    panorama = load_panorama(image_path, min_width=_SHEET_WIDTH)
+    rendered = open_views(image_path, views, image_size, antialias, level=level, north=north)
+    opened = place_panorama(read_image(image_path), image_path, _SHEET_WIDTH, level=level, north=north)
+    panorama, coverage = opened.pixels, opened.placement.coverage(views)
+    warn_if_unstitched(panorama, image_path)
     folder = Path(output_dir)
     names = [f"view_{index:02d}.png" for index in range(len(views))]
     earlier = [path for path in folder.glob("view_*.png") if re.fullmatch(r"view_\d{2,}\.png", path.name)]
@@ -52,7 +62,8 @@ def write_views(
     _save(contact_sheet(panorama, views, rendered), folder / "contact_sheet.png")
     keys = ("kind", "yaw_deg", "pitch_deg", "fov_deg")
     entries = [
-        {"file": name, **{key: view.to_json()[key] for key in keys}} for name, view in zip(names, views, strict=True)
+        {"file": name, **{key: view.to_json()[key] for key in keys}, "coverage": round(share, 4)}
+        for name, view, share in zip(names, views, coverage, strict=True)
     ]
     write_json(folder / "views.json", entries)
 

@@ -1,10 +1,10 @@
-"""An image file enters; an upright equirectangular panorama leaves, uint8 [H, W, 3] RGB, or an error with its reason.
+"""An image file enters; an upright equirectangular panorama leaves, uint8 [H, W, 3] sRGB, or an error with its reason.
 
 JPEGs are decoded by libjpeg-turbo, at an eighth to a half of their size where the views need no more (half of the
-whole path is decoding). Everything else, and every JPEG that libjpeg-turbo finds odd, goes through Pillow. A damaged
-file is an error, never a half-grey picture; so is an animation, of which no frame is *the* picture. Files come from
-strangers: sizes are limited before anything is decoded, and only formats of photographs are opened (for some others
-Pillow would start a foreign program).
+whole path is decoding). Everything else, and every JPEG that libjpeg-turbo finds odd, goes through Pillow. Orientation
+(EXIF), colours (ICC) and the place on the sphere (GPano XMP) are what the file says they are. A damaged file is an
+error, never a half-grey picture; so is an animation, of which no frame is *the* picture. Files come from strangers:
+sizes are limited before anything is decoded.
 """
 
 from __future__ import annotations
@@ -14,15 +14,24 @@ import math
 import os
 import struct
 import warnings
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.ImageCms import ImageCmsTransform
 
-from panollava.errors import DataError
+from panollava.logs import LOGGER
+from panollava.views.colour import ProfileError, srgb_transform, to_srgb
+from panollava.views.error import PanoramaError as PanoramaError
+from panollava.views.fisheye import camera_of, shows_two_discs, stitcher_of_frame, stitcher_of_raw
+from panollava.views.gpano import Crop, GPano, GPanoError, read_gpano
+from panollava.views.image_formats import choose_picture, known_formats, refuse_unread_formats
+from panollava.views.pillow_pixels import rgb_pixels, upright
+from panollava.views.sphere import Placement, lay_on_sphere
 
 Pixels = NDArray[np.uint8]
 
@@ -40,18 +49,11 @@ _LAST_BIT = b"\x01\x3f\x10"
 """Of a progressive scan: coefficients 1 to 63, whose bit 1 is known and whose bit 0 follows."""
 _LAST_BIT_LEVELS = 1.0
 
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "AVIF", "PPM")
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"II*\x00", b"MM\x00*", b"GIF8", b"BM")
 _ORIENTATION_TAG = 0x0112
-_TRANSPOSED = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+_SIDES_SWAPPED = (5, 6, 7, 8)
+_COLOUR_MODES = {"L": "L", "LA": "L", "1": "L", "CMYK": "CMYK"}
+"""Whose ICC profiles fit images of a Pillow mode; RGB for the others."""
 
 Image.MAX_IMAGE_PIXELS = 2 * MAX_PIXELS  # Pillow's own guard, which counts in parts of a file too: ours answers first
 # What Pillow finds odd in a file is either an error here or of no interest.
@@ -59,31 +61,32 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
-class PanoramaError(DataError):
-    """A panorama cannot be used.
+@dataclass(frozen=True)
+class Panorama:
+    """The full, upright panorama uint8 [H, W, 3], and where the file's picture lies in it."""
 
-    `reason` is one of "image missing", "truncated", "not an image", "not about 2:1"; `detail` says what was found.
-    """
-
-    def __init__(self, path: str | Path, reason: str, detail: str = "") -> None:
-        self.reason = reason
-        self.detail = detail
-        super().__init__(f"{path}: {reason}" + (f": {detail}" if detail else ""))
-
-    def __reduce__(self) -> tuple[type[PanoramaError], tuple[str, str, str]]:
-        path = str(self).split(f": {self.reason}", 1)[0]
-        return PanoramaError, (path, self.reason, self.detail)  # it may come back from another process
+    pixels: Pixels
+    placement: Placement
 
 
-def load_panorama(path: str | Path, min_width: int | None = None, to_the_end: bool = False) -> Pixels:
-    """Decode a panorama to uint8 [H, W, 3] RGB, turned upright by its EXIF orientation.
+def load_panorama(
+    path: str | Path,
+    min_width: int | None = None,
+    to_the_end: bool = False,
+    *,
+    level: str = "auto",
+    north: bool = False,
+) -> Pixels:
+    """Decode a panorama to uint8 [H, W, 3] RGB, turned upright by its EXIF orientation and laid on the sphere.
 
     With `min_width` a JPEG may come at 1/2, 3/8, 1/4 or 1/8 of its size, as long as it stays that wide and the scale
     divides it exactly (so that no direction moves), and a progressive one without a last scan that would change less
     than a grey level; `to_the_end` reads that too, to find damage. Grey, palette, alpha (dropped), CMYK and 16 bits
-    become 8-bit RGB. Raises PanoramaError.
+    become 8-bit sRGB. By its GPano XMP a partial panorama is laid into the full one (grey where it does not cover it);
+    `level="auto"` takes the camera's pitch and roll out, "off" does not; `north` turns north into the middle.
+    Raises PanoramaError.
     """
-    return decode_panorama(read_image(path), path, min_width, to_the_end)
+    return decode_panorama(read_image(path), path, min_width, to_the_end, level=level, north=north)
 
 
 def read_image(path: str | Path) -> bytes:
@@ -98,26 +101,48 @@ def read_image(path: str | Path) -> bytes:
         raise PanoramaError(path, "image missing", getattr(error, "strerror", None) or str(error)) from error
 
 
-def decode_panorama(content: bytes, name: str | Path, min_width: int | None = None, to_the_end: bool = False) -> Pixels:
+def decode_panorama(
+    content: bytes,
+    name: str | Path,
+    min_width: int | None = None,
+    to_the_end: bool = False,
+    *,
+    level: str = "auto",
+    north: bool = False,
+) -> Pixels:
     """`load_panorama` for a file's content; `name` stands in errors."""
+    return place_panorama(content, name, min_width, to_the_end, level=level, north=north).pixels
+
+
+def place_panorama(
+    content: bytes,
+    name: str | Path,
+    min_width: int | None = None,
+    to_the_end: bool = False,
+    *,
+    level: str = "auto",
+    north: bool = False,
+) -> Panorama:
+    """`decode_panorama`, and what of the sphere the file's picture covers."""
     if not content:
         raise PanoramaError(name, "truncated", "the file is empty")
+    refuse_unread_formats(content, name)
     try:
-        with Image.open(io.BytesIO(content), formats=_known_formats()) as image:
-            _refuse_size_and_frames(image, name)
-            orientation = image.getexif().get(_ORIENTATION_TAG, 1)
-            width, height = image.size if orientation not in (5, 6, 7, 8) else image.size[::-1]
-            if abs(width - 2 * height) > ASPECT_TOLERANCE * height:
-                raise PanoramaError(name, "not about 2:1", f"{width} x {height} pixels")
-            if image.format == "JPEG" and image.mode in ("RGB", "L"):
-                eighths = _eighths(image.size, width, min_width)
-                whole = to_the_end or eighths == 8
-                pixels = _decode_jpeg(
-                    content if whole else _without_last_bits(image, content, eighths), name, image.size, eighths
-                )
-                if pixels is not None:
-                    return _upright(pixels, orientation)
-            return _upright(_decode_with_pillow(image, name), orientation)
+        with Image.open(io.BytesIO(content), formats=known_formats()) as image:
+            _refuse_size(image.size, name)
+            choose_picture(image, name)
+            file = _describe(image, content, name)
+            picture = _decode(file, _eighths(file, min_width), to_the_end, name)
+            if file.maybe_raw_of is not None and shows_two_discs(picture):
+                _refuse_frame(file.exif, file.maybe_raw_of, name)
+            placement = Placement(
+                file.crop.scaled(picture.shape[1], file.crop.width), file.gpano.pose().wanted(level, north)
+            )
+            if not placement.untouched:
+                picture = lay_on_sphere(picture, placement, min_width)
+            return Panorama(picture, placement)
+    except GPanoError as error:
+        raise PanoramaError(name, error.reason, str(error)) from error
     except Image.DecompressionBombError as error:
         raise PanoramaError(name, "not an image", f"a decompression bomb: {error}") from error
     except UnidentifiedImageError as error:
@@ -129,28 +154,108 @@ def decode_panorama(content: bytes, name: str | Path, min_width: int | None = No
         raise PanoramaError(name, "truncated", str(error)) from error
 
 
-@lru_cache(maxsize=1)
-def _known_formats() -> tuple[str, ...]:
-    """The formats of `_FORMATS` that this Pillow was built with."""
-    Image.init()
-    return tuple(name for name in _FORMATS if name in Image.OPEN)
+def warn_if_unstitched(pixels: Pixels, name: str | Path) -> None:
+    """Warn where a panorama looks like an unstitched frame of which nothing else tells."""
+    if shows_two_discs(pixels):
+        LOGGER.warning(
+            "%s: two bright discs on black: is it an unstitched dual-fisheye frame? Then stitch it with the camera's "
+            "software, or `panollava prepare --from dual_fisheye`",
+            name,
+        )
 
 
-def _refuse_size_and_frames(image: Image.Image, name: str | Path) -> None:
+@dataclass(frozen=True)
+class _File:
+    """An opened image file and what it says before its pixels are decoded; `crop` is of the upright picture.
+
+    `maybe_raw_of` names the stitcher of a camera whose raw files are unstitched frames, where nothing says that this
+    file is none.
+    """
+
+    image: Image.Image
+    content: bytes
+    exif: Image.Exif
+    gpano: GPano
+    crop: Crop
+    maybe_raw_of: str | None
+
+    @property
+    def turbo(self) -> bool:
+        """Whether libjpeg-turbo decodes it."""
+        return self.image.format == "JPEG" and self.image.mode in ("RGB", "L")
+
+
+def _describe(image: Image.Image, content: bytes, name: str | Path) -> _File:
+    """Raises PanoramaError for what is no panorama, GPanoError for metadata that cannot be followed."""
+    exif = image.getexif()
     width, height = image.size
+    if exif.get(_ORIENTATION_TAG) in _SIDES_SWAPPED and image.format != "TIFF":  # Pillow's TIFFs have upright sizes
+        width, height = height, width
+    gpano = read_gpano(image, content)
+    gpano.refuse_projection()
+    crop = gpano.crop(width, height)
+    if abs(crop.full_width - 2 * crop.full_height) > ASPECT_TOLERANCE * crop.full_height:
+        placed = "" if crop.whole else f", by its GPano metadata a part of {crop.full_width} x {crop.full_height}"
+        raise PanoramaError(name, "not about 2:1", f"{width} x {height} pixels{placed}")
+    _refuse_size((crop.full_width, crop.full_height), name)
+    if gpano.says_equirectangular:
+        return _File(image, content, exif, gpano, crop, None)
+    if (stitcher := stitcher_of_frame(exif)) is not None:
+        _refuse_frame(exif, stitcher, name)
+    return _File(image, content, exif, gpano, crop, stitcher_of_raw(exif))
+
+
+def _refuse_size(size: tuple[int, int], name: str | Path) -> None:
+    width, height = size
     if width * height > MAX_PIXELS:
         raise PanoramaError(name, "not an image", f"{width} x {height} pixels, at most {MAX_PIXELS} are decoded")
-    # MPO is a JPEG with further pictures behind it (a preview, a gain map): the first one is the photograph.
-    frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-    if frames > 1:
-        raise PanoramaError(name, "not an image", f"{frames} frames or pages, expected one picture")
 
 
-def _eighths(size: tuple[int, int], upright_width: int, min_width: int | None) -> int:
-    """The smallest scale that divides a JPEG's size exactly and leaves it wide enough."""
-    if min_width is None:
+def _refuse_frame(exif: Image.Exif, stitcher: str, name: str | Path) -> NoReturn:
+    raise PanoramaError(
+        name,
+        "not equirectangular",
+        f"an unstitched dual-fisheye frame of a {camera_of(exif)}. Stitch it with {stitcher}, or convert it with "
+        "`panollava prepare --from dual_fisheye`. If it is a panorama, say so in it: `exiftool "
+        "-XMP-GPano:ProjectionType=equirectangular FILE`",
+    )
+
+
+def _eighths(file: _File, min_width: int | None) -> int:
+    """The smallest scale that divides a JPEG's size, and its place on the sphere, and leaves it wide enough."""
+    if min_width is None or not file.turbo:
         return 8
-    return next(n for n in _SCALES if n == 8 or _fits(n, size, upright_width, min_width))
+    wide_enough = (n for n in _SCALES if file.crop.full_width * n >= 8 * min_width)
+    return next((n for n in wide_enough if file.crop.divides(n, 8)), 8)
+
+
+def _decode(file: _File, eighths: int, to_the_end: bool, name: str | Path) -> Pixels:
+    """The upright picture in sRGB. A JPEG may come at so many eighths of its size."""
+    image = file.image
+    mode = _COLOUR_MODES.get(image.mode, "L" if image.mode.startswith("I") else "RGB")
+    to_srgb_transform = _transform(image.info.get("icc_profile"), mode, name)
+    pixels = None
+    if file.turbo:
+        whole = to_the_end or eighths == 8
+        content = file.content if whole else _without_last_bits(image, file.content, eighths)
+        pixels = _decode_jpeg(content, name, image.size, eighths)
+    if pixels is None:
+        pixels = rgb_pixels(image, name, to_srgb_transform if mode == "CMYK" else None)
+    if to_srgb_transform is not None and mode != "CMYK":
+        pixels = to_srgb(pixels, to_srgb_transform, mode)
+    # Pillow turns TIFFs itself as it decodes them.
+    return pixels if image.format == "TIFF" else upright(pixels, file.exif.get(_ORIENTATION_TAG, 1))
+
+
+def _transform(profile: bytes | None, mode: str, name: str | Path) -> ImageCmsTransform | None:
+    """What brings an image's colours to sRGB; None where nothing does, with a warning where its profile is no use."""
+    if not profile:
+        return None
+    try:
+        return srgb_transform(profile, mode)
+    except ProfileError as error:
+        LOGGER.warning("%s: its ICC profile is not used, its pixels are taken for sRGB: %s", name, error)
+        return None
 
 
 def _without_last_bits(image: Image.Image, content: bytes, eighths: int) -> bytes:
@@ -185,27 +290,3 @@ def _decode_jpeg(content: bytes, name: str | Path, size: tuple[int, int], eighth
             raise PanoramaError(name, "truncated", str(error)) from error
         return None
     return pixels
-
-
-def _fits(eighths: int, size: tuple[int, int], upright_width: int, min_width: int) -> bool:
-    return upright_width * eighths >= 8 * min_width and all(side * eighths % 8 == 0 for side in size)
-
-
-def _decode_with_pillow(image: Image.Image, name: str | Path) -> Pixels:
-    if image.mode.startswith("I"):  # 16 bits of grey; convert("RGB") would clip them
-        grey = np.asarray(image).astype(np.int64)
-        if grey.min() < 0 or grey.max() > 65535:
-            found = f"pixel values from {grey.min()} to {grey.max()}, expected 8 or 16 bits a channel"
-            raise PanoramaError(name, "not an image", found)
-        return np.repeat(((grey * 255 + 32767) // 65535).astype(np.uint8)[..., None], 3, axis=-1)
-    if image.mode == "F":
-        raise PanoramaError(name, "not an image", "floating-point pixels, expected 8 or 16 bits a channel")
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    return np.array(image.convert("RGB"))
-
-
-def _upright(pixels: Pixels, orientation: int) -> Pixels:
-    if orientation not in _TRANSPOSED:
-        return pixels
-    return np.array(Image.fromarray(pixels).transpose(_TRANSPOSED[orientation]))

@@ -21,9 +21,20 @@ from panollava.views.sampling import Tile, average, sample, sample_points, sampl
 from panollava.views.strategies import View
 
 
-def open_views(path: str | Path, views: Sequence[View], image_size: tuple[int, int], antialias: bool = True) -> Pixels:
-    """The views uint8 [V, h, w, 3] of a panorama file, decoded no larger than they need. Raises PanoramaError."""
-    panorama = load_panorama(path, required_width(views, image_size, antialias))
+def open_views(
+    path: str | Path,
+    views: Sequence[View],
+    image_size: tuple[int, int],
+    antialias: bool = True,
+    *,
+    level: str = "auto",
+    north: bool = False,
+) -> Pixels:
+    """The views uint8 [V, h, w, 3] of a panorama file, decoded no larger than they need. Raises PanoramaError.
+
+    `level` and `north` say which angles of the camera's pose are taken out (see `load_panorama`).
+    """
+    panorama = load_panorama(path, required_width(views, image_size, antialias), level=level, north=north)
     return render_views(panorama, views, image_size, antialias)
 
 

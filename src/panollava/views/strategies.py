@@ -22,6 +22,8 @@ from panollava.errors import ConfigError
 
 CropStrategy = Literal["resize", "sliding_window", "e2p", "cubemap", "anyres", "anyres_max", "anyres_e2p"]
 ViewKind = Literal["global", "perspective", "crop"]
+Level = Literal["auto", "off"]
+"""Whether the pitch and roll that a panorama's metadata state are taken out of it."""
 
 
 @dataclass(frozen=True)

@@ -72,13 +72,18 @@ class RolledPictures:
         antialias: bool,
         turns_deg: Mapping[str, float],
         root: Path = Path(),
+        *,
+        level: str = "auto",
+        north: bool = False,
     ) -> None:
         self.views, self.image_size, self.antialias = views, image_size, antialias
         self.turns_deg, self.root = turns_deg, root
+        self.level, self.north = level, north
 
     def __getitem__(self, image_path: str) -> np.ndarray:
         views = rolled_views(self.views, self.turns_deg[image_path])
-        return open_views(self.root / image_path, views, self.image_size, self.antialias)
+        path = self.root / image_path
+        return open_views(path, views, self.image_size, self.antialias, level=self.level, north=self.north)
 
 
 def picture_turns(samples: Sequence[Sample], views: Sequence[View]) -> dict[str, float]:
