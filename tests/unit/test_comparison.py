@@ -108,9 +108,13 @@ def test_of_some_scores_less_is_better(tmp_path: Path, monkeypatch: pytest.Monke
         "    return {'samples': [len(one.split()) for one in predictions], 'scale': '0 or more, lower is better'}\n"
     )
     custom = {"custom_metrics": ["words_of_comparison:words"]}
-    found = read_results([evaluated(tmp_path / "A", **custom), evaluated(tmp_path / "B", poor, **custom)])
+    paths = [evaluated(tmp_path / "A", **custom), evaluated(tmp_path / "B", poor, **custom)]
+    found = read_results(paths, custom["custom_metrics"])
     lines = {line.metric: line for line in compare_results(found, 500).lines if line.experiment == "B"}
     assert lines["words"].verdict == "better" and lines["rouge_l"].verdict == "worse"
+    told = {line.metric: line for line in compare_results(read_results(paths), 500).lines if line.experiment == "B"}
+    assert told["words"].value == lines["words"].value and told["words"].verdict is None
+    assert "--custom-metrics words_of_comparison:words" in str(told["words"].note)
 
 
 def test_a_score_that_cannot_be_computed_again_stands_without_a_test(tmp_path: Path) -> None:

@@ -186,11 +186,13 @@ def test_a_folder_of_weights_cannot_switch_foreign_code_on(
     monkeypatch.setattr(checkpointing, "PanoramaVLM", build)
     with pytest.raises(Reached):
         load_stage(folder, trust_remote_code=allowed)
-    for trusting in (False, True):
-        config = WorkflowConfig.from_dict({"experiment": {"name": "E"}, "models": {"trust_remote_code": trusting}})
+    same = {"vision_name": "owner/vision", "language_model_name": "owner/language"}
+    for models in ({**same}, {**same, "trust_remote_code": True},
+                   {**same, "vision_name": "owner/other", "trust_remote_code": True}):  # fmt: skip
+        config = WorkflowConfig.from_dict({"experiment": {"name": "E"}, "models": models})
         with pytest.raises(Reached):
             load_stage(folder, config=config)
-    assert seen == [allowed, False, True]
+    assert seen == [allowed, False, True, False]  # trust in one model is none in another
 
 
 @pytest.mark.parametrize("name", ["../../../home", "/tmp/x", "a b", "", None, 5])

@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from panollava.config.values import custom_metric
+from panollava.errors import ConfigError
+
 if TYPE_CHECKING:
     from panollava.config import Project, WorkflowConfig
 
@@ -29,6 +32,19 @@ def ablation_named(project: Project, word: str) -> str | None:
     if path.suffix in (".yaml", ".yml"):
         return path.stem if path.parent.name == "ablations" else None
     return word if word in project.ablations() and word not in project.experiments() else None
+
+
+def custom_metrics_of(text: str | None) -> list[str] | None:
+    """`module:function,module:function` as a list; None where the option is not given. Raises ConfigError."""
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        try:
+            custom_metric(name)
+        except ValueError as error:
+            raise ConfigError(f"--custom-metrics {error}") from None
+    return names
 
 
 def image_cache_of(root: Path) -> Path:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from panollava.cli.common import results_dir_of
+from panollava.cli.common import custom_metrics_of, results_dir_of
 from panollava.errors import ConfigError, EvaluationError
 
 
@@ -21,6 +21,10 @@ def compare(
     ],
     output_dir: Annotated[
         Path | None, typer.Option(help="Receives comparison.csv and comparison.html.  [default: results/compare/…]")
+    ] = None,
+    custom_metrics: Annotated[
+        str | None,
+        typer.Option(help="Metrics module:function (with commas) to compute again though no project here names them."),
     ] = None,
     draws: Annotated[int, typer.Option(min=100, max=1_000_000, help="Resamplings behind each test.")] = 10_000,
 ) -> None:
@@ -38,8 +42,9 @@ def compare(
         raise ConfigError(
             "compare needs two results at least, for instance: panollava compare results/EXP1 results/EXP2"
         )
+    chosen = custom_metrics_of(custom_metrics) or ()
     start_log()
-    found = read_results([metrics_path(word) for word in results])
+    found = read_results([metrics_path(word) for word in results], chosen)
     folder = output_dir or default_folder([result.name for result in found], results_dir_of(Path.cwd()))
     comparison = write_comparison(found, folder / "comparison.csv", folder / "comparison.html", draws)
     print_lines(console_lines(comparison))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from panollava.cli import completion
-from panollava.cli.common import AnsweringStage, image_cache_of, load_experiment, results_dir_of
+from panollava.cli.common import AnsweringStage, custom_metrics_of, image_cache_of, load_experiment, results_dir_of
 from panollava.config.schema import Protocol
 from panollava.config.slices import EXTRA_NODES
 from panollava.errors import ConfigError
@@ -23,7 +23,7 @@ def evaluate(
     config: Annotated[
         str | None,
         typer.Option(
-            help="An experiment's name or YAML: finds the folder, sets the rest.",
+            help="An experiment's name or YAML: finds the folder, sets the rest; with --verify: its custom metrics.",
             autocompletion=completion.experiments,
         ),
     ] = None,
@@ -42,6 +42,13 @@ def evaluate(
             help=f"Further scores: some of {', '.join(EXTRA_NODES)} (with commas), or none; default: as configured."
         ),
     ] = None,
+    custom_metrics: Annotated[
+        str | None,
+        typer.Option(
+            help="Metrics of your own, module:function (with commas); default: the configuration's. Those that only "
+            "the folder or metrics.json names do not run."
+        ),
+    ] = None,
     output_dir: Annotated[Path | None, typer.Option(help="Receives metrics.json and predictions.csv.")] = None,
     log_samples: Annotated[bool, typer.Option(help="Show predictions beside references.")] = False,
     log_interval: Annotated[int, typer.Option(min=1, help="Batches between progress lines.")] = 25,
@@ -57,13 +64,16 @@ def evaluate(
     from panollava.logs import LOGGER, start_log
 
     if verify is not None:
-        given = {"--checkpoint-dir": checkpoint_dir, "--config": config, "--csv-input": csv_input, "--stage": stage,
+        given = {"--checkpoint-dir": checkpoint_dir, "--csv-input": csv_input, "--stage": stage,
                  "--epoch": epoch, "--step": step, "--batch-size": batch_size, "--protocol": protocol,
                  "--extra": extra, "--output-dir": output_dir}  # fmt: skip
         _refuse(given, "metrics.json tells it: not with --verify")
         if max_samples is not None and not predict_again:
             raise ConfigError("--max-samples: with --verify it limits --predict-again")
-        _verify(verify, predict_again, max_samples)
+        chosen_metrics = custom_metrics_of(custom_metrics) or []
+        if config is not None:
+            chosen_metrics += load_experiment(config).settings.evaluation.custom_metrics
+        _verify(verify, predict_again, max_samples, chosen_metrics)
         return
     if predict_again:
         raise ConfigError("--predict-again goes with --verify")
@@ -76,12 +86,13 @@ def evaluate(
                  "--batch-size": batch_size, "--extra": extra}  # fmt: skip
         _refuse(given, "nothing is predicted without --checkpoint-dir or --config")
     chosen = None if extra is None else _extra(extra)
+    metrics = custom_metrics_of(custom_metrics)
     start_log()
     if checkpoint_dir is None and config is None:
         assert csv_input is not None
         from panollava.evaluation.run_eval import score_csv
 
-        path, document = score_csv(csv_input, protocol, output_dir)
+        path, document = score_csv(csv_input, protocol, output_dir, metrics or ())
     else:
         from panollava.evaluation.run_eval import EvalRequest, evaluate_folder
         from panollava.training.model_dir import resolve_model_dir
@@ -107,6 +118,7 @@ def evaluate(
                 log_max_samples=log_max_samples,
                 image_cache=image_cache_of(Path.cwd()),
                 extra=chosen,
+                custom_metrics=metrics,
                 results_dir=results_dir_of(Path.cwd()),
             ),
             experiment,
@@ -123,14 +135,14 @@ def _extra(text: str) -> list[str]:
     return names
 
 
-def _verify(path: Path, predict_again: bool, max_samples: int | None) -> None:
+def _verify(path: Path, predict_again: bool, max_samples: int | None, custom_metrics: list[str]) -> None:
     """Print every check; exit 1 where something differs."""
     from panollava.evaluation.console import print_lines
     from panollava.evaluation.verify import summary, verify
     from panollava.logs import start_log
 
     start_log()
-    checks = verify(path, predict_again, max_samples)
+    checks = verify(path, predict_again, max_samples, custom_metrics)
     print_lines([*map(str, checks), summary(checks)])
     if any(check.state == "differs" for check in checks):
         raise typer.Exit(1)

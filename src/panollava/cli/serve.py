@@ -52,7 +52,10 @@ def serve(
         LOGGER.info(line)
     root = Path.cwd() if csv_input else loaded.project_root
     source = csv_input or csv_of(loaded)
-    examples = find_examples(source, root, loaded.metadata["remembered"]["data"]["columns"]) if source else []
+    columns = loaded.metadata["remembered"]["data"]["columns"]
+    foreign = csv_input is None and not loaded.made_here
+    within = [loaded.project_root, Path.cwd()] if foreign else None
+    examples = find_examples(source, root, columns, within=within) if source else []
     if not examples:
         LOGGER.info("no example panoramas: --csv-input names a CSV with local ones")
     from panollava.serve.page import build_page, launch

@@ -105,6 +105,13 @@ class Project:
         settings = validate(snapshot["experiments"][name], (YamlFile(f"the snapshot of {name}"),))
         return WorkflowConfig(settings, self.root, fingerprints=self._fingerprints)
 
+    def values_of(self, key: str) -> list[Any]:
+        """All values that the project's files give to a dotted key: default.yaml, experiments, cells of ablations.
+
+        As they are written, not validated; a file that cannot be read gives none.
+        """
+        return self._sources.values_of(key)
+
     def slice_by_key(self, kind: str, key: str) -> dict[str, Any]:
         """The slice whose digest is `key`, for a folder of the shared cache (`csv`, `views`, …). Raises ConfigError."""
         if (kind, key) not in self._slices:

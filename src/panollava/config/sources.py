@@ -6,13 +6,16 @@ Enters: the project's root. Leaves: names and sources. YAML is read, nothing is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from panollava.config.ablations import ABLATIONS_FOLDER, Ablation, Cell, read_ablation
-from panollava.config.loading import EXPERIMENTS_FOLDER, load_settings, merge, read_default, read_raw
+from panollava.config.dotted import value_at
+from panollava.config.loading import DEFAULT_FILE, EXPERIMENTS_FOLDER, load_settings, merge, read_default, read_raw
 from panollava.config.names import resolve_name
 from panollava.config.schema import Settings
 from panollava.errors import ConfigError
@@ -132,6 +135,19 @@ class Sources:
             for cell in ablation.cells:
                 names.setdefault(cell.name, []).append(cell)
         return names, broken | broken_ablations
+
+    def values_of(self, key: str) -> list[Any]:
+        """What default.yaml, the experiments' files and the cells give to a dotted key; unreadable files give none."""
+        documents: list[Mapping[str, Any]] = []
+        for path in (self.root / DEFAULT_FILE, *_yaml_files(self.root / EXPERIMENTS_FOLDER)):
+            with suppress(ConfigError):
+                documents += [read_raw(path, self.root).file.values] if path.is_file() else []
+        documents += [cell.file.values for grid in self._ablations[0].values() for cell in grid.cells]
+        found = []
+        for document in documents:
+            with suppress(KeyError, TypeError):  # it does not set the key, or a section is something else
+                found.append(value_at(document, key))
+        return found
 
     def shown(self, path: Path) -> str:
         """A path as messages name it: from the root."""

@@ -61,11 +61,13 @@ def prepare_csv(
     fetch: ImageCache | None = None,
     surviving_csv: str | Path | None = None,
     progress: bool = True,
+    within: Sequence[Path] | None = None,
 ) -> PrepareSummary:
     """Concatenate and check sources of any format; write a prepared CSV (`samples`) and what was rejected.
 
     Image paths are written relative to `root` where they lie below it, else absolute. `fetch` turns an http(s) URL
-    into a verified file; without it such rows are rejected. Raises DataError where a CSV cannot be
+    into a verified file; without it such rows are rejected. `within` are the only folders from which a CSV of others
+    may have pictures opened. Raises DataError where a CSV cannot be
     read, where no row is left or where more than `max_rejected_fraction` were rejected: then `rejected_csv` stands,
     and its copy `surviving_csv` outside a job's outputs, but no prepared CSV, not even an older one.
     """
@@ -73,7 +75,7 @@ def prepare_csv(
     for note in dict.fromkeys(f"{table.path}: {note}" for table in tables for note in table.notes):
         LOGGER.warning("%s", note)
     rows = [row for table in tables for row in table.rows]
-    images = _check_images(rows, Path(root), fetch, progress)
+    images = _check_images(rows, Path(root), fetch, progress, within)
 
     accepted: list[Row] = []
     rejected: list[tuple[TableRow, str]] = []
@@ -128,7 +130,7 @@ class _Image:
 
 
 def _check_images(
-    rows: Sequence[TableRow], root: Path, fetch: ImageCache | None, progress: bool
+    rows: Sequence[TableRow], root: Path, fetch: ImageCache | None, progress: bool, within: Sequence[Path] | None
 ) -> dict[tuple[str, str], _Image]:
     """What each (CSV, image path) means; every file is fetched and decoded once, many at a time."""
     named = dict.fromkeys((row.source_csv, row.image_path) for row in rows if row.problem is None)
@@ -137,8 +139,11 @@ def _check_images(
     for csv_path, image_path in named:
         if is_url(image_path):
             files[csv_path, image_path] = image_path
-        elif (found := resolve_image(image_path, csv_path, root)) is not None:
+        elif (found := resolve_image(image_path, csv_path, root, within)) is not None:
             files[csv_path, image_path] = _plain(found)
+        elif within is not None and resolve_image(image_path, csv_path, root) is not None:
+            problem = "image missing: outside of the folders that the CSV of a folder of others may name (--csv-input)"
+            missing[csv_path, image_path] = _Image(problem=problem)
         else:
             detail = why_no_image(image_path, csv_path, root)
             missing[csv_path, image_path] = _Image(problem=f"image missing: {detail}" if detail else "image missing")

@@ -8,13 +8,21 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from panollava.files import atomic_path
+from panollava.trust import find_inside
 
 REJECTED_COLUMNS = ("source_csv", "source_line", "reason")
 """What stands first in a rejected.csv; the row's own fields follow."""
 
 
-def resolve_image(image_path: str, csv_path: str | Path, root: str | Path = ".") -> Path | None:
-    """The file that a row's image path means: beside its CSV first, then from `root`; None where neither exists."""
+def resolve_image(
+    image_path: str, csv_path: str | Path, root: str | Path = ".", within: Sequence[Path] | None = None
+) -> Path | None:
+    """The file that a row's image path means: beside its CSV first, then from `root`; None where neither exists.
+
+    With `within` the CSV is others': a picture outside of these folders is not there.
+    """
+    if within is not None and find_inside(image_path, within) is None:
+        return None
     for folder in (Path(csv_path).parent, Path(root)):
         candidate = folder / image_path
         try:

@@ -5,7 +5,7 @@ A document and rows enter; a `ScoreReport` leaves, and the further scores from t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from panollava.evaluation.protocols import ScoredTexts
 from panollava.evaluation.score import Rows, ScoreReport, score_predictions
 from panollava.files import read_json, sha256_file
 from panollava.logs import LOGGER
+from panollava.trust import find_inside, project_of, runnable_metrics
 
 TOLERANCE = 1e-9
 ROLLED = "predictions_rolled.csv"
@@ -35,17 +36,29 @@ def read_document(path: Path) -> dict[str, Any]:
     return document
 
 
+def custom_metrics_of(document: Mapping[str, Any], chosen: Collection[str] = ()) -> tuple[list[str], dict[str, str]]:
+    """The custom metrics behind a document's scores that may run here, and why each other one may not (see `trust`)."""
+    libraries = [str(found["library"]) for found in document["metrics"].values() if found["value"] is not None]
+    return runnable_metrics([library for library in libraries if ":" in library], chosen)
+
+
 def score_again(
-    document: Mapping[str, Any], rows: Rows, blind_rows: Rows | None = None, bootstrap_samples: int = 0
+    document: Mapping[str, Any],
+    rows: Rows,
+    blind_rows: Rows | None = None,
+    bootstrap_samples: int = 0,
+    custom_metrics: Sequence[str] = (),
 ) -> ScoreReport:
-    """Score `rows` by the document's protocol and by those of its metrics that have a value and come from answers."""
+    """Score `rows` by the document's protocol and by those of its metrics that have a value and come from answers.
+
+    Of custom metrics only those in `custom_metrics` run (`custom_metrics_of`): a document alone runs no code.
+    """
     there = {key: found for key, found in document["metrics"].items() if found["value"] is not None}
-    custom = [str(found["library"]) for found in there.values() if ":" in str(found["library"])]
     return score_predictions(
         rows,
         document["protocol"],
         metrics=[key for key in METRICS if key in there],
-        custom_metrics=list(dict.fromkeys(custom)),
+        custom_metrics=custom_metrics,
         blind_rows=blind_rows,
         bootstrap_samples=bootstrap_samples,
         lenient=True,
@@ -75,8 +88,7 @@ def measured_again(document: Mapping[str, Any], path: Path, rows: Rows, scored: 
 
 def predictions_path(document: Mapping[str, Any], path: Path) -> Path | None:
     """The predictions behind a metrics.json: beside it, or what `eval --csv-input` scored; None where they are gone."""
-    beside = path.parent / "predictions.csv"
-    if beside.is_file():
+    if (beside := find_inside("predictions.csv", [path.parent])) is not None and beside.is_file():
         return beside
     csv = document["provenance"].get("csv")
     if not isinstance(csv, Mapping) or "checkpoint" in document["provenance"]:  # its CSV holds questions
@@ -84,9 +96,11 @@ def predictions_path(document: Mapping[str, Any], path: Path) -> Path | None:
     return place_of(str(csv.get("path", "")), path)
 
 
-def place_of(told: str, metrics_json: Path, extra: Sequence[Path] = ()) -> Path | None:
-    """A path that a metrics.json tells: as it stands, else from a folder above the file; None where it is not there."""
-    for root in (Path(), *metrics_json.resolve().parents, *extra):
-        if told and (root / told).exists():
-            return root / told
-    return None
+def place_of(told: str, metrics_json: Path) -> Path | None:
+    """What a path in a metrics.json means: in the working folder, beside the file, or in the project that it lies in.
+
+    None where it is not there; nothing outside of these is opened.
+    """
+    own, beside = project_of(metrics_json), metrics_json.parent
+    scored = [beside.parent] if beside.resolve().name.endswith("_eval") else []  # `eval` writes it beside its CSV
+    return find_inside(told, [Path(), beside, *scored, *([own] if own else [])])

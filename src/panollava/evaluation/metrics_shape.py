@@ -21,6 +21,10 @@ class _Told(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True, protected_namespaces=(), allow_inf_nan=False)
 
 
+# A file beside metrics.json: no path that leads away from it.
+_FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+
+
 class _Score(_Told):
     value: float | None
     scale: str | None
@@ -68,7 +72,7 @@ class _Provenance(_Told):
     generation: dict[str, Any] | None = None
     predictions: str | None = None
     predictions_blind: str | None = None
-    measures: dict[str, str] | None = None
+    measures: dict[_FileName, str] | None = None
     versions: dict[str, str | None] | None = None
 
 

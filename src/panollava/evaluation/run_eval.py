@@ -37,6 +37,7 @@ from panollava.models.processor import PanoramaProcessor
 from panollava.training.checkpointing import LoadedStage, load_stage
 from panollava.training.job import first_device
 from panollava.training.state_folder import FolderLock
+from panollava.trust import find_inside, runnable_metrics
 
 if TYPE_CHECKING:
     from panollava.config import WorkflowConfig
@@ -67,6 +68,7 @@ class EvalRequest:
     image_cache: Path = Path("cache/images")
     extra: list[str] | None = None
     results_dir: Path = Path("results")
+    custom_metrics: list[str] | None = None
 
     def __post_init__(self) -> None:
         """What a script asks for wrongly is told before anything is written."""
@@ -101,8 +103,8 @@ def evaluate_folder(
     The settings of generation and evaluation of `experiment` (and, before them, `settings`: sections generation,
     evaluation, training, data) override what the folder remembers; those that the weights depend on do not: one
     warning lists the keys on which it and the folder disagree. `experiment` stands in for the metadata of a folder
-    without. Killed, the same call goes on with the answers that are there. Raises CheckpointError, DataError and
-    EvaluationError with what to do instead.
+    without. Custom metrics that only the folder names do not run (see `trust`). Killed, the same call goes on with the
+    answers that are there. Raises CheckpointError, DataError and EvaluationError with what to do instead.
     """
     loaded = load_stage(
         request.checkpoint_dir, stage=request.stage, epoch=request.epoch, step=request.step, config=experiment
@@ -123,12 +125,17 @@ def evaluate_folder(
     evaluation["protocol"] = request.protocol or evaluation["protocol"]
     if request.extra is not None:
         evaluation["extra"] = request.extra
+    if request.custom_metrics is not None:
+        evaluation["custom_metrics"] = request.custom_metrics
+    elif experiment is None and "custom_metrics" not in (settings or {}).get("evaluation", {}):
+        _only_trusted_metrics(evaluation)
     check_listed(evaluation["metrics"], evaluation["protocol"])
 
     csv_path, why = _csv_of(request, loaded)
     LOGGER.info("questions: %s (%s)", csv_path, why)
     output = request.output_dir or request.results_dir / loaded.metadata["experiment_name"] / "eval" / csv_path.stem
     _check_output(output, csv_path, ("prepared.csv", "rejected.csv", *_RESULTS))
+    foreign = request.csv_input is None and not loaded.made_here
     # A CSV of the project names its pictures from the project's root, wherever the command runs.
     inside = csv_path.resolve().is_relative_to(loaded.project_root.resolve())
     root = loaded.project_root if inside else Path.cwd()
@@ -146,6 +153,7 @@ def evaluate_folder(
             max_rejected_fraction=remembered["data"]["max_rejected_fraction"],
             root=root,
             fetch=ImageCache(request.image_cache),
+            within=[csv_path.parent, loaded.project_root, Path()] if foreign else None,
         )
         samples = read_samples(output / "prepared.csv")
         for name in _RESULTS:
@@ -198,6 +206,13 @@ def evaluate_folder(
     return output / "metrics.json", document
 
 
+def _only_trusted_metrics(evaluation: dict[str, Any]) -> None:
+    """Of the custom metrics that a folder remembers, keep those that may run; the others get the reason why not."""
+    evaluation["custom_metrics"], evaluation["not_run"] = runnable_metrics(evaluation["custom_metrics"])
+    for why in evaluation["not_run"].values():
+        LOGGER.warning("%s", why)
+
+
 def _settings(
     remembered: dict[str, Any], experiment: WorkflowConfig | None, settings: dict[str, Any] | None
 ) -> dict[str, Any]:
@@ -224,7 +239,10 @@ def _pictures_of(samples: list[Sample], root: Path) -> list[list[Any]]:
 
 
 def score_csv(
-    predictions: Path, protocol: str | None = None, output_dir: Path | None = None
+    predictions: Path,
+    protocol: str | None = None,
+    output_dir: Path | None = None,
+    custom_metrics: Sequence[str] = (),
 ) -> tuple[Path, dict[str, Any]]:
     """Score a CSV that has `prediction` and `reference` columns as it is."""
     output = output_dir or predictions.parent / f"{predictions.stem}_eval"
@@ -236,7 +254,8 @@ def score_csv(
         raise EvaluationError(f"{error}{hint}") from error
     apply_protocol(rows, protocol)
     (output / "metrics.json").unlink(missing_ok=True)
-    evaluation: dict[str, Any] = {**_EVALUATION, "protocol": protocol}  # no model, so nothing extra
+    # No model, so nothing extra.
+    evaluation: dict[str, Any] = {**_EVALUATION, "protocol": protocol, "custom_metrics": list(custom_metrics)}
     source = {"csv": {"path": str(predictions), "sha256": sha256_file(predictions)}}
     document = score_files(predictions, None, evaluation, output / "metrics.json", source)
     return output / "metrics.json", document
@@ -261,9 +280,20 @@ def _csv_of(request: EvalRequest, loaded: LoadedStage) -> tuple[Path, str]:
         if len(paths) > 1:
             raise EvaluationError(f"the folder's {key} is a list ({', '.join(paths)}): name one with --csv-input")
         if paths:
-            path = Path(paths[0])
-            return (path if path.is_absolute() else loaded.project_root / path), f"the folder's {key}"
+            return _named_csv(paths[0], key, loaded), f"the folder's {key}"
     raise EvaluationError("the folder names no test or validation CSV: pass --csv-input")
+
+
+def _named_csv(told: str, key: str, loaded: LoadedStage) -> Path:
+    """The CSV that a folder names: in its project or the working folder; elsewhere, where it was made here."""
+    path = loaded.project_root / told
+    found = find_inside(told, [loaded.project_root, Path()])
+    if found is None and path.exists() and not loaded.made_here:
+        raise EvaluationError(
+            f"the folder's {key} is {told!r}, which lies outside of its project and of the working folder, so it is "
+            "not opened: pass --csv-input"
+        )
+    return found or path
 
 
 def _log_samples(predictions: list[Prediction]) -> None:

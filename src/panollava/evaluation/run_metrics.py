@@ -22,7 +22,10 @@ def score_files(
     measures: Sequence[Path] = (),
     rolled: Path | None = None,
 ) -> dict[str, Any]:
-    """Score a predictions CSV (and its blind control) by `evaluation.*`, write metrics.json, return its document."""
+    """Score a predictions CSV (and its blind control) by `evaluation.*`, write metrics.json, return its document.
+
+    `evaluation["not_run"]`, where it is there, are custom metrics that get no value, with the reason of each.
+    """
     rows, blind_rows = read_predictions(predictions), blind_rows_of(blind)
     report = score_predictions(
         rows,
@@ -32,6 +35,7 @@ def score_files(
         blind_rows=blind_rows,
         bootstrap_samples=evaluation["bootstrap_samples"],
         spice_heap=evaluation["spice_heap"],
+        not_run=evaluation.get("not_run"),
     )
     measured = [Measured.read(path) for path in measures]
     if rolled is not None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from panollava.config import WorkflowConfig
 from panollava.data.samples import Sample, read_samples
 from panollava.evaluation.predict import GenerationSettings, kept_answers, predict, shuffled_pictures
 from panollava.evaluation.predictions import write_predictions
@@ -17,6 +18,7 @@ from panollava.models.vlm import PanoramaVLM
 from panollava.training.checkpointing import LoadedStage, load_stage
 from panollava.training.job import first_device
 from panollava.training.metadata import package_versions
+from panollava.training.stage_folder import read_metadata
 from panollava.views.cache import ViewCache
 
 
@@ -38,9 +40,17 @@ def load_chosen(
 ) -> tuple[LoadedStage, list[Sample]]:
     """The stage that checkpoint.json names, and the samples of a prepared CSV, in a process of the slice's threads."""
     torch.set_num_threads(slice_document["config"]["training"]["cpu_threads"])
-    # The folder is the one that this project's own configuration trained: `select_checkpoint` compared the digests.
-    loaded = load_stage(checkpoint["folder"], epoch=checkpoint["epoch"], root=Path.cwd(), trust_remote_code=True)
-    return loaded, read_samples(csv_path)
+    return load_own_stage(checkpoint), read_samples(csv_path)
+
+
+def load_own_stage(checkpoint: dict[str, Any]) -> LoadedStage:
+    """The stage of a checkpoint.json of this project. Code of its backbones runs where the experiment's own
+    configuration switches it on: neither checkpoint.json nor the stage's metadata decide about that."""
+    folder = Path(checkpoint["folder"])
+    trusted = read_metadata(folder)["model_config"].get("trust_remote_code", False) and (
+        WorkflowConfig.load(checkpoint["experiment_name"], ".", warn=False).settings.models.trust_remote_code
+    )
+    return load_stage(folder, epoch=checkpoint["epoch"], root=Path.cwd(), trust_remote_code=trusted)
 
 
 def predict_csv(

@@ -72,6 +72,7 @@ def score_predictions(
     bootstrap_samples: int = 0,
     lenient: bool = False,
     spice_heap: str = DEFAULT_HEAP,
+    not_run: Mapping[str, str] | None = None,
 ) -> ScoreReport:
     """Score rows with `prediction` and `reference` (and `image_path`, `original_query`, `error` where there).
 
@@ -79,7 +80,8 @@ def score_predictions(
     those that cannot run without a value) or a list of keys, each of which must run unless `lenient`.
     `custom_metrics` are dotted names `package.module:function`. `blind_rows` are the same samples answered with
     shuffled pictures. With `bootstrap_samples` a score has an interval from as many draws of the images (`resampling`).
-    `spice_heap` is the most memory that SPICE's Java takes ("2500m").
+    `spice_heap` is the most memory that SPICE's Java takes ("2500m"). `not_run` are custom metrics that stand there
+    without a value, and the reason of each.
 
     Raises EvaluationError for unknown names, for a listed metric that cannot run, and for a blind control whose
     samples or references differ from the predictions'.
@@ -111,6 +113,9 @@ def score_predictions(
         if blind is not None:
             for key, result in run_custom(dotted, blind, taken=blind_values).items():
                 blind_values[key] = result.value
+    for dotted, why in (not_run or {}).items():
+        key = dotted.partition(":")[2]
+        results[dotted if key in results else key] = MetricResult(None, "unknown", dotted, None, reason=why)
     intervals = _add_intervals(results, scored, bootstrap_samples) if bootstrap_samples else None
     return ScoreReport(
         metrics=results,

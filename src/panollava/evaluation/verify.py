@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from typing import Any, Literal
 from panollava.errors import EvaluationError, PanollavaError
 from panollava.evaluation.again import (
     TOLERANCE,
+    custom_metrics_of,
     measure_files,
     measured_again,
     place_of,
@@ -31,6 +32,7 @@ from panollava.evaluation.run_metrics import blind_rows_of
 from panollava.evaluation.score import versions
 from panollava.files import sha256_file
 from panollava.provenance import made_by
+from panollava.trust import find_inside
 
 State = Literal["holds", "differs", "not checked"]
 _MARKS: dict[State, str] = {"holds": "✓", "differs": "✗", "not checked": "–"}
@@ -50,10 +52,13 @@ class Check:
         return f"{_MARKS[self.state]} {self.what}" + (f": {self.detail}" if self.detail else "")
 
 
-def verify(path: Path, predict_again: bool = False, max_samples: int | None = None) -> list[Check]:
+def verify(
+    path: Path, predict_again: bool = False, max_samples: int | None = None, custom_metrics: Collection[str] = ()
+) -> list[Check]:
     """Check a metrics.json; with `predict_again` also the answers (of the first `max_samples`), by the checkpoint.
 
-    Raises EvaluationError where the file is no metrics.json.
+    Custom metrics are computed again where the user's own project or `custom_metrics` names them, never because the
+    file does. Raises EvaluationError where the file is no metrics.json.
     """
     document = read_document(path)
     provenance = document["provenance"]
@@ -65,7 +70,7 @@ def verify(path: Path, predict_again: bool = False, max_samples: int | None = No
     checks += [_digest(file.name, file, told, needed=True) for file, told in measure_files(document, path).items()]
     checks += _sources(document, path)
     if predictions is not None:
-        checks += _scores(document, path, predictions, blind)
+        checks += _scores(document, path, predictions, blind, custom_metrics)
     checks += _versions(provenance)
     if predict_again:
         checks.append(_answers(document, path, predictions, max_samples))
@@ -100,7 +105,7 @@ def _sources(document: Mapping[str, Any], path: Path) -> Iterator[Check]:
     if not isinstance(checkpoint, dict):
         return
     folder = place_of(checkpoint["folder"], path)
-    file = None if folder is None else folder / checkpoint["file"]
+    file = None if folder is None else find_inside(checkpoint["file"], [folder])
     yield _digest(f"{checkpoint['folder']}/{checkpoint['file']}", file, checkpoint.get("sha256"))
     metadata = None if folder is None else folder / "checkpoint_metadata.json"
     if metadata is not None and metadata.is_file():
@@ -110,25 +115,32 @@ def _sources(document: Mapping[str, Any], path: Path) -> Iterator[Check]:
         yield Check("configuration of the checkpoint", "holds" if same else "differs", detail)
 
 
-def _scores(document: Mapping[str, Any], path: Path, predictions: Path, blind: Path | None) -> Iterator[Check]:
+def _scores(
+    document: Mapping[str, Any], path: Path, predictions: Path, blind: Path | None, chosen: Collection[str]
+) -> Iterator[Check]:
     """Everything that follows from the predictions and from what the measures left, computed again."""
     draws = (document.get("intervals") or {}).get("draws", 0)
+    custom, refused = custom_metrics_of(document, chosen)
     try:
         rows = read_predictions(predictions)
         blind_rows = blind_rows_of(blind) if blind is not None and blind.is_file() else None
-        report = score_again(document, rows, blind_rows, draws)
+        report = score_again(document, rows, blind_rows, draws, custom)
         further = measured_again(document, path, rows, apply_protocol(rows, document["protocol"]))
     except EvaluationError as error:
         yield Check("scores", "differs", f"they cannot be computed again: {error}")
         return
     for key in _COUNTS:
-        found = getattr(report, key)
-        same = found == document.get(key)
+        count = getattr(report, key)
+        same = count == document.get(key)
         yield Check(
-            key, "holds" if same else "differs", str(found) if same else f"{document.get(key)} told, {found} found"
+            key, "holds" if same else "differs", str(count) if same else f"{document.get(key)} told, {count} found"
         )
     for key, told in document["metrics"].items():
-        yield _score(LABELS.get(key, key), told, report.metrics.get(key) or further.get(key))
+        found = report.metrics.get(key) or further.get(key)
+        if found is None and (why := refused.get(str(told["library"]))):
+            yield Check(LABELS.get(key, key), "not checked", why)
+            continue
+        yield _score(LABELS.get(key, key), told, found)
         if blind_rows is not None and (value := (document["controls"]["blind"] or {}).get(key)) is not None:
             again = (report.blind or {}).get(key)
             if again is not None:

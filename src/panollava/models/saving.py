@@ -34,6 +34,7 @@ from panollava.models.parts import part_of, refuse_other_keys
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.prompt import pad_id_of
 from panollava.models.vision import quiet_loading
+from panollava.trust import check_parts
 
 if TYPE_CHECKING:
     from panollava.models.vlm import PanoramaVLM
@@ -88,6 +89,7 @@ def load_model(
             f"{folder}: no {_CONFIG} of model type {MODEL_TYPE} there. A stage folder loads with from_checkpoint; "
             "`panollava export` makes the other from it"
         )
+    check_parts(folder, (_VISION, _LANGUAGE))
     document = read_json(folder / _CONFIG)
     with_language = (folder / _LANGUAGE).is_dir()
     paths = {"vision_path": str(folder / _VISION)}

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -100,7 +101,8 @@ def checkpoint_config(source: str, trust_remote_code: bool = False) -> Any:
         if "trust_remote_code" in str(error) and not trust_remote_code:
             raise ConfigError(
                 f"{source} brings Python code of its own, which runs only if you trust it: "
-                "set models.trust_remote_code: true (of a trained folder: in the experiment that --config names)"
+                "set models.trust_remote_code: true (of a trained folder: in an experiment with these very backbones, "
+                "named by --config)"
             ) from error
         raise ConfigError(f"{source}: {str(error).partition(chr(10))[0]}") from error
 
@@ -174,6 +176,7 @@ class VisionEncoder(nn.Module):
         super().__init__()
         self.spec = describe_vision(source, image_size, trust_remote_code)
         config = vision_config(source, trust_remote_code)
+        refuse_adapter(source)
         if hasattr(config, "vision_use_head"):
             config.vision_use_head = False  # SigLIP's pooling head: nothing here would ever train it
         self.model: Any
@@ -279,6 +282,18 @@ def readable_weights(source: str) -> Iterator[None]:
     except (OSError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise CheckpointError(f"{source}: its weights cannot be read: {first}") from error
+
+
+def refuse_adapter(source: str) -> None:
+    """A folder of an adapter makes transformers load the model that the adapter names, and not this one's weights.
+
+    Raises ConfigError.
+    """
+    if (stray := Path(source) / "adapter_config.json").is_file():
+        raise ConfigError(
+            f"{stray}: transformers would load the model that this adapter names. Merge the adapter into the encoder, "
+            "or remove the file"
+        )
 
 
 def refuse_missing_weights(source: str, loading: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from panollava.data.tables import is_url, resolve_image
 from panollava.errors import DataError
 from panollava.logs import LOGGER
 from panollava.training.checkpointing import LoadedStage
+from panollava.trust import find_inside
 
 _MOST_QUESTIONS = 12
 
@@ -27,14 +29,21 @@ def csv_of(loaded: LoadedStage) -> Path | None:
     for key in ("test_csv", "val_csv"):
         configured = loaded.metadata["dataset"].get(key)
         for name in [configured] if isinstance(configured, str) else configured or []:
-            path = loaded.project_root / name
-            if path.exists():
+            path = find_inside(name, [loaded.project_root, Path()])
+            if path is None and loaded.made_here:
+                path = loaded.project_root / name
+            if path is not None and path.exists():
                 return path
     return None
 
 
-def find_examples(csv_path: Path, root: Path, columns: dict[str, str | None], most: int = 6) -> list[Example]:
-    """At most `most` panoramas that lie on this machine, spread over the file. A CSV that cannot be read gives none."""
+def find_examples(
+    csv_path: Path, root: Path, columns: dict[str, str | None], most: int = 6, within: Sequence[Path] | None = None
+) -> list[Example]:
+    """At most `most` panoramas that lie on this machine, spread over the file. A CSV that cannot be read gives none.
+
+    Of a CSV that only a folder of others names, pictures outside of the folders `within` are not shown to anybody.
+    """
     try:
         table = read_source(csv_path, columns)
     except DataError as error:
@@ -48,5 +57,7 @@ def find_examples(csv_path: Path, root: Path, columns: dict[str, str | None], mo
             sources[row.image_path] = row.source_csv
     names = list(questions)
     chosen = names[:: max(1, len(names) // most)][:most]
-    found = [(resolve_image(name, sources[name], root), tuple(questions[name])[:_MOST_QUESTIONS]) for name in chosen]
+    found = [
+        (resolve_image(name, sources[name], root, within), tuple(questions[name])[:_MOST_QUESTIONS]) for name in chosen
+    ]
     return [Example(path, asked) for path, asked in found if path is not None]

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from panollava.config.build_slice import backbone_folder
 from panollava.errors import CheckpointError
 from panollava.files import atomic_path, sha256_folder
 from panollava.models.config import ModelConfig
@@ -34,6 +35,7 @@ from panollava.training.stage_folder import (
 )
 from panollava.training.stages import STAGE_TABLE
 from panollava.training.without_metadata import metadata_of_config
+from panollava.trust import check_hub_id, find_inside, is_project, made_here, may_run_code
 
 if TYPE_CHECKING:
     from panollava.config import WorkflowConfig
@@ -87,13 +89,15 @@ def _check_sums(path: Path) -> None:
 
 @dataclass
 class LoadedStage:
-    """A stage folder brought back to life."""
+    """A stage folder brought back to life. `project_root` is the project that it belongs to; `made_here`: it was
+    trained there, on this machine, so that what it names outside is the user's own."""
 
     model: PanoramaVLM
     processor: PanoramaProcessor
     metadata: dict[str, Any]
     checkpoint: ChosenCheckpoint
     project_root: Path
+    made_here: bool = False
 
 
 def load_stage(
@@ -104,9 +108,9 @@ def load_stage(
 
     `root` overrides the project root that the metadata records (a job passes its own). `config` stands in for the
     metadata of a folder that has none (one of the original project's, or a lone checkpoint). A folder may come from a
-    stranger: Python code of its backbones runs only with `trust_remote_code`, or where `config` sets it. Raises
-    CheckpointError where metadata, checkpoint or a local backbone is missing or differs; tensors that do not fit are
-    listed.
+    stranger: what it names is opened and run as `trust` decides. Python code of its backbones runs only with
+    `trust_remote_code`, or where `config` sets it for these backbones. Raises CheckpointError where metadata,
+    checkpoint or a local backbone is missing or differs; tensors that do not fit are listed.
     """
     folder = find_stage_folder(path, stage)
     if config is not None and not (folder / METADATA).is_file():
@@ -121,8 +125,9 @@ def load_stage(
     roots = [root] if root else [recorded, Path.cwd()]
     home = _home_of(folder, roots)
     with explained(folder / METADATA, "model_config"):
-        model_config = resolve_backbones(metadata, [home, *roots])
-    trusted = trust_remote_code or (config is not None and config.settings.models.trust_remote_code)
+        model_config = resolve_backbones(metadata, [home, *roots], folder, config)
+    folders = {"vision": model_config.vision_path, "language": model_config.language_path}
+    trusted = trust_remote_code or may_run_code(metadata, folders, config)
     model_config = replace(model_config, trust_remote_code=model_config.trust_remote_code and trusted)
     dtype = language_dtype(metadata["training_config"]["precision"])
     model = PanoramaVLM(model_config, with_language=metadata["stage"] != "vision", dtype=dtype)
@@ -137,29 +142,42 @@ def load_stage(
     with explained(folder / METADATA, "processor"):
         processor = PanoramaProcessor.from_json(metadata["processor"])
     model.origin = origin_of(metadata, checkpoint.path.name, home)
-    return LoadedStage(model, processor, metadata, checkpoint, home)
+    own = made_here(folder, metadata["checkpoint_info"]["project_root"])
+    return LoadedStage(model, processor, metadata, checkpoint, home, own)
 
 
 def _home_of(folder: Path, roots: list[Path]) -> Path:
-    """The project that a stage folder belongs to: the one it lies in, else the first of `roots` that is still there."""
+    """The project that a stage folder belongs to: the one it lies in, else the first of `roots` that is one, else the
+    last of them (the working folder, where a job passes none)."""
     for place in roots:
         if folder.resolve().is_relative_to(place.resolve()) and (place / "Snakefile").is_file():
             return place
-    return next((place for place in roots if place.is_dir()), roots[0])
+    return next((place for place in roots if is_project(place)), roots[-1])
 
 
-def resolve_backbones(metadata: dict[str, Any], roots: list[Path]) -> ModelConfig:
-    """The model's configuration with the folders of its local backbones, looked up below `roots` in order."""
-    document = dict(metadata["model_config"])
-    for part, digest in metadata["backbones"].items():
-        if digest is None:
-            continue  # a hub id
+def resolve_backbones(
+    metadata: dict[str, Any], roots: list[Path], folder: Path = Path(), config: WorkflowConfig | None = None
+) -> ModelConfig:
+    """The model's configuration with the folders of its local backbones, looked up below `roots` in order.
+
+    A local one is opened where the folder tells its digest. One that lies elsewhere is opened for a folder that was
+    made on this machine (it lies in the project that it records), or where `config` names it.
+    """
+    document, source = dict(metadata["model_config"]), folder / METADATA
+    digests: dict[str, str | None] = metadata["backbones"]
+    for part, name in (("vision", "vision_name"), ("language", "language_model_name")):
         key = f"{part}_path"
-        found = next((root / document[key] for root in roots if (root / document[key]).is_dir()), None)
+        digest = digests.get(part)
+        if digest is None:  # an id of the hub; of the vision stage's language model not even that is read
+            document[key] = None
+            if part in digests or metadata["stage"] != "vision":
+                check_hub_id(document[name], f"model_config.{name}", source)
+            continue
+        found = _backbone(str(document[key]), part, metadata, folder, roots, config)
         if found is None:
             raise CheckpointError(
-                f"the {part} backbone {document[f'{part}_name' if part == 'vision' else 'language_model_name']!r} "
-                f"is not there: looked for {' and '.join(str(root / document[key]) for root in roots)}"
+                f"the {part} backbone {document[name]!r} is not there: looked for "
+                f"{' and '.join(str(root / str(document[key])) for root in roots)}"
             )
         if sha256_folder(found) != digest:
             raise CheckpointError(
@@ -169,3 +187,24 @@ def resolve_backbones(metadata: dict[str, Any], roots: list[Path]) -> ModelConfi
             )
         document[key] = str(found)
     return ModelConfig.from_json(document)
+
+
+def _backbone(
+    told: str, part: str, metadata: dict[str, Any], folder: Path, roots: list[Path], config: WorkflowConfig | None
+) -> Path | None:
+    """The folder of a local backbone; None where there is none. Raises CheckpointError for one that lies elsewhere."""
+    found = find_inside(told, roots)
+    if found is not None and found.is_dir():
+        return found
+    elsewhere = next((root / told for root in roots if (root / told).is_dir()), None)
+    if elsewhere is None:
+        return None
+    if made_here(folder, metadata["checkpoint_info"]["project_root"]):
+        return elsewhere
+    own = backbone_folder(config, part) if config is not None else None
+    if own is not None and config is not None and (config.root / own).resolve() == elsewhere.resolve():
+        return elsewhere
+    raise CheckpointError(
+        f"{folder / METADATA} names the {part} backbone {told!r}, which lies outside of its project and of the working "
+        "folder, so it is not opened. If it is yours, pass --config with the experiment that names it"
+    )

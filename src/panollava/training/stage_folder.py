@@ -19,6 +19,7 @@ from panollava.files import read_json, relative_link, sha256_file
 from panollava.logs import LOGGER
 from panollava.models.choices import STAGES
 from panollava.training.metadata_check import REMEDY, check_checkpoints
+from panollava.trust import find_inside, made_here, project_of
 
 METADATA = "checkpoint_metadata.json"
 OLD_FINAL = "model_final.safetensors"
@@ -141,8 +142,23 @@ def choose_checkpoint(folder: Path, epoch: int | None = None, step: int | None =
         chosen = _by_number(folder, epoch, step)
     else:
         chosen = _by_link(folder) or _newest(folder)
+    _refuse_elsewhere(chosen)
     LOGGER.info("checkpoint %s: %s", chosen.chosen_as, chosen.path)
     return chosen
+
+
+def _refuse_elsewhere(chosen: ChosenCheckpoint) -> None:
+    """A link in a folder of others may not lead out of it; in one trained here it may. Raises CheckpointError."""
+    if find_inside(str(chosen.path), [chosen.folder, project_of(chosen.folder / METADATA) or chosen.folder]):
+        return
+    if (chosen.folder / METADATA).is_file():
+        recorded = read_metadata(chosen.folder).get("checkpoint_info", {}).get("project_root")
+        if isinstance(recorded, str) and made_here(chosen.folder, recorded):
+            return
+    raise CheckpointError(
+        f"{chosen.folder}: {chosen.chosen_as} leads to {chosen.path}, outside of the folder and its project, so it is "
+        "not opened. Copy the file into the folder in place of the link"
+    )
 
 
 def _by_link(folder: Path) -> ChosenCheckpoint | None:

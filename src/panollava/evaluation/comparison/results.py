@@ -7,13 +7,20 @@ behind metrics.json is refused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from panollava.errors import EvaluationError, PanollavaError
-from panollava.evaluation.again import TOLERANCE, measured_again, predictions_path, read_document, score_again
+from panollava.evaluation.again import (
+    TOLERANCE,
+    custom_metrics_of,
+    measured_again,
+    predictions_path,
+    read_document,
+    score_again,
+)
 from panollava.evaluation.metrics import LABELS, MetricResult
 from panollava.evaluation.predictions import read_predictions
 from panollava.evaluation.protocols import ScoredTexts, apply_protocol
@@ -40,12 +47,14 @@ class Result:
         return value
 
 
-def read_results(paths: Sequence[Path]) -> list[Result]:
+def read_results(paths: Sequence[Path], custom_metrics: Collection[str] = ()) -> list[Result]:
     """Read evaluations by their metrics.json, named by as much of their folders as tells them apart.
 
+    Custom metrics are computed again where the user's own project or `custom_metrics` names them; else the value is as
+    told, and is not tested.
     Raises EvaluationError for a file that is missing, damaged or not made from the predictions beside it.
     """
-    return [_read(path, name) for path, name in zip(paths, names_of(paths), strict=True)]
+    return [_read(path, name, custom_metrics) for path, name in zip(paths, names_of(paths), strict=True)]
 
 
 def metrics_path(word: str, root: Path = Path()) -> Path:
@@ -94,7 +103,7 @@ def _path_of_experiment(word: str, root: Path) -> Path | None:
         return None
 
 
-def _read(path: Path, name: str) -> Result:
+def _read(path: Path, name: str, chosen: Collection[str]) -> Result:
     document = read_document(path)
     predictions = predictions_path(document, path)
     if predictions is None:
@@ -105,15 +114,20 @@ def _read(path: Path, name: str) -> Result:
             "EXPERIMENT --forcerun compute_metrics, or panollava eval."
         )
     rows = read_predictions(predictions)
-    report = score_again(document, rows)
+    custom, refused = custom_metrics_of(document, chosen)
+    report = score_again(document, rows, custom_metrics=custom)
+    for why in refused.values():
+        LOGGER.warning("%s: %s", name, why)
     there = {key: found for key, found in document["metrics"].items() if found["value"] is not None}
     scored = apply_protocol(rows, document["protocol"])
     again = {**report.metrics, **measured_again(document, path, rows, scored)}
-    metrics = {key: _again(name, key, found, again.get(key)) for key, found in there.items()}
+    metrics = {key: _again(name, key, found, again.get(key), refused) for key, found in there.items()}
     return Result(name, path.parent, document, scored, metrics)
 
 
-def _again(name: str, key: str, told: Mapping[str, Any], found: MetricResult | None) -> MetricResult:
+def _again(
+    name: str, key: str, told: Mapping[str, Any], found: MetricResult | None, refused: Mapping[str, str]
+) -> MetricResult:
     """The metric as computed here, with the interval as told; all as told, without samples, where it cannot be."""
     interval = (told["interval"][0], told["interval"][1]) if told.get("interval") else None
     if found is not None and found.value is not None:
@@ -126,6 +140,8 @@ def _again(name: str, key: str, told: Mapping[str, Any], found: MetricResult | N
             interval = None
         return replace(found, interval=interval)
     reason = "its parts are not in predictions.csv" if found is None else str(found.reason)
+    if found is None:
+        reason = refused.get(str(told["library"]), reason)
     return MetricResult(
         told["value"], told["scale"], told["library"], told["version"], told["signature"], reason, interval
     )
