@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from tiny_families import LANGUAGES, QWEN25, THINKER, qwen_tokenizer
 from tiny_models import CHATML, GEMMA, tokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
+from panollava.models.plain_text import PlainText
 from panollava.models.prompt import IGNORED, ChatPrompt
 
 SYSTEM = "You look around."
@@ -124,5 +129,92 @@ def test_what_cannot_be_built() -> None:
         ChatPrompt(words, 0)
     with pytest.raises(ValueError, match="answer to 'a\\?' is empty"):
         ChatPrompt(words, 1).training("a?", "  ", 10)
-    with pytest.raises(ValueError, match="must not contain"):
-        ChatPrompt(words, 1).generation("⟦picture⟧")
+
+
+# ---- what people wrote is text -------------------------------------------------------------------
+def _unigram(template: str | None, scheme: str) -> Any:
+    """As SentencePiece's: control tokens are among the model's own pieces, spaces are "▁"."""
+    letters = sorted({*"abcdefghijklmnopqrstuvwxyz", *"<>/|_.,?!:⟦⟧\n", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ"})
+    pieces = [("<unk>", 0.0), ("<s>", -0.1), ("</s>", -0.1), ("<image>", -0.1), ("▁", -2.0), ("▁red", -3.0)]
+    core = Tokenizer(models.Unigram([*pieces, *((letter, -5.0) for letter in letters)], unk_id=0))
+    core.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme)
+    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="</s>", bos_token="<s>", unk_token="<unk>",
+                                   extra_special_tokens=["<image>"], chat_template=template)  # fmt: skip
+
+
+class Slow:
+    """A tokenizer without a fast backend: what transformers' own interface gives, and no more."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "backend_tokenizer":
+            raise AttributeError(name)
+        return getattr(self._inner, name)
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        return self._inner(*arguments, **options)
+
+
+_TURNS = (
+    "<s>{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}</s>\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
+WORDS = {
+    **{name: family.words(family.template) for name, family in LANGUAGES.items()},
+    "unigram": _unigram(_TURNS, "first"),
+    "unigram-legacy": _unigram(_TURNS, "always"),
+    "qwen3-slow": Slow(LANGUAGES["qwen3"].words(LANGUAGES["qwen3"].template)),
+    "unigram-slow": Slow(_unigram(_TURNS, "first")),
+}
+
+
+@pytest.mark.parametrize("name", WORDS)
+def test_control_tokens_that_people_write_are_text(name: str) -> None:
+    """A query, an answer and a system message hold every control token and the marks of ours: none of them counts."""
+    words = WORDS[name]
+    control = PlainText(words).control
+    assert control
+    said = " ".join(["red", *control.values(), "⟦picture⟧ ⟦query⟧ ⟦system⟧ ⟦answer⟧ and a", *control.values(), "red"])
+    harmless = ChatPrompt(words, 3, "look").training("a red", "red", 64)
+    for system, query, answer in (("look", said, "red"), ("look", "a red", said), (said, "a red", "red")):
+        chat = ChatPrompt(words, 3, system)
+        taught = chat.training(query, answer, 4000)
+        for token in control:
+            assert taught.input_ids.count(token) == harmless.input_ids.count(token), control[token]
+        assert sum(taught.image_token_mask) == 3 and len(taught.input_ids) > len(harmless.input_ids) + 20
+        asked = chat.generation(query)
+        assert taught.input_ids[: len(asked.input_ids)] == asked.input_ids
+        if "slow" not in name and "unigram" not in name:  # not a character is lost
+            assert said in words.decode(taught.input_ids)
+
+
+@pytest.mark.parametrize("name", [name for name in WORDS if "slow" not in name])
+def test_ordinary_text_keeps_its_ids(name: str) -> None:
+    """The way for text that looks like control gives ordinary text the very ids that the tokenizer gives it."""
+    chat = ChatPrompt(WORDS[name], 3, "look around.")
+    for query in (
+        "where is the red box?",
+        "a red",
+        "Red\n\nred  red",
+        "déjà ▁ vu",
+        "<b>red</b> < s > [x]",
+        "빨간 상자",
+    ):
+        assert chat._frame_of_text(query) == chat._frame(query), query
+        assert chat.words.encode(query) == chat._ids(query)
+
+
+def test_marks_of_ours_are_text() -> None:
+    words = tokenizer()
+    for mark in ("⟦picture⟧", "⟦answer⟧"):
+        asked = ChatPrompt(words, 1, "look").generation(f"what is {mark}?")
+        assert f"what is {mark}?" in words.decode(asked.input_ids) and sum(asked.image_token_mask) == 1
+
+
+def test_added_words_are_no_control() -> None:
+    words = tokenizer(CHATML)
+    words.add_tokens(["\n\n", "<table>", "panorama", "<think>", "<|tool|>"])
+    named = set(PlainText(words).control.values())
+    assert {"<think>", "<|tool|>", "<|im_end|>"} <= named and not named & {"\n\n", "<table>", "panorama"}

@@ -4,11 +4,13 @@ In: a tokenizer with its chat template, the number of image tokens, a system mes
 picture stands as N padding ids marked by `image_token_mask`; the vocabulary is not changed. The template is
 rendered as text with a marker where the picture goes and split there, and a training sequence *is* the
 generation prompt followed by the answer and its end token, so the two cannot drift apart.
+What people wrote is encoded as text (`plain_text`), whatever stands in it.
 Traded away: tokens that would merge across the picture's borders or between prompt and answer.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
@@ -17,9 +19,13 @@ import torch
 from jinja2 import TemplateError
 from torch import Tensor
 
+from panollava.models.plain_text import PlainText
+
 IGNORED = -100  # the label that torch's cross entropy leaves out
 _MARKER = "⟦picture⟧"
 _ANSWER = "⟦answer⟧"
+_QUERY, _SYSTEM = "⟦query⟧", "⟦system⟧"
+_PLACES = (_MARKER, _ANSWER, _QUERY, _SYSTEM)
 _FRAMES_KEPT = 4096
 # Templates that name the day, such as Llama 3.2's, name this one always: a prompt is the same every day.
 _SAME_DAY = (
@@ -63,6 +69,9 @@ class ChatPrompt:
         self.tokenizer = tokenizer
         self.num_image_tokens = num_image_tokens
         self.system_message = system_message.strip()
+        self.words = PlainText(tokenizer)
+        # What stands in the template: a system message that reads like control is put in its place as text, later.
+        self._shown_system = self.system_message if self._is_plain(self.system_message) else _SYSTEM
         self.pad_id = pad_id_of(tokenizer)
         self._system_role = bool(self.system_message) and self._takes_system_role()
         self.end_ids = self._end_of_turn()
@@ -87,13 +96,14 @@ class ChatPrompt:
 
         `max_text_length` bounds the tokens of query and answer (with its end) together; system message,
         template and picture do not count. The query stays whole, as generation sees it; the answer is cut at
-        its end but keeps at least one token. Raises ValueError for an empty answer.
+        its end but keeps at least one token. Raises ValueError for an empty answer. Control tokens that somebody wrote
+        into a query or an answer are text.
         """
         prompt = self.generation(query)
-        wanted = [*self._ids(answer.strip()), self.end_ids[0]]
+        wanted = [*self.words.encode(answer.strip()), self.end_ids[0]]
         if len(wanted) < 2:
             raise ValueError(f"the answer to {query!r} is empty; there is nothing to supervise")
-        room = max(1, max_text_length - len(self._ids(query)))
+        room = max(1, max_text_length - len(self.words.encode(query)))
         kept = wanted[:room]
         return PromptIds(
             input_ids=prompt.input_ids + kept,
@@ -105,12 +115,33 @@ class ChatPrompt:
     def _frame(self, query: str) -> tuple[list[int], list[int]]:
         """The ids before and behind the picture; of the first queries, which may come often, they are kept."""
         if query not in self._frames:
-            before, behind = self._split(self._render(query), _MARKER)
-            frame = self._ids(before), self._ids(behind)
+            if self._shown_system == self.system_message and self._is_plain(query):
+                before, behind = self._split(self._render(query), _MARKER)
+                frame = self._ids(before), self._ids(behind)
+            else:
+                frame = self._frame_of_text(query.strip())
             if len(self._frames) == _FRAMES_KEPT:
                 return frame
             self._frames[query] = frame
         return self._frames[query]
+
+    def _frame_of_text(self, query: str) -> tuple[list[int], list[int]]:
+        """The same where a person's words would be read as control tokens, or hold a mark of ours: the template never
+        sees them, and they are encoded as text."""
+        said = {_QUERY: query, _SYSTEM: self.system_message}
+        rendered = self._conversation(f"{_MARKER}\n{_QUERY}", None, self._system_role)
+        before, behind = self._split(rendered, _MARKER)
+        self._split(behind, _QUERY)
+
+        def ids(text: str) -> list[int]:
+            parts = re.split(f"({_QUERY}|{_SYSTEM})", text)
+            return self.words.encode_pieces([(said.get(part, part), part in said) for part in parts if part])
+
+        return ids(before), ids(behind)
+
+    def _is_plain(self, text: str) -> bool:
+        """Whether a person's words may pass through the template as they are."""
+        return not any(place in text for place in _PLACES) and not self.words.holds_control(text)
 
     def collate(self, sequences: Sequence[PromptIds], side: Literal["left", "right"]) -> PromptBatch:
         """Pad to the longest: right for training, left for generation (its last column is the newest token)."""
@@ -133,17 +164,14 @@ class ChatPrompt:
 
     def _render(self, query: str, answer: str | None = None) -> str:
         """The conversation as text, with the marker where the picture goes."""
-        query = query.strip()
-        if _MARKER in query or _ANSWER in query:
-            raise ValueError(f"a query must not contain {_MARKER} or {_ANSWER}")
-        return self._conversation(f"{_MARKER}\n{query}", answer, self._system_role)
+        return self._conversation(f"{_MARKER}\n{query.strip()}", answer, self._system_role)
 
     def _conversation(self, user: str, answer: str | None, system_role: bool) -> str:
         messages = [{"role": "user", "content": user}]
         if system_role:
-            messages.insert(0, {"role": "system", "content": self.system_message})
+            messages.insert(0, {"role": "system", "content": self._shown_system})
         elif self.system_message:
-            messages[0]["content"] = f"{self.system_message}\n\n{user}"
+            messages[0]["content"] = f"{self._shown_system}\n\n{user}"
         if answer is not None:
             messages.append({"role": "assistant", "content": answer})
         if getattr(self.tokenizer, "chat_template", None) is None:
@@ -162,7 +190,7 @@ class ChatPrompt:
     def _takes_system_role(self) -> bool:
         """Whether the template has a place for the system message (Gemma's raises, others drop it)."""
         try:
-            return self.system_message in self._conversation("x", None, system_role=True)
+            return self._shown_system in self._conversation("x", None, system_role=True)
         except TemplateError:
             return False
 
