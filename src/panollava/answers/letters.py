@@ -6,7 +6,7 @@ import re
 import unicodedata
 
 MOST_OPTIONS = 26
-_BARE = re.compile(r"[(\[{<*_\s]*([A-Za-z])[)\]}>*_\s]*[.:,]?[*_\s]*")
+_BARE = re.compile(r"[(\[{<*_'\"\s]*([A-Za-z])[)\]}>*_'\"\s]*[.:,!]*[*_'\"\s]*")
 
 
 def bare_letter(text: str) -> str | None:
