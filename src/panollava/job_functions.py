@@ -62,7 +62,7 @@ def prepare_csv(o: Options) -> None:
         format=format,
         max_rejected_fraction=data["max_rejected_fraction"],
         root=Path.cwd(),
-        fetch=ImageCache(Path(o["cache"])),
+        fetch=ImageCache(Path(o["cache"]), allow_private=data.get("allow_private_addresses", False)),
         surviving_csv=Path(o["state"]),
     )
 

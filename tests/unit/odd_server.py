@@ -255,6 +255,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def to_ftp(self) -> None:
         self.answer(301, b"", Location="ftp://127.0.0.1/picture.png")
 
+    def to_localhost(self) -> None:
+        self.answer(302, b"", Connection="close", Location=f"http://localhost:{self.server.server_port}/ok/a.png")
+
     def to_data(self) -> None:
         self.answer(307, b"", Location="data:image/png;base64,AAAA")
 

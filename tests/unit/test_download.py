@@ -6,6 +6,7 @@ import io
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +23,8 @@ import pytest
 from odd_server import OddServer, odd_server
 from PIL import Image
 
+from panollava.data import addresses
+from panollava.data.addresses import is_public
 from panollava.data.download import DownloadError, ImageCache
 from panollava.data.hosts import Host, Manners
 from panollava.data.http_request import Busy, retry_after_s
@@ -58,7 +61,11 @@ def server(running: OddServer) -> OddServer:
 def cache_in(folder: Path, **settings: Any) -> ImageCache:
     """A cache in a hurry, but for time-outs: machines of tests are slow."""
     manners = {"first_pause_s": 0.01, "longest_pause_s": 2.0, **settings.pop("manners", {})}
-    return ImageCache(folder / "cache", **{"attempts": 2, "timeout_s": 5.0, **settings}, manners=Manners(**manners))
+    return ImageCache(
+        folder / "cache",
+        **{"attempts": 2, "timeout_s": 5.0, "allow_private": True, **settings},
+        manners=Manners(**manners),
+    )
 
 
 @pytest.mark.parametrize(
@@ -267,14 +274,15 @@ def test_after_kill_9_finished_files_stay_and_the_others_go_on(tmp_path: Path, s
     urls = [f"{server.base}/{how}/a.png" for how in ("ok", "breaks_and_waits", "slow")]
     csv = tmp_path / "in.csv"
     csv.write_text("url,query,annotation\n" + "".join(f"{url},q,x\n" for url in urls))
-    command = [sys.executable, "-m", "panollava", "prepare", "in.csv", "--output-dir", "out"]
+    command = [sys.executable, "-m", "panollava", "prepare", "in.csv", "--output-dir", "out",
+               "--allow-private-addresses"]  # fmt: skip
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
     try:
         _until(lambda: len(list(tmp_path.glob("cache/images/[!.]*"))) == 2 and _sizes(tmp_path) == [len(PICTURE) // 2])
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    cache = ImageCache(tmp_path / "cache/images")
+    cache = ImageCache(tmp_path / "cache/images", allow_private=True)
     summary = prepare_csv([csv], tmp_path / "out.csv", tmp_path / "r.csv", root=tmp_path, fetch=cache, progress=False)
     assert summary.num_accepted == 3 and len(read_rows(tmp_path / "out.csv")) == 3
     assert [server.asked[f"/{how}/a.png"] for how in ("ok", "slow", "breaks_and_waits")] == [1, 1, 2]
@@ -285,7 +293,8 @@ def test_after_kill_9_finished_files_stay_and_the_others_go_on(tmp_path: Path, s
 def test_ctrl_c_ends_soon_and_says_what_stays(tmp_path: Path, server: OddServer) -> None:
     rows = "".join(f"{server.base}/hangs/{n}.png,q,x\n" for n in range(30))
     (tmp_path / "in.csv").write_text(f"url,query,annotation\n{rows}")
-    command = [sys.executable, "-m", "panollava", "prepare", "in.csv", "--output-dir", "out"]
+    command = [sys.executable, "-m", "panollava", "prepare", "in.csv", "--output-dir", "out",
+               "--allow-private-addresses"]  # fmt: skip
     process = subprocess.Popen(
         command, cwd=tmp_path, stderr=subprocess.PIPE, text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # counts also in a shell's background
@@ -372,3 +381,93 @@ def _until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it never came to that"
         time.sleep(0.02)
+
+
+# ---- addresses -----------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("127.0.0.1", False), ("10.1.2.3", False), ("172.16.0.1", False), ("192.168.0.1", False), ("0.0.0.0", False),
+        ("169.254.169.254", False), ("100.64.0.1", False), ("224.0.0.1", False), ("::1", False), ("::", False),
+        ("fe80::1%eth0", False), ("fd00::1", False), ("ff02::1", False), ("::ffff:127.0.0.1", False),
+        ("64:ff9b::7f00:1", False), ("2002:7f00:1::", False), ("8.8.8.8", True), ("2606:4700::1111", True),
+        ("::ffff:8.8.8.8", True), ("64:ff9b::808:808", True),
+    ],
+)  # fmt: skip
+def test_what_is_public(address: str, public: bool) -> None:
+    assert is_public(address) is public
+
+
+@pytest.mark.parametrize(
+    "place", ["{base}/ok/a.png", "http://localhost:{port}/ok/a.png", "http://2130706433:{port}/ok/a.png",
+              "http://[::ffff:127.0.0.1]:{port}/ok/a.png", "http://images.example:{port}/ok/a.png"],
+)  # fmt: skip
+def test_nothing_of_this_machine_is_fetched(
+    tmp_path: Path, server: OddServer, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """By its address, however it is written, and by a name that leads there."""
+    real = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda host, *rest, **more: real(
+            "127.0.0.1" if host == "images.example" else host, *rest, **more)
+    )  # fmt: skip
+    with pytest.raises(DownloadError, match=r"not of the public internet.*data\.allow_private_addresses: true") as told:
+        cache_in(tmp_path, allow_private=False)(place.format(base=server.base, port=server.server_port))
+    assert not told.value.temporary and not server.asked
+
+
+def test_a_name_whose_address_changes_is_not_asked_twice(
+    tmp_path: Path, server: OddServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The address that was looked at is the one that is connected to."""
+    real, asked, connected = socket.getaddrinfo, [], []
+
+    def resolve(host: str, port: Any, *rest: Any, **more: Any) -> Any:
+        if host == "images.example":
+            asked.append(host)
+            host = "8.8.8.8" if len(asked) == 1 else "127.0.0.1"
+        return real(host, port, *rest, **more)
+
+    def connect(self: socket.socket, address: Any) -> None:
+        connected.append(address[0])
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    with pytest.raises(DownloadError):
+        cache_in(tmp_path, allow_private=False, attempts=1)(f"http://images.example:{server.server_port}/ok/a.png")
+    assert asked == ["images.example"] and connected == ["8.8.8.8"] and not server.asked
+
+
+def test_a_redirect_leads_nowhere_private(tmp_path: Path, server: OddServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = addresses.is_public
+    first = iter([True])
+    monkeypatch.setattr(addresses, "is_public", lambda address: next(first, None) or real(address))
+    with pytest.raises(DownloadError, match="not of the public internet"):
+        cache_in(tmp_path, allow_private=False)(f"{server.base}/to_localhost/a.png")
+    assert [path.split("/")[1] for path in server.asked] == ["to_localhost"]
+
+
+def test_a_proxy_is_the_users_own_and_fetches_nothing_private(
+    tmp_path: Path, server: OddServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", server.base)
+    monkeypatch.setenv("no_proxy", "")
+    with pytest.raises(DownloadError, match=r"10\.0\.0\.1 is an address of this machine or its network"):
+        cache_in(tmp_path, allow_private=False)("http://10.0.0.1/ok/a.png")
+    assert not server.asked
+    with pytest.raises(DownloadError) as told:  # this one the proxy is asked for
+        cache_in(tmp_path, allow_private=False, attempts=1)("http://8.8.8.8/absent/a.png")
+    assert server.asked and "public internet" not in str(told.value)
+
+
+def test_no_byte_of_a_download_is_shown(tmp_path: Path, server: OddServer) -> None:
+    server.pictures |= {"secret.png": b"password=hunter2 and more", "broken.png": PICTURE[:40] + b"hunter2" * 20}
+    csv = tmp_path / "in.csv"
+    rows = "".join(f"{server.base}/ok/{name}.png,q,x\n" for name in ("a", "secret", "broken"))
+    csv.write_text(f"url,query,annotation\n{rows}")
+    prepare_csv([csv], tmp_path / "out.csv", tmp_path / "r.csv", root=tmp_path, fetch=cache_in(tmp_path),
+                max_rejected_fraction=1, progress=False)  # fmt: skip
+    rejected = (tmp_path / "r.csv").read_text()
+    assert rejected.count("download failed") + rejected.count("truncated") + rejected.count("not an image") >= 2
+    assert "hunter2" not in rejected and "password" not in rejected and "b'" not in rejected

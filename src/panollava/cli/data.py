@@ -26,6 +26,9 @@ def prepare(
     max_rejected_fraction: Annotated[
         float, typer.Option(min=0, max=1, help="More than this share rejected: exit 1.")
     ] = 0.05,
+    allow_private_addresses: Annotated[
+        bool, typer.Option("--allow-private-addresses", help="Fetch URLs of this machine and its network, too.")
+    ] = False,
 ) -> None:
     """Check rows and images of CSVs as the DAG does.
 
@@ -45,7 +48,7 @@ def prepare(
         format=format,
         max_rejected_fraction=max_rejected_fraction,
         root=Path.cwd(),
-        fetch=ImageCache(image_cache_of(Path.cwd())),
+        fetch=ImageCache(image_cache_of(Path.cwd()), allow_private=allow_private_addresses),
     )
 
 

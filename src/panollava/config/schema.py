@@ -95,6 +95,9 @@ class DataSettings(Section):
     max_rejected_fraction: float = key(
         0.05, "Share of a CSV's rows that may be rejected before preparation fails.", ge=0, le=1, typical="[0, 0.1]"
     )
+    allow_private_addresses: bool = key(
+        False, "Fetch image URLs that lead to this machine or its own network, too (loopback, private, link-local)."
+    )
     synthetic: SyntheticSettings = SyntheticSettings()
 
 

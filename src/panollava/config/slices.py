@@ -93,6 +93,7 @@ READS: dict[str, tuple[str, ...]] = {
     "miniature_language": tuple(key for key in leaf_keys() if key.startswith("models.miniature.language.")),
     "prepare": (
         "data.format", *(key for key in leaf_keys() if key.startswith("data.columns.")), "data.max_rejected_fraction",
+        "data.allow_private_addresses",
     ),
     "views": (*_VIEWS, "image_processing.view_cache"),
     "train_vision": (*_VISION, "models.vicreg_projector_dim", *_TRAINING,
@@ -123,7 +124,7 @@ THROUGH_INPUTS = {
 }
 """Settings that act through a slice's inputs or its upstream, and the first node that they reach."""
 
-NEUTRAL: dict[str, object] = {"data.format": "auto"}
+NEUTRAL: dict[str, object] = {"data.format": "auto", "data.allow_private_addresses": False}
 """Settings that came later, and the value at which a node does what it did before: then its slice leaves them out."""
 
 _ONLY_NAMES = "names files and folders only: a new name gives new paths and leaves the old ones alone"

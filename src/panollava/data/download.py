@@ -39,7 +39,8 @@ class DownloadError(DataError):
 class ImageCache:
     """Downloads into a folder; safe to use from several threads and processes. `cache(url)` is the verified file.
 
-    Raises DownloadError where the image cannot be had, PanoramaError where what came is no panorama, OSError where the
+    With `allow_private` also from addresses that only this machine or its network knows. Raises DownloadError where the
+    image cannot be had, PanoramaError where what came is no panorama, OSError where the
     folder cannot be written.
     """
 
@@ -48,13 +49,14 @@ class ImageCache:
     timeout_s: float = 30.0
     max_bytes: int = MAX_BYTES
     manners: Manners = field(default_factory=Manners)
+    allow_private: bool = False
     _hosts: dict[str, Host] = field(default_factory=dict, repr=False)
     _counts: Counter[str] = field(default_factory=Counter, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _cancelled: threading.Event = field(default_factory=threading.Event, repr=False)
 
     def __post_init__(self) -> None:
-        self._client = Client(self.timeout_s, self.max_bytes)
+        self._client = Client(self.timeout_s, self.max_bytes, self.allow_private)
 
     def __call__(self, url: str) -> Path:
         target, host = self._place(url)
@@ -136,7 +138,7 @@ class ImageCache:
                 partial.write_bytes(b"")
                 if damaged or error.reason == "not about 2:1":  # the same once more from its beginning: so it is there
                     raise
-                reason, damaged = f"{error.reason}: {error.detail}", True
+                reason, damaged = error.of_download, True
             except Busy as error:
                 reason = str(error)  # the host's next turn comes after its pause
             except (Silent, Unresolved, BrokenOff) as error:

@@ -17,25 +17,32 @@ from urllib.parse import urlsplit
 from requests import PreparedRequest, Response, Session
 from requests.adapters import HTTPAdapter
 from requests.exceptions import InvalidSchema
+from requests.utils import select_proxy
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.response import BaseHTTPResponse
+
+from panollava.data.addresses import public_addresses, refuse_private_host
 
 MAX_REDIRECTS = 5
 Watch = Callable[[socket.socket], None]
 
 
-def make_session(header_within_s: float, watch: Watch, connections: int = 16) -> Session:
+def make_session(
+    header_within_s: float, watch: Watch, connections: int = 16, *, allow_private: bool = False
+) -> Session:
     """A session for http and https, with proxies as the environment names them; it keeps neither cookies nor passwords.
 
-    Servers must send their header within so many seconds; `watch` is told each socket.
+    Servers must send their header within so many seconds; `watch` is told each socket. Without `allow_private` a
+    connection to an address of this machine or its network raises PrivateAddress, redirected or not.
     """
     session = _Session()
     session.max_redirects = MAX_REDIRECTS
     session.auth = _no_auth  # else passwords of ~/.netrc would be sent
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     for scheme in ("http://", "https://"):
-        session.mount(scheme, _Adapter(header_within_s, watch, connections))
+        session.mount(scheme, _Adapter(header_within_s, watch, connections, allow_private))
     return session
 
 
@@ -52,7 +59,9 @@ def _no_auth(request: PreparedRequest) -> PreparedRequest:
 
 
 class _Adapter(HTTPAdapter):
-    def __init__(self, header_within_s: float, watch: Watch, connections: int) -> None:
+    def __init__(self, header_within_s: float, watch: Watch, connections: int, allow_private: bool) -> None:
+        self._allow_private = allow_private
+
         class Connection(_Watched, HTTPConnection):
             pass
 
@@ -61,11 +70,18 @@ class _Adapter(HTTPAdapter):
 
         for kind in (Connection, EncryptedConnection):
             kind.header_within_s, kind.watch = header_within_s, staticmethod(watch)
+            kind.allow_private = allow_private
         self._pools = {
             "http": type("Pool", (HTTPConnectionPool,), {"ConnectionCls": Connection}),
             "https": type("EncryptedPool", (HTTPSConnectionPool,), {"ConnectionCls": EncryptedConnection}),
         }
         super().__init__(pool_connections=connections, pool_maxsize=connections)
+
+    def send(self, request: PreparedRequest, *args: Any, **options: Any) -> Response:
+        url, proxies = str(request.url), options.get("proxies") or {}
+        if not self._allow_private and select_proxy(url, proxies):
+            refuse_private_host(urlsplit(url).hostname or "")  # the connection's own address is the proxy's
+        return super().send(request, *args, **options)
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         super().init_poolmanager(*args, **options)
@@ -80,6 +96,26 @@ class _Adapter(HTTPAdapter):
 class _Watched(HTTPConnection):
     header_within_s: float
     watch: Watch
+    allow_private: bool
+
+    def _new_conn(self) -> socket.socket:
+        """Connect to an address that was looked at: asked again, a name might have another one."""
+        if self.allow_private or self.proxy is not None:  # the user's own proxy may stand anywhere
+            return super()._new_conn()
+        try:
+            addresses = public_addresses(self._dns_host, self.port or self.default_port)
+        except socket.gaierror as error:
+            raise NameResolutionError(self.host, self, error) from error
+        host = self._dns_host
+        try:
+            for address in addresses[:-1]:
+                self._dns_host = address
+                with suppress(NewConnectionError, ConnectTimeoutError):
+                    return super()._new_conn()
+            self._dns_host = addresses[-1]
+            return super()._new_conn()
+        finally:
+            self._dns_host = host
 
     def connect(self) -> None:
         super().connect()

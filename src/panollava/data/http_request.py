@@ -26,6 +26,7 @@ from urllib3.exceptions import HTTPError, InvalidHeader
 from urllib3.util import Retry
 
 from panollava import __version__
+from panollava.data.addresses import PrivateAddress
 from panollava.data.http_connection import MAX_REDIRECTS, make_session
 
 USER_AGENT = f"panollava/{__version__} (research on panoramic images)"
@@ -65,12 +66,13 @@ class Client:
 
     timeout_s: float
     max_bytes: int
+    allow_private: bool = False
     _sockets: weakref.WeakSet[socket.socket] = field(default_factory=weakref.WeakSet, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _cancelled: bool = False
 
     def __post_init__(self) -> None:
-        self._session = make_session(self.timeout_s, self._watch)
+        self._session = make_session(self.timeout_s, self._watch, allow_private=self.allow_private)
 
     def fetch(self, url: str, partial: Path) -> None:
         """Complete `partial`, which exists and may hold the beginning of an earlier attempt.
@@ -84,6 +86,8 @@ class Client:
             headers |= {"Range": f"bytes={offset}-", "If-Range": tag}
         try:
             answer = self._session.get(_plain(url), headers=headers, timeout=self.timeout_s, stream=True)
+        except PrivateAddress as error:
+            raise Refused(str(error)) from error
         except failures.RequestException as error:
             raise _of_failure(error, self.timeout_s) from error
         except (HTTPError, OSError) as error:

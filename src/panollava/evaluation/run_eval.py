@@ -152,7 +152,10 @@ def evaluate_folder(
             format=format,
             max_rejected_fraction=remembered["data"]["max_rejected_fraction"],
             root=root,
-            fetch=ImageCache(request.image_cache),
+            fetch=ImageCache(
+                request.image_cache,
+                allow_private=experiment is not None and experiment.settings.data.allow_private_addresses,
+            ),
             within=[csv_path.parent, loaded.project_root, Path()] if foreign else None,
         )
         samples = read_samples(output / "prepared.csv")

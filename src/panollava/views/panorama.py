@@ -148,10 +148,10 @@ def place_panorama(
     except UnidentifiedImageError as error:
         # A cut in the header already hides the format from Pillow: the first bytes still tell.
         reason = "truncated" if content.startswith(_SIGNATURES) else "not an image"
-        raise PanoramaError(name, reason, f"it begins with {content[:8]!r}") from error
+        raise PanoramaError(name, reason, f"it begins with {content[:8]!r}", shows_content=True) from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error) as error:
         # Pillow's decoders speak of an early end, and of damage, in all these classes.
-        raise PanoramaError(name, "truncated", str(error)) from error
+        raise PanoramaError(name, "truncated", str(error), shows_content=True) from error
 
 
 def warn_if_unstitched(pixels: Pixels, name: str | Path) -> None:
@@ -287,6 +287,6 @@ def _decode_jpeg(content: bytes, name: str | Path, size: tuple[int, int], eighth
         pixels: Pixels = simplejpeg.decode_jpeg(content, colorspace="RGB", min_height=height, min_width=width)
     except ValueError as error:
         if any(sign in str(error).lower() for sign in ("premature end", "huffman")):  # Pillow would fill in grey
-            raise PanoramaError(name, "truncated", str(error)) from error
+            raise PanoramaError(name, "truncated", str(error), shows_content=True) from error
         return None
     return pixels
