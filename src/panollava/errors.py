@@ -21,6 +21,13 @@ class DataError(PanollavaError):
     """A CSV file or a panorama cannot be used."""
 
 
+class FileChanged(DataError):
+    """A file is not the one that a job was planned with: `what` names it, `how` says what became of it."""
+
+    def __init__(self, what: object, how: str = "changed") -> None:
+        super().__init__(f"{what} {how} after this job was planned. Nothing of it was kept: run the same command again")
+
+
 class CheckpointError(PanollavaError):
     """A stage folder or a checkpoint is missing, broken or does not fit."""
 

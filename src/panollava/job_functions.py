@@ -40,34 +40,30 @@ def pretrain_language(o: Options) -> None:
 
 
 def prepare_csv(o: Options) -> None:
-    from panollava.config.fingerprints import csv_fingerprint
+    from panollava.config.fingerprints import PlannedSource
     from panollava.data.download import ImageCache
     from panollava.data.prepare import prepare_csv
 
     data = o["slice"]["config"]["data"]
     format = data.get("format", "auto")
-    for planned in o["slice"]["inputs"]["csvs"]:
-        if "sha256" not in planned:  # drawn
-            continue
-        if csv_fingerprint(planned["path"], columns=data["columns"], format=format) != planned:
-            raise DataError(
-                f"{planned['path']}, or a picture that it names, changed after this job was planned. "
-                "Run the same command again."
-            )
-    prepare_csv(
-        [Path(p) for p in o["csv"]],
-        Path(o["out"]),
-        Path(o["rejected"]),
-        columns=data["columns"],
-        format=format,
-        max_rejected_fraction=data["max_rejected_fraction"],
-        root=Path.cwd(),
-        fetch=ImageCache(Path(o["cache"]), allow_private=data.get("allow_private_addresses", False)),
-        surviving_csv=Path(o["state"]),
-    )
+    own = [one for one in o["slice"]["inputs"]["csvs"] if "sha256" in one]  # others are drawn
+    with noted(o["out"], digest_of(o["slice"])):
+        prepare_csv(
+            [Path(p) for p in o["csv"]],
+            Path(o["out"]),
+            Path(o["rejected"]),
+            columns=data["columns"],
+            format=format,
+            max_rejected_fraction=data["max_rejected_fraction"],
+            root=Path.cwd(),
+            fetch=ImageCache(Path(o["cache"]), allow_private=data.get("allow_private_addresses", False)),
+            surviving_csv=Path(o["state"]),
+            planned=[PlannedSource.of(one, columns=data["columns"], format=format) for one in own],
+        )
 
 
 def cache_views(o: Options) -> None:
+    from panollava.data.prepared_images import read_images
     from panollava.data.samples import read_rows
     from panollava.views.cache_build import build_view_cache
     from panollava.views.panorama import PanoramaError
@@ -92,8 +88,9 @@ def cache_views(o: Options) -> None:
     paths = list(dict.fromkeys(row.image_path for row in read_rows(o["csv"][0])))
     try:
         build_view_cache(
-            paths, views, (height, width), images["antialias"], Path(o["out"]), layout=images["view_cache"]
-        )
+            paths, views, (height, width), images["antialias"], Path(o["out"]), layout=images["view_cache"],
+            sha256=read_images(o["csv"][0]),
+        )  # fmt: skip
     except PanoramaError as error:
         drawn = next((folder for folder in Path("cache/synthetic").glob("*") if f"{folder}/" in str(error)), None)
         if drawn is None:

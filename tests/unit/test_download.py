@@ -383,6 +383,14 @@ def _until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
         time.sleep(0.02)
 
 
+def test_an_edited_download_is_downloaded_again(tmp_path: Path, server: OddServer) -> None:
+    url = f"{server.base}/ok/a.png"
+    path = cache_in(tmp_path)(url)
+    Image.new("RGB", (64, 32)).save(path)  # a whole panorama, but another one
+    assert cache_in(tmp_path)(url).read_bytes() == PICTURE and server.asked["/ok/a.png"] == 2
+    assert cache_in(tmp_path)(url) == path and server.asked["/ok/a.png"] == 2
+
+
 # ---- addresses -----------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("address", "public"),

@@ -14,6 +14,8 @@ import pytest
 import torch
 from conftest import Project
 from kill_test import WAYS, Running, outcome
+from plans import targets
+from trouble import FAULTS
 
 pytestmark = pytest.mark.workflow
 
@@ -165,6 +167,22 @@ def test_a_dry_run_waits_for_nobody_and_leaves_living_locks(project: Project) ->
     assert "train_finetune" in project.plan() and not running.ended
     assert any((project.root / ".snakemake/locks").iterdir())
     running.interrupt("sigterm")
+
+
+@pytest.mark.parametrize("command", ["snakemake", "panollava"])
+def test_sigterm_as_a_job_finishes_does_not_hang(local: Project, command: str) -> None:
+    """Snakemake holds a lock in that moment, for which its own handler would wait."""
+    for name in ("prepared/val.csv", "prepared/rejected.csv", "metrics.json", "checkpoint.json"):
+        (local.root / "results/LOCAL" / name).unlink()
+    words = (
+        ["snakemake", "--cores", "1", "--", *targets("LOCAL")] if command == "snakemake" else [command, "run", "LOCAL"]
+    )
+    done = local.call(*words, check=False, timeout=60, env={"PYTHONPATH": str(FAULTS), "FAULT_SIGTERM": "1"})
+    said = done.stdout + done.stderr
+    assert done.returncode == 1 and "Finished jobid" in said, said
+    assert "Will exit after finishing currently running jobs" in said
+    local.call(*words, timeout=120)
+    assert local.plan() == []
 
 
 def differing_tensors(calm: Project, wild: Project, stage: str) -> dict[str, dict[str, float]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import yaml
 from conftest import Project
 from plans import plan, planned_jobs, targets
+from trouble import FAULTS
 
 pytestmark = pytest.mark.workflow
 
@@ -71,8 +73,49 @@ def test_a_changed_picture_re_runs_all_behind_it(local: Project) -> None:
     assert plan(local) == {}
 
 
+@pytest.mark.parametrize("rule", ["prepare_csv", "cache_views"])
+def test_a_picture_that_changes_while_a_run_goes_on_stays_in_no_cache(local: Project, rule: str) -> None:
+    """The run ends with one line; the same command goes on, with the views of what is there now."""
+    picture, other = local.root / "data/val_00001.png", local.root / "data/val_00000.png"
+    old = picture.read_bytes()
+    local.configure({"image_processing.antialias": False, "data.max_rejected_fraction": 0.06})
+    edit = {"PYTHONPATH": str(FAULTS), "FAULTS": f"{rule}:edit", "FAULT_EDIT": f"{other} {picture}"}
+
+    def views() -> set[str]:
+        return {job.outputs[0] for job in planned_jobs(local, targets("LOCAL")) if job.rule == "cache_views"}
+
+    before, caches = {path.parent for path in local.root.glob("cache/views/*/index.json")}, views()
+    assert len(caches) == 2
+    done = local.call("snakemake", "--cores", "1", "--keep-going", "--", *caches, check=False, env=edit)
+    said = re.findall(r" ERROR +(.*)$", done.stdout + done.stderr, re.MULTILINE)
+    assert done.returncode == 1 and len(set(said)) == 1 and "Traceback" not in done.stderr, done.stderr
+    assert re.search(r"data/val\S+ .*changed after this job was planned\. .*run the same command again", said[0])
+    kept = {path.parent for path in local.root.glob("cache/views/*/index.json")} - before
+    assert len(kept) == 1  # of the training split
+    now = views()
+    assert len(now - caches) == 1
+    local.call("snakemake", "--cores", "1", "--", *now)
+    for cache, content in ((now - caches, picture.read_bytes()), (caches - now, old)):
+        picture.write_bytes(content)
+        (index,) = {Path(path).with_name("index.json") for path in cache}
+        local.call("snakemake", "--cores", "1", "--", str(index))
+        images = json.loads((local.root / index).read_text())["images"]
+        assert images["data/val_00001.png"]["sha256"] == hashlib.sha256(content).hexdigest()
+
+
 def test_a_changed_metric_of_ones_own_is_computed_again(local: Project) -> None:
     (local.root / "own_metric.py").write_text("def length(answers, references, rows):\n    return 1.0\n")
+    assert plan(local) == {"compute_metrics": 1}
+
+
+def test_so_is_one_whose_helper_changed(local: Project) -> None:
+    (local.root / "helper.py").write_text("FACTOR = 1\n")
+    (local.root / "own_metric.py").write_text(
+        "from helper import FACTOR\ndef length(answers, references, rows):\n    return 1.0 * FACTOR\n"
+    )
+    local.panollava("run", "LOCAL")
+    assert plan(local) == {}
+    (local.root / "helper.py").write_text("FACTOR = 2\n")
     assert plan(local) == {"compute_metrics": 1}
 
 

@@ -3,7 +3,9 @@
 import logging
 import os
 import shlex
+import signal
 import sys
+import threading
 from pathlib import Path
 
 from panollava.cluster import cancel_orphans, leave_snapshot, project_of_job
@@ -265,8 +267,21 @@ def warn_of_metrics():
             )
 
 
+def stop_without_waiting():
+    """SIGTERM never hangs. Snakemake's handler takes a lock that the thread it interrupts may hold, as it does whenever
+    a job has just finished: it runs in a thread of its own instead, which waits until the lock is free.
+    """
+    ask = signal.getsignal(signal.SIGTERM)
+    if callable(ask):
+        signal.signal(
+            signal.SIGTERM,
+            lambda *given: threading.Thread(target=ask, args=given).start(),
+        )
+
+
 def before_jobs():
     """Jobs of a cluster start later and elsewhere: they get the configuration that was planned with."""
+    stop_without_waiting()
     if workflow.non_local_exec:
         leave_snapshot(PROJECT)
     if workflow.executor_plugin.name == "slurm" and workflow.execution_settings.lock:

@@ -8,6 +8,8 @@ import re
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 # Options of snakemake that take no value: what follows them is a target.
 _FLAGS = ("--", "-n", "--dry-run", "--dryrun", "-k", "--keep-going", "-p", "--printshellcmds", "-F", "--forceall", "-f",
           "--force", "--nolock", "--verbose", "-t", "--touch")  # fmt: skip
+
+JOBS_END_S, SNAKEMAKE_ENDS_S = 900.0, 60.0
+"""How long jobs may take to save their state when they are asked to stop, and snakemake to end behind them."""
 
 _OWN_EXECUTORS = ("local", "dryrun", "touch")  # snakemake's; every other one is a package
 
@@ -77,6 +82,8 @@ def run_snakemake(arguments: list[str], environment: dict[str, str] | None = Non
     if not elsewhere and not any(word.startswith(("--cores", "--jobs", "-c", "-j")) for word in arguments):
         arguments = ["--cores", "all", *arguments]
     parent = os.getpid()
+    stopped: list[float] = []  # when requests to stop came
+    told: set[int] = set()  # jobs that were asked to stop
     # SIGKILL: a snakemake that outlives its front door would wait for its jobs while the next run finds it locked.
     child = subprocess.Popen(
         [sys.executable, "-m", "snakemake", *arguments],
@@ -88,14 +95,50 @@ def run_snakemake(arguments: list[str], environment: dict[str, str] | None = Non
         """Jobs save their state and end; snakemake, told as well, starts no more (and cancels those of a cluster)."""
         child.send_signal(signal.SIGINT if elsewhere else signal.SIGTERM)
         for pid in _children_of(child.pid):
-            os.kill(pid, signal.SIGTERM)
+            told.add(pid)
+            _signal(pid, signal.SIGTERM)
+        stopped.append(time.monotonic())
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGHUP, stop)
     # A terminal sends Ctrl-C to snakemake and the jobs as well; a lone SIGINT from elsewhere stops them like SIGTERM.
-    signal.signal(signal.SIGINT, (lambda *_: None) if sys.stdin.isatty() else stop)
-    code = child.wait()
+    at_terminal = sys.stdin.isatty()
+    signal.signal(signal.SIGINT, (lambda *_: stopped.append(time.monotonic())) if at_terminal else stop)
+    code = _wait_for(child, stopped, None if elsewhere or at_terminal else told)
     return code if code >= 0 else 128 - code
+
+
+def _signal(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError):  # it ended meanwhile
+        os.kill(pid, number)
+
+
+def _wait_for(child: subprocess.Popen[bytes], stopped: list[float], told: set[int] | None) -> int:
+    """The exit code of snakemake. Asked to stop, it gets a bounded time to end: it never hangs for ever.
+
+    Its jobs have JOBS_END_S to save their state, and it has SNAKEMAKE_ENDS_S behind the last of them. `told` are those
+    that were asked; one that began in the same moment is asked too (None: they are asked by others).
+    """
+    idle_since: float | None = None
+    while True:
+        try:
+            return child.wait(timeout=1.0)
+        except subprocess.TimeoutExpired:
+            if not stopped:
+                continue
+        jobs, now = _children_of(child.pid), time.monotonic()
+        idle_since = None if jobs else idle_since or now
+        if told is not None:
+            for pid in set(jobs) - told:
+                told.add(pid)
+                _signal(pid, signal.SIGTERM)
+        if jobs and now - stopped[0] > JOBS_END_S:
+            print(f"jobs did not end within {JOBS_END_S:.0f} s: they are killed", file=sys.stderr, flush=True)
+            for pid in jobs:
+                _signal(pid, signal.SIGKILL)
+        elif idle_since is not None and now - max(idle_since, stopped[0]) > SNAKEMAKE_ENDS_S:
+            print("snakemake does not end after its jobs: it is killed. The same command goes on", file=sys.stderr)
+            child.kill()
 
 
 def _refuse_missing_executor(arguments: list[str]) -> None:

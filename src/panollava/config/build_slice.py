@@ -18,16 +18,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from copy import deepcopy
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from panollava.config.dotted import set_at, value_at
 from panollava.config.fingerprints import file_fingerprint, folder_fingerprint
+from panollava.config.own_code import code_digest
 from panollava.config.schema import MINIATURE_LANGUAGE, MINIATURE_VISION, SYNTHETIC
 from panollava.config.slices import CODE_VERSION, NEUTRAL, NODES, READS, measures_of, node_kind
 from panollava.errors import ConfigError
-from panollava.files import sha256_file
 
 if TYPE_CHECKING:
     from panollava.config.workflow_config import WorkflowConfig
@@ -132,7 +131,7 @@ def _of_metrics(cfg: WorkflowConfig, node: str, _: str | None) -> Parents:
     code = {
         metric: found
         for metric in cfg.settings.evaluation.custom_metrics
-        if (found := _own_code(metric, cfg.root)) is not None
+        if (found := code_digest(metric, cfg.root)) is not None
     }
     if code:
         inputs["custom_metrics"] = code
@@ -181,21 +180,3 @@ def _add_backbone(
         key = "vision_name" if part == "vision" else "language_model_name"
         source = f"{cfg.source}: " if cfg.source else ""
         raise ConfigError(f"{source}models.{key} must be a hub id (owner/name) or a folder that exists, got {name!r}")
-
-
-def _own_code(metric: str, root: Path) -> str | None:
-    """Digest of a user's metric that lies below the root; None for one of an installed package.
-
-    Raises ConfigError where there is neither: better now than after the training.
-    """
-    module = metric.partition(":")[0].replace(".", "/")
-    for file in (root / f"{module}.py", root / module / "__init__.py"):
-        if file.is_file():
-            return sha256_file(file)
-    package = metric.partition(":")[0].partition(".")[0]
-    if find_spec(package) is None:
-        raise ConfigError(
-            f"evaluation.custom_metrics: {metric}: there is no {module}.py in the project's root, and no installed "
-            f"package {package}"
-        )
-    return None

@@ -13,11 +13,12 @@ import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
 
-from panollava.errors import ConfigError, DataError, StorageError
+from panollava.errors import ConfigError, DataError, FileChanged, StorageError
 from panollava.files import canonical_json, sha256_file, write_text
 
 INDEX_FOLDER = Path("cache/fingerprints")
@@ -100,7 +101,51 @@ def csv_fingerprint(
     whose rows carry more than image, query and annotation says which columns (`details`). Of a folder `sha256` is that
     of its files of rows. Raises ConfigError where there is nothing; `key` names the setting then.
     """
-    root = Path(root)
+    return _read_source(path, Path(root), columns, format, key)[0]
+
+
+@dataclass(frozen=True)
+class PlannedSource:
+    """A source of rows as a job was planned with it (`document`, a `csv_fingerprint`).
+
+    `pictures` holds the SHA-256 of each local picture by (the file that names it, its name there), None for one that
+    was not there or could not be read.
+    """
+
+    document: dict[str, Any]
+    columns: dict[str, str] | None
+    format: str
+    root: Path
+    pictures: dict[tuple[str, str], str | None]
+
+    @classmethod
+    def of(
+        cls,
+        document: dict[str, Any],
+        root: str | Path = ".",
+        columns: dict[str, str] | None = None,
+        format: str = "auto",
+    ) -> PlannedSource:
+        """Raises FileChanged where the files are others than `document` says."""
+        found = cls(document, columns, format, Path(root), {})
+        return replace(found, pictures=found.check())
+
+    def check(self) -> dict[tuple[str, str], str | None]:
+        """The pictures' digests as they are now. Raises FileChanged where any file is another one."""
+        path = self.document["path"]
+        try:
+            found, pictures = _read_source(path, self.root, self.columns, self.format, "a CSV")
+        except ConfigError:
+            raise FileChanged(path, "was removed") from None
+        if found != self.document:
+            same_rows = found["sha256"] == self.document["sha256"]
+            raise FileChanged(f"a picture that {path} names" if same_rows else path)
+        return pictures
+
+
+def _read_source(
+    path: str, root: Path, columns: dict[str, str] | None, format: str, key: str
+) -> tuple[dict[str, Any], dict[tuple[str, str], str | None]]:
     file = root / path
     if not file.exists():
         raise ConfigError(
@@ -113,7 +158,7 @@ def csv_fingerprint(
         index.changed = True
     # Each picture as (its name, the file that names it): the name is looked up beside that file first.
     pictures = [(name, file if source == "" else Path(source)) for source, name in index.document["images"]]
-    digest = None
+    digest, found = None, {}
     if pictures:
         places = {_label(name, source, file): _place(name, source, root) for name, source in pictures}
         found = index.digests(places.items())
@@ -122,7 +167,8 @@ def csv_fingerprint(
     index.keep_only(labels)
     index.save()
     details = {"details": index.document["details"]} if index.document["details"] else {}
-    return {"path": Path(path).as_posix(), "sha256": sha256, "images": digest, **details}
+    read = {(str(source), name): found[_label(name, source, file)] for name, source in pictures}
+    return {"path": Path(path).as_posix(), "sha256": sha256, "images": digest, **details}, read
 
 
 def _digest_of_source(index: _Index, file: Path, format: str, key: str) -> tuple[str | None, list[str]]:

@@ -20,7 +20,9 @@ from urllib.parse import urlsplit
 from panollava.data.hosts import GivenUp, Host, Manners
 from panollava.data.http_request import BrokenOff, Busy, Client, Refused, Silent, Unresolved, tag_of
 from panollava.errors import DataError
+from panollava.files import sha256_file
 from panollava.locks import locked
+from panollava.logs import LOGGER
 from panollava.views.panorama import MAX_BYTES, PanoramaError, load_panorama
 
 
@@ -57,25 +59,36 @@ class ImageCache:
 
     def __post_init__(self) -> None:
         self._client = Client(self.timeout_s, self.max_bytes, self.allow_private)
+        # Beside the folder: what each image was when it was downloaded, as `sha256sum -c` reads it.
+        self._sums = self.folder.with_name(f"{self.folder.name}.sha256")
+        self._digests = _read_digests(self._sums)
 
     def __call__(self, url: str) -> Path:
         target, host = self._place(url)
-        if target.is_file():
-            try:
-                load_panorama(target, min_width=1, to_the_end=True)  # the smallest scale is the fastest
-            except PanoramaError as error:
-                if error.reason == "not about 2:1":
-                    raise
-                target.unlink(missing_ok=True)
-            else:
-                self._count("kept")
-                return target
+        if target.is_file() and self._is_whole(target):
+            self._count("kept")
+            return target
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.partial")
         with _owned(partial, self._cancelled):
             if not target.is_file():  # else another process brought it meanwhile
                 self._download(url, host, partial, target)
         return target
+
+    def _is_whole(self, target: Path) -> bool:
+        """Whether a file of the cache is what was downloaded; else it is removed. Raises PanoramaError."""
+        found = sha256_file(target)
+        try:
+            if self._digests.get(target.name, found) == found:
+                load_panorama(target, min_width=1, to_the_end=True)  # the smallest scale is the fastest
+                self._note(target, found)
+                return True
+            LOGGER.warning("%s is not what was downloaded: it is downloaded again", target)
+        except PanoramaError as error:
+            if error.reason == "not about 2:1":
+                raise
+        target.unlink(missing_ok=True)
+        return False
 
     @property
     def given_up(self) -> list[str]:
@@ -157,13 +170,33 @@ class ImageCache:
         except PanoramaError as error:
             if error.reason == "not about 2:1":
                 partial.rename(target)
+                self._note(target, sha256_file(target))
             raise
         partial.rename(target)
+        self._note(target, sha256_file(target))
+
+    def _note(self, target: Path, sha256: str) -> None:
+        """Remember what was downloaded, so that an edited file is told from it. One line is written at once."""
+        with self._lock:
+            if self._digests.get(target.name) == sha256:
+                return
+            self._digests[target.name] = sha256
+        with self._sums.open("a", encoding="utf-8") as stream:
+            stream.write(f"{sha256}  {target.name}\n")
 
     def _count(self, *names: str, size: int = 0) -> None:
         with self._lock:
             self._counts.update(names)
             self._counts["bytes"] += size
+
+
+def _read_digests(path: Path) -> dict[str, str]:
+    """SHA-256 by file name from a file as `sha256sum` writes it; the last line of a name counts."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return {}
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines) if len(digest) == 64 and name}
 
 
 @contextmanager

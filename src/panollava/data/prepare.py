@@ -7,6 +7,7 @@ reason, never repaired by guess, swapped or given a black image. Doubled rows st
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,16 +15,19 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from panollava.config.fingerprints import PlannedSource
 from panollava.data.details import columns_of
 from panollava.data.download import DownloadError, ImageCache
 from panollava.data.formats import Table, TableRow, read_source
+from panollava.data.prepared_images import write_images
 from panollava.data.samples import PREPARED_COLUMNS, Row, group_rows
 from panollava.data.tables import REJECTED_COLUMNS, is_url, resolve_image, why_no_image, write_table
-from panollava.errors import DataError
+from panollava.errors import DataError, FileChanged
+from panollava.files import sha256_file
 from panollava.logs import LOGGER
 from panollava.processes import available_cores
 from panollava.progress import track
-from panollava.views.panorama import PanoramaError, load_panorama, warn_if_unstitched
+from panollava.views.panorama import PanoramaError, decode_panorama, read_image, warn_if_unstitched
 
 _DOWNLOADS_AT_ONCE = 8
 _REASONS_SHOWN = 10
@@ -60,6 +64,7 @@ def prepare_csv(
     root: str | Path = ".",
     fetch: ImageCache | None = None,
     surviving_csv: str | Path | None = None,
+    planned: Sequence[PlannedSource] = (),
     progress: bool = True,
     within: Sequence[Path] | None = None,
 ) -> PrepareSummary:
@@ -69,15 +74,19 @@ def prepare_csv(
     into a verified file; without it such rows are rejected. `within` are the only folders from which a CSV of others
     may have pictures opened. Raises DataError where a CSV cannot be
     read, where no row is left or where more than `max_rejected_fraction` were rejected: then `rejected_csv` stands,
-    and its copy `surviving_csv` outside a job's outputs, but no prepared CSV, not even an older one.
+    and its copy `surviving_csv` outside a job's outputs, but no prepared CSV, not even an older one. Raises
+    FileChanged, before anything is written, where a CSV or a picture that was read is not the one that `planned` tells
+    of. What the pictures were, images.json beside the prepared CSV says (`prepared_images`).
     """
     tables = [read_source(path, columns, format) for path in csv_paths]
     for note in dict.fromkeys(f"{table.path}: {note}" for table in tables for note in table.notes):
         LOGGER.warning("%s", note)
     rows = [row for table in tables for row in table.rows]
     images = _check_images(rows, Path(root), fetch, progress, within)
+    _refuse_changed(images, planned)
 
     accepted: list[Row] = []
+    digests: dict[str, str] = {}
     rejected: list[tuple[TableRow, str]] = []
     for row in rows:
         if row.problem is not None:
@@ -88,6 +97,7 @@ def prepare_csv(
             rejected.append((row, image.problem))
         else:
             accepted.append(Row(image.written, row.query, row.annotation, row.details))
+            digests[image.written] = image.sha256
 
     summary = _summary(accepted, rejected)
     if fetch is not None and (downloads := fetch.summary()):
@@ -109,6 +119,7 @@ def prepare_csv(
         where = f"Each row and its reason: {surviving_csv or rejected_csv}"
         raise DataError(". ".join([str(summary), limit if accepted else "No row is left", *causes, where]))
     _write_prepared(output_csv, accepted)
+    write_images(output_csv, digests)
     return summary
 
 
@@ -124,9 +135,13 @@ def _write_prepared(path: str | Path, rows: Sequence[Row]) -> None:
 
 @dataclass(frozen=True)
 class _Image:
+    """What a row's picture is: its path in the prepared CSV, the SHA-256 of what was read of it ("" where nothing
+    was), and why it cannot be used."""
+
     written: str = ""
     problem: str | None = None
     try_again: bool = False
+    sha256: str = ""
 
 
 def _check_images(
@@ -175,20 +190,38 @@ def _check_files(files: Sequence[str], root: Path, fetch: ImageCache | None, pro
 
 
 def _check_image(file: str, root: Path, fetch: ImageCache | None) -> _Image:
+    sha256 = ""
     try:
         if not is_url(file):
-            warn_if_unstitched(load_panorama(file, min_width=1, to_the_end=True), file)  # the smallest is the fastest
+            content = read_image(file)
+            sha256 = hashlib.sha256(content).hexdigest()
+            # The smallest scale is the fastest.
+            warn_if_unstitched(decode_panorama(content, file, min_width=1, to_the_end=True), file)
         elif fetch is None:
             return _Image(problem="download failed: no image cache was given")
         else:
             file = _plain(fetch(file))
+            sha256 = sha256_file(file)
     except DownloadError as error:
         return _Image(problem=f"download failed: {error}", try_again=error.temporary)
     except PanoramaError as error:
         told = f"{error.reason}: {error.detail}" if error.detail else error.reason
-        return _Image(problem=error.of_download if is_url(file) else told)
+        return _Image(problem=error.of_download if is_url(file) else told, sha256=sha256)
     below_root = Path(file).is_relative_to(_plain(root))
-    return _Image(Path(file).relative_to(_plain(root)).as_posix() if below_root else Path(file).as_posix())
+    written = Path(file).relative_to(_plain(root)).as_posix() if below_root else Path(file).as_posix()
+    return _Image(written, sha256=sha256)
+
+
+def _refuse_changed(images: Mapping[tuple[str, str], _Image], planned: Sequence[PlannedSource]) -> None:
+    """Raise FileChanged for a picture whose content is not the planned one, or where the rows are others by now."""
+    before = {name: digest for source in planned for name, digest in source.pictures.items()}
+    for name in images.keys() & before.keys():
+        image, digest = images[name], before[name] or ""
+        unread = image.problem is not None and not image.sha256 and not image.problem.startswith("image missing")
+        if not unread and digest != image.sha256:  # too large a file is not read at all
+            raise FileChanged(f"{name[1]} of {name[0]}", "changed" if digest and image.sha256 else "came or went")
+    for source in planned:
+        source.check()
 
 
 def _plain(path: Path) -> str:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from panollava.config.slices import EXTRA_NODES
+from panollava.data.prepared_images import read_images, views_of_csv
 from panollava.data.samples import Sample
 from panollava.data.tables import write_table
-from panollava.errors import DataError
 from panollava.evaluation.measures.measured import Measured
 from panollava.evaluation.measures.overlap import overlap
 from panollava.evaluation.measures.perplexity import perplexity
@@ -22,8 +22,7 @@ from panollava.files import digest_of, sha256_file
 from panollava.logs import LOGGER
 from panollava.training.checkpointing import LoadedStage
 from panollava.training.job import first_device
-from panollava.views.cache import ViewCache
-from panollava.views.panorama import Pixels
+from panollava.views.panorama import PanoramaError, Pixels
 
 _PLOT_WIDTH = 720
 
@@ -35,7 +34,7 @@ def measure_perplexity_csv(
     training = slice_document["config"]["training"]
     loaded, samples = load_chosen(slice_document, checkpoint, csv_path)
     measured = perplexity(
-        loaded.model, loaded.processor, samples, ViewCache.open(views), batch_size=training["eval_batch_size"],
+        loaded.model, loaded.processor, samples, views_of_csv(views, csv_path), batch_size=training["eval_batch_size"],
         device=first_device(), stand_ins=shuffled_pictures(samples, training["seed"]),
     )  # fmt: skip
     _write(measured, output, slice_document, checkpoint)
@@ -47,7 +46,8 @@ def measure_overlap_csv(
     """Whether the views of the pictures in `csv_path` agree, and the plot of it."""
     loaded, samples = load_chosen(slice_document, checkpoint, csv_path)
     stand_ins = shuffled_pictures(samples, slice_document["config"]["training"]["seed"])
-    measured = overlap_of(loaded, samples, ViewCache.open(views), Path(), stand_ins, plot)
+    pictures = views_of_csv(views, csv_path)
+    measured = overlap_of(loaded, samples, pictures, Path(), stand_ins, plot, pictures.sha256)
     _write(measured, output, slice_document, checkpoint)
 
 
@@ -58,8 +58,12 @@ def overlap_of(
     root: Path,
     stand_ins: Mapping[str, str] | None,
     plot: Path,
+    sha256: Mapping[str, str] | None = None,
 ) -> Measured:
-    """Measure and draw; the first panorama below `root` is the plot's example."""
+    """Measure and draw; the first panorama below `root` is the plot's example.
+
+    Raises FileChanged where that is not the one that `sha256` (by image path) tells of.
+    """
     from panollava.evaluation.measures.overlap_plot import plot_overlap  # matplotlib: only who draws waits for it
 
     paths = list(dict.fromkeys(sample.image_path for sample in samples))
@@ -67,14 +71,14 @@ def overlap_of(
         loaded.model, loaded.processor, paths, pictures, device=first_device(), stand_ins=stand_ins
     )
     title = f"{loaded.metadata['experiment_name']}: do neighbouring views agree on what both see?"
-    plot_overlap(agreements, plot, title, _panorama(loaded, root / paths[0]))
+    plot_overlap(agreements, plot, title, _panorama(loaded, root / paths[0], (sha256 or {}).get(paths[0])))
     return measured
 
 
-def _panorama(loaded: LoadedStage, path: Path) -> Pixels | None:
+def _panorama(loaded: LoadedStage, path: Path, sha256: str | None) -> Pixels | None:
     try:
-        return loaded.processor.panorama(path, min_width=_PLOT_WIDTH)
-    except DataError as error:  # it was there when its views were cached
+        return loaded.processor.panorama(path, min_width=_PLOT_WIDTH, sha256=sha256)
+    except PanoramaError as error:
         LOGGER.warning("the plot's panorama is not shown: %s", error)
         return None
 
@@ -87,7 +91,7 @@ def predict_rolled_csv(
     key = digest_of({"slice": slice_document, "checkpoint": checkpoint["sha256"], "csv": sha256_file(csv_path)})
     with kept_answers(state, key) as kept:
         settings = generation_settings(slice_document["config"])
-        answer_rolled(loaded, samples, Path(), settings, output, kept("answers"))
+        answer_rolled(loaded, samples, Path(), settings, output, kept("answers"), read_images(csv_path))
 
 
 def answer_rolled(
@@ -97,15 +101,19 @@ def answer_rolled(
     settings: GenerationSettings,
     output: Path,
     finished: FinishedAnswers,
+    sha256: Mapping[str, str] | None = None,
 ) -> None:
-    """predictions_rolled.csv; a header only, where no turn fits both the views and the questions' words."""
+    """predictions_rolled.csv; a header only, where no turn fits both the views and the questions' words.
+
+    Raises FileChanged for a panorama that is not the one that `sha256` (by image path) tells of.
+    """
     processor = loaded.processor
     turns_deg = picture_turns(samples, processor.views)
     rows: list[tuple[str, ...]] = []
     if turns_deg:
         pictures = RolledPictures(
             processor.views, processor.image_size, processor.antialias, turns_deg, root, level=processor.level,
-            north=processor.north,
+            north=processor.north, sha256=sha256,
         )  # fmt: skip
         asked = rolled_samples(samples, turns_deg)
         answers = predict(loaded.model, processor, asked, pictures, settings, device=first_device(), finished=finished)

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 
 from panollava.config import WorkflowConfig
+from panollava.data.prepared_images import views_of_csv
 from panollava.data.samples import Sample, read_samples
+from panollava.errors import CheckpointError
 from panollava.evaluation.predict import GenerationSettings, kept_answers, predict, shuffled_pictures
 from panollava.evaluation.predictions import write_predictions
 from panollava.files import digest_of, sha256_file
@@ -18,8 +20,7 @@ from panollava.models.vlm import PanoramaVLM
 from panollava.training.checkpointing import LoadedStage, load_stage
 from panollava.training.job import first_device
 from panollava.training.metadata import package_versions
-from panollava.training.stage_folder import read_metadata
-from panollava.views.cache import ViewCache
+from panollava.training.stage_folder import METADATA, read_metadata
 
 
 def generation_settings(config: dict[str, Any]) -> GenerationSettings:
@@ -45,12 +46,36 @@ def load_chosen(
 
 def load_own_stage(checkpoint: dict[str, Any]) -> LoadedStage:
     """The stage of a checkpoint.json of this project. Code of its backbones runs where the experiment's own
-    configuration switches it on: neither checkpoint.json nor the stage's metadata decide about that."""
+    configuration switches it on: neither checkpoint.json nor the stage's metadata decide about that.
+
+    Raises CheckpointError where the weights are not those that were chosen: another file under the same name, or one
+    that another configuration trained.
+    """
     folder = Path(checkpoint["folder"])
+    file, metadata = folder / checkpoint["file"], folder / METADATA
+    remedy = f"Bring the chosen file back; or remove {metadata} and run the same command again, which trains it again"
+    if not file.is_file():
+        raise CheckpointError(f"{file}, which checkpoint.json names, is not there. {remedy}")
+    if (found := sha256_file(file)) != checkpoint["sha256"]:
+        raise CheckpointError(
+            f"{file} is not the file that checkpoint.json chose: its SHA-256 is {found[:16]}…, chosen was "
+            f"{checkpoint['sha256'][:16]}…. {remedy}"
+        )
     trusted = read_metadata(folder)["model_config"].get("trust_remote_code", False) and (
         WorkflowConfig.load(checkpoint["experiment_name"], ".", warn=False).settings.models.trust_remote_code
     )
-    return load_stage(folder, epoch=checkpoint["epoch"], root=Path.cwd(), trust_remote_code=trusted)
+    loaded = load_stage(folder, epoch=checkpoint["epoch"], root=Path.cwd(), trust_remote_code=trusted)
+    if loaded.checkpoint.path != file.resolve():
+        raise CheckpointError(
+            f"epoch {checkpoint['epoch']} of {metadata} is {loaded.checkpoint.path.name}, but checkpoint.json chose "
+            f"{checkpoint['file']}. {remedy}"
+        )
+    if loaded.config_digest not in (None, checkpoint["config_digest"]):
+        raise CheckpointError(
+            f"{file} holds weights of another configuration (digest {loaded.config_digest}) than checkpoint.json says "
+            f"({checkpoint['config_digest']}). {remedy}"
+        )
+    return loaded
 
 
 def predict_csv(
@@ -78,7 +103,7 @@ def predict_csv(
     key = digest_of({"slice": slice_document, "checkpoint": checkpoint["sha256"], "csv": csv_sha256})
     with kept_answers(state, key) as kept:
         predictions = predict(
-            loaded.model, loaded.processor, samples, ViewCache.open(views), settings,
+            loaded.model, loaded.processor, samples, views_of_csv(views, csv_path), settings,
             device=first_device(), stand_ins=stand_ins, finished=kept("answers"),
         )  # fmt: skip
         write_predictions(output, predictions)

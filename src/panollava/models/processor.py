@@ -23,7 +23,7 @@ from panollava.files import read_json, write_json
 from panollava.models.config import ModelConfig
 from panollava.models.vision import VisionEncoder, VisionSpec, describe_vision
 from panollava.models.vlm import plan_model_views
-from panollava.views.panorama import load_panorama
+from panollava.views.panorama import decode_panorama, read_planned
 from panollava.views.render import open_views
 from panollava.views.strategies import View
 
@@ -83,9 +83,11 @@ class PanoramaProcessor:
         """The panorama's views, uint8 RGB [V, h, w, 3]. Raises DataError for what is not a usable panorama."""
         return open_views(path, self.views, self.image_size, self.antialias, level=self.level, north=self.north)
 
-    def panorama(self, path: str | Path, min_width: int | None = None) -> NDArray[np.uint8]:
-        """The panorama itself as its views see it, uint8 RGB [H, W, 3] (see `load_panorama`). Raises DataError."""
-        return load_panorama(path, min_width, level=self.level, north=self.north)
+    def panorama(self, path: str | Path, min_width: int | None = None, sha256: str | None = None) -> NDArray[np.uint8]:
+        """The panorama itself as its views see it, uint8 RGB [H, W, 3] (see `load_panorama`). Raises DataError, and
+        FileChanged where the file is not the one whose digest `sha256` is."""
+        content, _ = read_planned(path, sha256)
+        return decode_panorama(content, path, min_width, level=self.level, north=self.north)
 
     def pixels(self, views: Tensor | NDArray[np.uint8]) -> Tensor:
         """Normalised float32 [..., V, 3, h, w] of uint8 views [..., V, h, w, 3] (tensor or array)."""

@@ -17,6 +17,7 @@ from panollava.data.batches import Compose, composition, picture_numbers, positi
 from panollava.data.datamodule import StageDataModule
 from panollava.data.dataset import CaptionDataset, Collator, kept_views
 from panollava.data.loader import SeededBatches
+from panollava.data.prepared_images import views_of_csv
 from panollava.data.samples import Row, read_rows
 from panollava.logs import LOGGER
 from panollava.models.processor import PanoramaProcessor
@@ -60,7 +61,8 @@ def build_stage(job: StageJob) -> StageParts:
     torch.set_num_threads(training["cpu_threads"])
     L.seed_everything(training["seed"], verbose=False)
     devices = devices_of(training)
-    train_views, val_views = ViewCache.open(job.train_views), ViewCache.open(job.val_views)
+    train_views = views_of_csv(job.train_views, job.train_csv)
+    val_views = views_of_csv(job.val_views, job.val_csv)
     train_rows, val_rows = read_rows(job.train_csv), read_rows(job.val_csv)
 
     model_config = model_config_of(job, train_views.image_size)
@@ -83,9 +85,9 @@ def build_stage(job: StageJob) -> StageParts:
     if features:
         pictures = [
             cached_features(
-                model, processor, views, folder.name, job.cache, device=first_device(), precision=devices.precision
+                model, processor, views, views.digest, job.cache, device=first_device(), precision=devices.precision
             )
-            for views, folder in zip(pictures, (job.train_views, job.val_views), strict=True)
+            for views in pictures
         ]
     compose, positions = _compose(job, model, train_rows)
     if not _reads_once(job):

@@ -19,7 +19,7 @@ import lightning as L
 import torch
 
 from panollava.errors import TrainingError
-from panollava.files import atomic_path
+from panollava.files import atomic_path, sha256_file
 from panollava.logs import LOGGER
 from panollava.training.loss_sum import LossSum
 from panollava.training.state_folder import StateFolder
@@ -207,14 +207,15 @@ class Checkpoints(L.Callback):
                 "Lower the stage's lr, or set training.precision to 32-true."
             )
         name = self.name_of(trainer.current_epoch, val_loss)
-        if trainer.is_global_zero:
-            self.write_weights(self.stage_folder / name, trainer.current_epoch, trainer.global_step, val_loss)
         entry = {
             "file": name,
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
             "val_loss": val_loss,
         }
+        if trainer.is_global_zero:
+            self.write_weights(self.stage_folder / name, trainer.current_epoch, trainer.global_step, val_loss)
+            entry["sha256"] = sha256_file(self.stage_folder / name)
         self.checkpoints = [c for c in self.checkpoints if c["epoch"] != trainer.current_epoch] + [entry]
         self._save(trainer)
         if trainer.is_global_zero:

@@ -98,6 +98,8 @@ class LoadedStage:
     checkpoint: ChosenCheckpoint
     project_root: Path
     made_here: bool = False
+    config_digest: str | None = None
+    """Of the configuration that the checkpoint itself says it was trained with."""
 
 
 def load_stage(
@@ -143,7 +145,7 @@ def load_stage(
         processor = PanoramaProcessor.from_json(metadata["processor"])
     model.origin = origin_of(metadata, checkpoint.path.name, home)
     own = made_here(folder, metadata["checkpoint_info"]["project_root"])
-    return LoadedStage(model, processor, metadata, checkpoint, home, own)
+    return LoadedStage(model, processor, metadata, checkpoint, home, own, header.get("config_digest"))
 
 
 def _home_of(folder: Path, roots: list[Path]) -> Path:

@@ -116,17 +116,20 @@ def cached_features(
     model: PanoramaVLM,
     processor: PanoramaProcessor,
     views: ViewCache,
-    views_key: str,
+    content: str,
     cache: Path,
     *,
     device: torch.device,
     precision: str = "32-true",
     images_per_batch: int = 32,
 ) -> FeatureStore:
-    """Read the features of `views` under `model`'s encoder from `cache`, computing them first where absent."""
+    """Read the features of `views` under `model`'s encoder from `cache`, computing them first where absent.
+
+    `content` is the digest of what is encoded (`ViewCache.digest`): other pixels never find these features.
+    """
     key = digest_of(
         {
-            "views": views_key,
+            "views": content,
             "encoder": encoder_digest(model.vision),
             "processor": processor.to_json(),
             "device": device.type,

@@ -102,10 +102,17 @@ def _check_upstream(job: StageJob) -> str | None:
 
 
 def _checkpoints_are_there(state: StateFolder, folder: Path) -> bool:
-    missing = [c["file"] for c in state.record.get("checkpoints", []) if not (folder / c["file"]).is_file()]
-    if missing:
-        LOGGER.warning("%s lacks %s of an earlier start: training starts afresh", folder, ", ".join(missing))
-    return not missing
+    """Whether the weights files of an earlier start are there, and those that it wrote."""
+    for entry in state.record.get("checkpoints", []):
+        file = folder / entry["file"]
+        if not file.is_file() or entry.get("sha256", found := sha256_file(file)) != found:
+            LOGGER.warning(
+                "%s %s: training starts afresh",
+                file,
+                "was changed" if file.is_file() else "of an earlier start is gone",
+            )
+            return False
+    return True
 
 
 def _train(job: StageJob, state: StateFolder) -> dict[str, Any]:

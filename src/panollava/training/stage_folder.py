@@ -221,6 +221,12 @@ def checkpoint_of_run(folder: Path, config_digest: str) -> dict[str, Any]:
             f"{path} is named in {METADATA} but is not there. Restore it; or remove {folder / METADATA} and run the "
             "same command again, which trains the stage again."
         )
+    sha256 = sha256_file(path)
+    if entry.get("sha256", sha256) != sha256:
+        raise CheckpointError(
+            f"{path} was changed after its training wrote it. Bring it back; or remove {folder / METADATA} and run the "
+            "same command again, which trains the stage again."
+        )
     return {
         "experiment_name": metadata["experiment_name"],
         "stage": metadata["stage"],
@@ -229,6 +235,6 @@ def checkpoint_of_run(folder: Path, config_digest: str) -> dict[str, Any]:
         "epoch": entry["epoch"],
         "step": entry["step"],
         "val_loss": entry["val_loss"],
-        "sha256": sha256_file(path),
+        "sha256": sha256,
         "config_digest": config_digest,
     }

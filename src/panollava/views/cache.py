@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from panollava.errors import DataError
-from panollava.files import read_json
+from panollava.files import digest_of, read_json
 from panollava.views.jpeg import decode_views
 from panollava.views.strategies import View
 
@@ -36,7 +36,8 @@ class ViewCache:
     """A built cache: `cache[image_path]` is uint8 [V, h, w, 3], read from disk when it is used.
 
     What is stored for an image is checked against its checksum: raw pixels when a process reads them first, JPEGs each
-    time. Cheap to send to data-loader workers: they open the folder again. Raises DataError where the folder is no
+    time. With `sha256` (image path -> digest of the picture's file) its images are those, found by their content.
+    Cheap to send to data-loader workers: they open the folder again. Raises DataError where the folder is no
     whole cache, for an image that is not in it, and for one whose views are damaged.
     """
 
@@ -47,8 +48,8 @@ class ViewCache:
     coverage: dict[str, tuple[float, ...]]
     """The share of each view, in [0, 1], that a partial panorama covers; whole panoramas are not listed."""
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path, sha256: Mapping[str, str] | None = None) -> None:
+        self.folder, self._asked = Path(folder), sha256
         self._remedy = f"Remove {self.folder} and run the same command again, which builds it anew"
         try:
             index = read_json(self.folder / "index.json")
@@ -76,12 +77,32 @@ class ViewCache:
             raise DataError(f"{self.folder}/index.json is damaged ({error!r}). {self._remedy}") from error
         self._checked: set[str] = set()
         self._stored = self._map_file()
+        if sha256 is not None:
+            self._find_by_content(sha256)
         with suppress(OSError):  # when it was last used: `panollava.views.cache_limit` reads it
             os.utime(self.folder)
 
     @classmethod
     def open(cls, folder: str | Path) -> ViewCache:
         return cls(folder)
+
+    @property
+    def digest(self) -> str:
+        """A digest of what is in it: the pictures, the views, and every stored byte (by its checksum)."""
+        images = [[path, self.sha256[path], self._crc32[path]] for path in self]
+        views = [view.to_json() for view in self.views]
+        return digest_of([VERSION, self.layout, self.antialias, self.image_size, views, images])
+
+    def _find_by_content(self, sha256: Mapping[str, str]) -> None:
+        """Name the stored images by the paths of `sha256`."""
+        stored = {digest: path for path, digest in self.sha256.items()}
+        for path, digest in sha256.items():
+            if digest not in stored:
+                raise DataError(f"{self.folder}: the view cache holds another picture than {path}. {self._remedy}")
+        names = {path: stored[digest] for path, digest in sha256.items()}
+        self.sha256 = dict(sha256)
+        self._crc32 = {path: self._crc32[name] for path, name in names.items()}
+        self._ends = {path: self._ends[name] for path, name in names.items()}
 
     def __getitem__(self, image_path: str) -> NDArray[np.uint8]:
         if image_path not in self._ends:
@@ -108,10 +129,10 @@ class ViewCache:
         return iter(self._ends)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder}  # a pickled memory map would carry all pixels
+        return {"folder": self.folder, "sha256": self._asked}  # a pickled memory map would carry all pixels
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["folder"])  # type: ignore[misc]
+        self.__init__(state["folder"], state["sha256"])  # type: ignore[misc]
 
     def _map_file(self) -> NDArray[np.uint8]:
         """The bytes of views.npy behind its header, read-only."""

@@ -7,11 +7,10 @@ folder.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from panollava.processes import available_cores
 from panollava.progress import track
 from panollava.views.cache import JPEG_LAYOUT, LAYOUTS, VERSION, npy_header
 from panollava.views.jpeg import encode_views
-from panollava.views.panorama import place_panorama, read_image
+from panollava.views.panorama import place_panorama, read_planned
 from panollava.views.render import render_views, required_width
 from panollava.views.strategies import View
 
@@ -45,12 +44,14 @@ def build_view_cache(
     *,
     level: str = "auto",
     north: bool = False,
+    sha256: Mapping[str, str] | None = None,
 ) -> None:
     """Render each image once (in order of first appearance) and write the folder, in parallel and atomically.
 
     `image_paths` are the prepared CSV's, relative to `root` or absolute; they are the keys of the cache. `layout` is
     raw or jpeg; `level` and `north` are those of `load_panorama`. Raises PanoramaError for the first image that cannot
-    be used, OSError where the disk is full.
+    be used, FileChanged for the first whose content is not what `sha256` says of its path, OSError where the disk is
+    full.
     """
     if layout not in LAYOUTS:
         raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
@@ -62,7 +63,7 @@ def build_view_cache(
     shape = (len(paths), len(views), *image_size, 3)
     render = partial(
         _render, root=Path(root), views=views, image_size=image_size, antialias=antialias, layout=layout, level=level,
-        north=north,
+        north=north, sha256=sha256 or {},
     )  # fmt: skip
 
     images: dict[str, Any] = {}
@@ -126,13 +127,13 @@ def _render(
     layout: str,
     level: str,
     north: bool,
+    sha256: Mapping[str, str],
 ) -> _Row:
-    content = read_image(root / path)
+    content, found = read_planned(root / path, sha256.get(path))
     panorama = place_panorama(content, path, required_width(views, image_size, antialias), level=level, north=north)
     pixels = render_views(panorama.pixels, views, image_size, antialias)
     parts = encode_views(pixels) if layout == JPEG_LAYOUT else [pixels.tobytes()]
-    coverage = panorama.placement.coverage(views)
-    return _Row(b"".join(parts), [len(part) for part in parts], hashlib.sha256(content).hexdigest(), coverage)
+    return _Row(b"".join(parts), [len(part) for part in parts], found, panorama.placement.coverage(views))
 
 
 def _in_parallel(render: Callable[[str], _Row], paths: Sequence[str]) -> Iterator[_Row]:

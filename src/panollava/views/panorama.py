@@ -9,6 +9,7 @@ sizes are limited before anything is decoded.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import os
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from PIL.ImageCms import ImageCmsTransform
 
+from panollava.errors import FileChanged
 from panollava.logs import LOGGER
 from panollava.views.colour import ProfileError, srgb_transform, to_srgb
 from panollava.views.error import PanoramaError as PanoramaError
@@ -99,6 +101,20 @@ def read_image(path: str | Path) -> bytes:
             return stream.read(size)  # without its size, Python makes room for MAX_BYTES first
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
         raise PanoramaError(path, "image missing", getattr(error, "strerror", None) or str(error)) from error
+
+
+def read_planned(path: str | Path, sha256: str | None) -> tuple[bytes, str]:
+    """The bytes of an image file and their SHA-256. Raises FileChanged where it is not `sha256`, PanoramaError."""
+    try:
+        content = read_image(path)
+    except PanoramaError as error:
+        if sha256 is not None and error.reason == "image missing":
+            raise FileChanged(path, "was removed") from error
+        raise
+    found = hashlib.sha256(content).hexdigest()
+    if sha256 is not None and found != sha256:
+        raise FileChanged(path)
+    return content, found
 
 
 def decode_panorama(

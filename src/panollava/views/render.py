@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from panollava.views.panorama import Pixels, load_panorama
+from panollava.views.panorama import Pixels, decode_panorama, read_planned
 from panollava.views.sampling import Tile, average, sample, sample_points, samples_for, shrink, whole_pixels
 from panollava.views.strategies import View
 
@@ -29,12 +29,15 @@ def open_views(
     *,
     level: str = "auto",
     north: bool = False,
+    sha256: str | None = None,
 ) -> Pixels:
-    """The views uint8 [V, h, w, 3] of a panorama file, decoded no larger than they need. Raises PanoramaError.
+    """The views uint8 [V, h, w, 3] of a panorama file, decoded no larger than they need.
 
-    `level` and `north` say which angles of the camera's pose are taken out (see `load_panorama`).
+    `level` and `north` say which angles of the camera's pose are taken out (see `load_panorama`). Raises PanoramaError,
+    and FileChanged where the file is not the one whose digest `sha256` is.
     """
-    panorama = load_panorama(path, required_width(views, image_size, antialias), level=level, north=north)
+    content, _ = read_planned(path, sha256)
+    panorama = decode_panorama(content, path, required_width(views, image_size, antialias), level=level, north=north)
     return render_views(panorama, views, image_size, antialias)
 
 

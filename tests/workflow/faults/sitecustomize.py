@@ -1,6 +1,7 @@
 """Jobs that fail where a test says so: Python imports this by itself in every process below a test.
 
-FAULTS holds `rule:fault` pairs, FAULT_DISK a folder on a small file system. Faults:
+FAULTS holds `rule:fault` pairs, FAULT_DISK a folder on a small file system. With FAULT_SIGTERM, snakemake gets SIGTERM
+in the moment in which its first job finishes. Faults:
 
     exit          the job ends with code 3 before it begins
     kill          kill -9 before it begins
@@ -10,6 +11,7 @@ FAULTS holds `rule:fault` pairs, FAULT_DISK a folder on a small file system. Fau
     nan           the loss is not a number
     full          the disk is full, to the last byte
     nearly-full   there is room for small files only
+    edit          FAULT_EDIT is `NEW OLD`: as the job begins, the file OLD gets the content of NEW
 """
 
 import dataclasses
@@ -115,6 +117,9 @@ def arm(fault: str, words: list[str]) -> None:
             fill(os.environ["FAULT_DISK"], 0)
         case "nearly-full":
             fill(os.environ["FAULT_DISK"], 128 * 1024)
+        case "edit":
+            new, old = os.environ["FAULT_EDIT"].split()
+            Path(old).write_bytes(Path(new).read_bytes())
         case _:
             raise ValueError(fault)
 
@@ -138,3 +143,17 @@ if (rule := rule_of(sys.orig_argv)) is not None:
     faults = dict(pair.split(":") for pair in os.environ.get("FAULTS", "").split())
     if rule in faults:
         arm(faults[rule], sys.orig_argv)
+
+if "FAULT_SIGTERM" in os.environ and "snakemake" in sys.orig_argv:
+
+    def stop_as_a_job_finishes(module) -> None:
+        scheduler = module.JobScheduler
+        progress = scheduler.progress  # called with the scheduler's lock held
+
+        def told(self):
+            progress(self)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        scheduler.progress = told
+
+    after_import("snakemake.scheduling.job_scheduler", stop_as_a_job_finishes)

@@ -63,7 +63,10 @@ def rolled_views(views: Sequence[View], turn_deg: float) -> tuple[View, ...]:
 
 
 class RolledPictures:
-    """Views of rolled panoramas by image path, rendered when they are asked for. Paths start at `root`."""
+    """Views of rolled panoramas by image path, rendered when they are asked for. Paths start at `root`.
+
+    A panorama that is not the one that `sha256` (by image path) tells of is refused.
+    """
 
     def __init__(
         self,
@@ -75,15 +78,19 @@ class RolledPictures:
         *,
         level: str = "auto",
         north: bool = False,
+        sha256: Mapping[str, str] | None = None,
     ) -> None:
+        self.sha256 = sha256 or {}
         self.views, self.image_size, self.antialias = views, image_size, antialias
         self.turns_deg, self.root = turns_deg, root
         self.level, self.north = level, north
 
     def __getitem__(self, image_path: str) -> np.ndarray:
         views = rolled_views(self.views, self.turns_deg[image_path])
-        path = self.root / image_path
-        return open_views(path, views, self.image_size, self.antialias, level=self.level, north=self.north)
+        return open_views(
+            self.root / image_path, views, self.image_size, self.antialias, level=self.level, north=self.north,
+            sha256=self.sha256.get(image_path),
+        )  # fmt: skip
 
 
 def picture_turns(samples: Sequence[Sample], views: Sequence[View]) -> dict[str, float]:
