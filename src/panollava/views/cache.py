@@ -103,6 +103,7 @@ class ViewCache:
         self.sha256 = dict(sha256)
         self._crc32 = {path: self._crc32[name] for path, name in names.items()}
         self._ends = {path: self._ends[name] for path, name in names.items()}
+        self.coverage = {path: self.coverage[name] for path, name in names.items() if name in self.coverage}
 
     def __getitem__(self, image_path: str) -> NDArray[np.uint8]:
         if image_path not in self._ends:
