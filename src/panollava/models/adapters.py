@@ -214,18 +214,20 @@ def kind_of(name: str) -> str:
     return re.sub(r"(^|\.)\d+(?=\.|$)", r"\1*", inside)
 
 
+def language_part(model: Any) -> nn.Module:
+    """The decoder with its blocks: what `get_decoder` names, unless that is something else (ModernBERT's head)."""
+    part = model.get_decoder() if hasattr(model, "get_decoder") else None
+    return part if isinstance(part, nn.Module) and any(True for _ in blocks_of(part)) else model
+
+
 def describe(model: nn.Module, targets: Targets, part: nn.Module | None = None) -> list[str]:
     """For the log, before adapters are attached: the adapted share of the blocks' weights, by kind of layer.
 
-    Weights are those with two or more dimensions. `model` is the one without adapters.
+    Weights are those with two or more dimensions, in lists of blocks of which some are adapted: towers that lie inside
+    of the part do not count. `model` is the one without adapters.
     """
-    sizes: dict[str, int] = {}
-    inside = {id(parameter) for _, block in blocks_of(part or model) for parameter in block.parameters()}
-    for name, parameter in model.named_parameters():
-        if parameter.ndim >= 2 and id(parameter) in inside:
-            sizes[name.removesuffix(".weight")] = parameter.numel()
+    sizes, chosen = _block_weights(model, targets, part)
     total = max(1, sum(sizes.values()))
-    chosen = {name.removesuffix(".weight") for name in (*targets.modules, *targets.parameters)}
     outside = sorted(chosen - set(sizes))
     lines = [
         f"LoRA: adapters on {len(chosen)} layers, {_percent(sum(sizes.get(name, 0) for name in chosen), total)} of the "
@@ -244,14 +246,19 @@ def describe(model: nn.Module, targets: Targets, part: nn.Module | None = None) 
 
 def adapted_share(model: nn.Module, targets: Targets, part: nn.Module | None = None) -> float:
     """Adapted weights / all weights (of two or more dimensions) of the blocks, before adapters are attached."""
-    chosen = {name.removesuffix(".weight") for name in (*targets.modules, *targets.parameters)}
-    inside = {id(parameter) for _, block in blocks_of(part or model) for parameter in block.parameters()}
-    sizes = {
-        name.removesuffix(".weight"): parameter.numel()
-        for name, parameter in model.named_parameters()
-        if parameter.ndim >= 2 and id(parameter) in inside
-    }
+    sizes, chosen = _block_weights(model, targets, part)
     return sum(size for name, size in sizes.items() if name in chosen) / max(1, sum(sizes.values()))
+
+
+def _block_weights(model: nn.Module, targets: Targets, part: nn.Module | None) -> tuple[dict[str, int], set[str]]:
+    """Sizes of the weights in the blocks, by layer; the layers that are adapted."""
+    chosen = {name.removesuffix(".weight") for name in (*targets.modules, *targets.parameters)}
+    layers = {id(parameter): name.removesuffix(".weight") for name, parameter in model.named_parameters()}
+    lists: dict[str, dict[str, int]] = {}
+    for name, block in blocks_of(part or model):
+        found = {layers[id(p)]: p.numel() for p in block.parameters() if p.ndim >= 2 and id(p) in layers}
+        lists.setdefault(name.rpartition(".")[0], {}).update(found)
+    return {name: size for found in lists.values() if chosen & set(found) for name, size in found.items()}, chosen
 
 
 def _percent(some: int, total: int) -> str:

@@ -1,9 +1,9 @@
 """The causal language model: embeddings in, logits where they are wanted or new tokens out.
 
 In: input embeddings [B, L, D_lm] with their attention mask. Any model of AutoModelForCausalLM that takes
-`inputs_embeds` will do. Its own weights stay frozen; LoRA adapters (peft) are attached after freezing. The
-generation defaults that a checkpoint brings along (sampling, repetition penalties) are dropped: what is not
-asked for does not happen. Traded away: training the language model itself.
+`inputs_embeds` and passes `probes` will do, and the text part of a multimodal one. Its own weights stay frozen; LoRA
+adapters (peft) are attached after freezing. The generation defaults that a checkpoint brings along (sampling,
+repetition penalties) are dropped: what is not asked for does not happen. Traded away: training the language model.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,19 @@ import torch
 from peft import get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoTokenizer, GenerationConfig
 from transformers.utils import is_flash_attn_2_available
 
 from panollava.errors import ConfigError, PromptTooLong
 from panollava.files import atomic_path
 from panollava.logs import LOGGER
-from panollava.models.adapters import attach, describe, find_targets
+from panollava.models.adapters import attach, describe, find_targets, language_part
 from panollava.models.config import LoraSettings
+from panollava.models.language_weights import causal_class, load_language, text_config
+from panollava.models.probes import probe
 from panollava.models.prompt import pad_id_of
-from panollava.models.vision import checkpoint_config, quiet_loading, readable_weights, refuse_missing_weights
+from panollava.models.vision import checkpoint_config
 
 _FLASH_INSTALL = "pip install flash-attn --no-build-isolation"
 
@@ -38,29 +41,18 @@ class LanguageModel(nn.Module):
     """A frozen causal language model and its tokenizer, with or without LoRA adapters.
 
     `source` is a hub id or a folder; `dtype` that of the frozen weights (adapters stay in float32).
-    Raises CheckpointError when the checkpoint lacks weights.
+    Raises CheckpointError when the checkpoint lacks weights or holds others, ConfigError where the model cannot be used
+    (see `probes`).
     """
 
     def __init__(self, source: str, *, dtype: torch.dtype = torch.float32, trust_remote_code: bool = False) -> None:
         super().__init__()
-        config = checkpoint_config(source, trust_remote_code)
+        config = text_config(source, checkpoint_config(source, trust_remote_code))
         attention, reason = choose_attention(config, dtype)
         LOGGER.info("attention: %s (%s)", attention or "the model's own", reason)
         options = {} if attention is None else {"attn_implementation": attention}
-        self.model: Any
-        with quiet_loading(), readable_weights(source):
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                source,
-                config=config,
-                dtype=dtype,
-                trust_remote_code=trust_remote_code,
-                ignore_mismatched_sizes=True,  # refused below, with their names
-                output_loading_info=True,
-                **options,
-            )
-        self.model, loading = loaded
-        refuse_missing_weights(source, loading)
-        self.unexpected_keys = sorted(loading["unexpected_keys"])
+        self.source = source
+        self.model: Any = load_language(source, dtype, trust_remote_code, options)
         accepted = inspect.signature(self.model.forward).parameters
         if "inputs_embeds" not in accepted:
             raise ConfigError(
@@ -72,8 +64,15 @@ class LanguageModel(nn.Module):
         self.model.generation_config = GenerationConfig()
         self._selects = "logits_to_keep" in accepted
         self._adapted = False
-        self.remembers_by_keys = True  # until a cache of another kind is seen (`reading.read_pictures`)
         self.positions = positions_of(config)
+        with self.tried_here():
+            behaviour = probe(self)
+        self.pads_left, self.remembers_by_keys = behaviour.pads_left, behaviour.remembers_by_keys
+
+    @property
+    def _core(self) -> Any:
+        """transformers' model, its layers with or without adapters: peft's own forward refuses MPT's embeddings."""
+        return self.model.get_base_model() if self._adapted else self.model
 
     @property
     def hidden_size(self) -> int:
@@ -109,20 +108,24 @@ class LanguageModel(nn.Module):
             options["past_key_values"] = past
         if positions is not None and self._selects:
             options["logits_to_keep"] = positions
-        output = self.model(inputs_embeds=embeds, attention_mask=attention_mask, **options)
+        output = self._core(inputs_embeds=embeds, attention_mask=attention_mask, **options)
         logits: Tensor = output.logits
         if positions is not None and not self._selects:
             logits = logits[:, positions]
         return logits
 
     def read(self, embeds: Tensor) -> Any:
-        """Keys and values (a transformers `Cache`) of [B, L, D_lm] without padding, for `forward`'s `past`."""
+        """Keys and values (a transformers `Cache`) of [B, L, D_lm] without padding, for `forward`'s `past`.
+
+        None, or another kind of cache, where the model remembers otherwise (`remembers_by_keys`).
+        """
         options: dict[str, Any] = {"logits_to_keep": 1} if self._selects else {}
-        return self.model(inputs_embeds=embeds, use_cache=True, **options).past_key_values
+        return getattr(self._core(inputs_embeds=embeds, use_cache=True, **options), "past_key_values", None)
 
     def generate(self, embeds: Tensor, attention_mask: Tensor, end_ids: Sequence[int], **options: Any) -> Tensor:
         """New token ids [B, T] after left-padded embeddings, ended by any of `end_ids` or the model's own.
 
+        Rows are answered one by one where padding would change the answer (see `probes`).
         Raises PromptTooLong where prompt and `max_new_tokens` leave the model's context.
         """
         longest, wanted = embeds.shape[1], options.get("max_new_tokens", 1)
@@ -131,26 +134,41 @@ class LanguageModel(nn.Module):
                 f"a prompt of {longest:,} tokens and an answer of up to {wanted:,} leave the language model's "
                 f"{self.positions:,} positions: shorten the query, or lower generation.max_new_tokens"
             )
-        ends = list(dict.fromkeys([*end_ids, *self.own_end_ids]))
-        generated: Tensor = self.model.generate(
-            inputs_embeds=embeds,
-            attention_mask=attention_mask,
-            eos_token_id=ends,
-            pad_token_id=pad_id_of(self.tokenizer),
-            **options,
-        )
-        return generated
+        ends, pad = list(dict.fromkeys([*end_ids, *self.own_end_ids])), pad_id_of(self.tokenizer)
+        options |= {"eos_token_id": ends, "pad_token_id": pad}
+        if self.pads_left or bool(attention_mask.all()):
+            generated: Tensor = self._core.generate(inputs_embeds=embeds, attention_mask=attention_mask, **options)
+            return generated
+        alone = []
+        for row, mask in zip(embeds, attention_mask.bool(), strict=True):
+            one, whole = row[mask][None], attention_mask.new_ones(1, int(mask.sum()))
+            alone.append(self._core.generate(inputs_embeds=one, attention_mask=whole, **options)[0])
+        return pad_sequence(alone, batch_first=True, padding_value=pad)
 
     def add_lora(self, settings: LoraSettings) -> None:
         """Attach trainable adapters, which change nothing until they are trained (B is zero)."""
         if self._adapted:
             raise ConfigError("the language model has LoRA adapters already")
-        part = self.model.get_decoder() if hasattr(self.model, "get_decoder") else self.model
-        targets = find_targets(self.model, settings, part, self._few_logits)
+        part = language_part(self.model)
+        with self.tried_here():
+            targets = find_targets(self.model, settings, part, self._few_logits)
         for line in describe(self.model, targets, part):
             LOGGER.info(line)
         self.model = attach(self.model, settings, targets)
         self._adapted = True
+
+    @contextmanager
+    def tried_here(self) -> Iterator[None]:
+        """For a few tokens before the model is moved to its GPU: FlashAttention has nothing for a CPU."""
+        chosen = self.model.config._attn_implementation
+        if self.model.device.type != "cpu" or chosen != "flash_attention_2":
+            yield
+            return
+        self.model.set_attn_implementation("sdpa" if self.model._supports_sdpa else "eager")
+        try:
+            yield
+        finally:
+            self.model.set_attn_implementation(chosen)
 
     def _few_logits(self) -> Tensor:
         """Logits of eight tokens, whose embeddings require a gradient."""
@@ -198,9 +216,7 @@ def choose_attention(config: Any, dtype: torch.dtype) -> tuple[str | None, str]:
     FlashAttention 2 where it is installed, the GPU has it (compute capability 8.0 or more), the weights are
     half precision and `DISABLE_FLASH_ATTN` is not set; else SDPA; else eager, where the family has no SDPA.
     """
-    family: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
-    if isinstance(family, (tuple, list)):
-        family = family[0]
+    family = causal_class(config)
     if family is None:
         return None, f"{config.model_type} is not one of transformers' own models"
     # Some versions of transformers let Gemma 2 run under SDPA, which leaves its soft-capping out without a word.

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from panollava.models.language import LanguageModel
+from panollava.models.probes import is_shared_cache
 from panollava.models.selection import select_rows
 
 
@@ -35,9 +35,7 @@ def read_pictures(
         return None, begin
     embedded = language.embed(input_ids[:1, :head]).expand(len(tokens), -1, -1)  # [P, L_head, D_lm]
     past = language.read(torch.cat([embedded, tokens.to(embedded.dtype)], dim=1))
-    language.remembers_by_keys = type(past) is DynamicCache and all(
-        type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in past.layers
-    )
+    language.remembers_by_keys = is_shared_cache(past)
     if not language.remembers_by_keys:
         return None, begin
     for layer in past.layers:

@@ -14,11 +14,12 @@ since the backbones are copied.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import get_peft_model_state_dict, set_peft_model_state_dict
+from peft import get_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -104,15 +105,14 @@ def load_model(
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{folder / _CONFIG}: model: {error}. {_REMEDY}") from error
     model = kind(config, with_language=with_language, dtype=dtype)
-    for part in (model.vision, model.language):
+    for part in (model.vision,):
         if part is not None and part.unexpected_keys:
             raise CheckpointError(f"{folder}: unexpected weights of a backbone: {', '.join(part.unexpected_keys)}")
     _fill(_own(model), _read(folder / _WEIGHTS))
     if config.use_lora and model.language is not None:
-        lora = model.language.model
-        tensors = _read(folder / _ADAPTER / "adapter_model.safetensors")
-        refuse_other_keys(get_peft_model_state_dict(lora, save_embedding_layers=False), tensors)
-        set_peft_model_state_dict(lora, tensors)
+        # Not by peft's own reader: it renames tensors as those of families' older layouts, and loses some of Laguna's.
+        own = get_peft_model_state_dict(model.language.model, save_embedding_layers=False)
+        _fill(own, _read(folder / _ADAPTER / "adapter_model.safetensors"))
     model.origin = origin
     model.eval()
     return model
@@ -137,7 +137,7 @@ def _save_vision(model: PanoramaVLM, folder: Path, processor: PanoramaProcessor)
 def _save_language(language: LanguageModel, folder: Path) -> None:
     """The language model without adapters, with the tokenizer and the ids that end its answers."""
     model = language.model.get_base_model() if language.has_lora else language.model
-    state = {key.replace(".base_layer.", "."): tensor for key, tensor in model.state_dict().items()
+    state = {re.sub(r"(\.base_layer)+\.", ".", key): tensor for key, tensor in model.state_dict().items()
              if ".lora_" not in key}  # fmt: skip
     model.save_pretrained(folder, state_dict=state)
     ends: Any = language.own_end_ids[0] if len(language.own_end_ids) == 1 else language.own_end_ids or None
