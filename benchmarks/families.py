@@ -8,8 +8,8 @@
 Each family gets a tiny random folder (`family_folders.py`) and goes through the project's own code: load and probes,
 LoRA with the default dropout, a training step, answers, one picture for two rows, save and reload, merge. Verdicts:
 `ok`; `refused`, before anything trains, with the reason; `FAIL`, a difference or a traceback; `not built`, where
-transformers itself makes no tiny model. `share` is the adapted part of the blocks' weights. Results lie in a JSON lines file; a
-family that stands there is not tried again.
+transformers itself makes no tiny model. `share` is the adapted part of the blocks' weights. Results lie in a JSON lines
+file; a family that stands there is not tried again.
 """
 
 from __future__ import annotations
