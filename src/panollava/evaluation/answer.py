@@ -13,9 +13,9 @@ from panollava.config.schema import GenerationSettings
 from panollava.config.wording import shown
 from panollava.errors import CheckpointError, DataError, EvaluationError
 from panollava.logs import LOGGER
+from panollava.models.build import is_saved, load_pretrained
+from panollava.models.panorama_model import PanoramaModel
 from panollava.models.processor import PanoramaProcessor
-from panollava.models.saving import is_saved_model
-from panollava.models.vlm import PanoramaVLM
 from panollava.training.checkpointing import load_stage
 from panollava.training.job import first_device, is_out_of_memory
 from panollava.views.panorama import Pixels, load_panorama, warn_if_unstitched
@@ -32,9 +32,9 @@ class Answer:
     num_tokens: int
 
 
-def refuse_without_language(model: PanoramaVLM, folder: Path) -> None:
+def refuse_without_language(model: PanoramaModel, folder: Path) -> None:
     """Raise EvaluationError, saying what to pass instead, where nothing in this folder can answer."""
-    if model.language is None:
+    if model.prompt is None:
         raise EvaluationError(
             f"{folder} holds the vision stage, which has no language model to answer with. "
             "Pass the folder of stage resampler or finetune."
@@ -42,7 +42,7 @@ def refuse_without_language(model: PanoramaVLM, folder: Path) -> None:
 
 
 def ask(
-    model: PanoramaVLM, processor: PanoramaProcessor, views: Pixels, query: str, device: torch.device, **settings: Any
+    model: PanoramaModel, processor: PanoramaProcessor, views: Pixels, query: str, device: torch.device, **settings: Any
 ) -> Answer:
     """Ask a model that stands on `device` about views uint8 [V, h, w, 3]; `settings` are those of `generate`.
 
@@ -117,11 +117,10 @@ def answer(question: Question, generation: dict[str, Any] | None = None) -> dict
     }
 
 
-def _load(question: Question) -> tuple[PanoramaVLM, PanoramaProcessor, Path, dict[str, Any]]:
+def _load(question: Question) -> tuple[PanoramaModel, PanoramaProcessor, Path, dict[str, Any]]:
     """Model, processor, the file or folder that they came from, and the remembered settings of generation."""
-    if is_saved_model(question.folder):
-        model = PanoramaVLM.from_pretrained(question.folder)
-        processor = PanoramaProcessor.from_pretrained(question.folder)
+    if is_saved(question.folder):
+        model, processor = load_pretrained(question.folder)
         return model, processor, question.folder, _generation_of(model.origin or {}, question.folder)
     loaded = load_stage(
         question.folder, stage=question.stage, epoch=question.epoch, step=question.step, config=question.config

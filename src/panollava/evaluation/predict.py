@@ -23,8 +23,8 @@ from panollava.errors import EvaluationError, PromptTooLong
 from panollava.evaluation.predictions import Prediction
 from panollava.files import write_text
 from panollava.logs import LOGGER
+from panollava.models.panorama_model import PanoramaModel
 from panollava.models.processor import PanoramaProcessor
-from panollava.models.vlm import PanoramaVLM
 from panollava.training.job import is_out_of_memory
 from panollava.training.state_folder import FolderLock
 from panollava.views.panorama import PanoramaError
@@ -108,7 +108,7 @@ def shuffled_pictures(samples: list[Sample], seed: int) -> dict[str, str] | None
 
 
 def predict(
-    model: PanoramaVLM,
+    model: PanoramaModel,
     processor: PanoramaProcessor,
     samples: list[Sample],
     pictures: PictureStore,
@@ -118,8 +118,11 @@ def predict(
     stand_ins: dict[str, str] | None = None,
     finished: FinishedAnswers | None = None,
     log_every: int = 25,
+    by_picture: bool = False,
 ) -> list[Prediction]:
     """Answer every sample, in the order of `samples`.
+
+    `by_picture` (see `PanoramaModel.shares_prefix`) asks questions about one picture together.
 
     `pictures` gives uint8 views [V, h, w, 3] by image path; with `stand_ins` the model is shown that picture instead.
     A sample whose picture cannot be used any more, or whose generation fails, has an empty text and its error. Raises
@@ -128,7 +131,7 @@ def predict(
     finished = finished or FinishedAnswers(None)
     model.to(device).eval()
     shown = [(stand_ins or {}).get(sample.image_path, sample.image_path) for sample in samples]
-    batches = list(_batches(samples, shown, settings.batch_size))
+    batches = list(_batches(samples, shown, settings.batch_size, by_picture))
     LOGGER.info(
         "%s%d samples, %d pictures, %d batches, %d answers kept from an earlier start",
         "" if stand_ins is None else "pictures shuffled: ",
@@ -141,7 +144,7 @@ def predict(
         if not features.keys() >= set(chunk):
             features = _encode(model, processor, pictures, chunk, device)
         torch.manual_seed(settings.seed * 1_000_003 + number)
-        finished.add(_answer(model, samples, shown, batch, features, settings))
+        finished.add(_answer(model, samples, shown, batch, features, settings, by_picture))
         if (number + 1) % log_every == 0 or number + 1 == len(batches):
             LOGGER.info("batch %d of %d", number + 1, len(batches))
     answers = finished.texts
@@ -167,21 +170,25 @@ def failures(predictions: Sequence[Prediction], most: int = 10) -> list[str]:
     return [*lines, f"  and {len(failed) - most} more"] if len(failed) > most else lines
 
 
-def _batches(samples: list[Sample], shown: list[str], size: int) -> Iterator[tuple[list[str], list[int]]]:
-    """(pictures of the chunk, indices of samples): chunks of pictures, in them batches of like queries."""
+def _batches(
+    samples: list[Sample], shown: list[str], size: int, by_picture: bool = False
+) -> Iterator[tuple[list[str], list[int]]]:
+    """(pictures of the chunk, indices of samples): chunks of pictures, in them batches of like queries; or, where a
+    model reads a picture once for all its questions, of questions about few pictures."""
     paths = list(dict.fromkeys(shown))
     for start in range(0, len(paths), PICTURES_PER_CHUNK):
         chunk = paths[start : start + PICTURES_PER_CHUNK]
         inside = set(chunk)
         members = [i for i, path in enumerate(shown) if path in inside]
-        members.sort(key=lambda i: (len(samples[i].query), samples[i].query, i))
+        place = {path: number if by_picture else 0 for number, path in enumerate(chunk)}
+        members.sort(key=lambda i: (place[shown[i]], len(samples[i].query), samples[i].query, i))
         for first in range(0, len(members), size):
             yield chunk, members[first : first + size]
 
 
 @torch.no_grad()
 def _encode(
-    model: PanoramaVLM, processor: PanoramaProcessor, pictures: PictureStore, paths: list[str], device: torch.device
+    model: PanoramaModel, processor: PanoramaProcessor, pictures: PictureStore, paths: list[str], device: torch.device
 ) -> dict[str, torch.Tensor | PanoramaError]:
     """Features [V, S, D_vision] of each picture, or why it cannot be used."""
     features: dict[str, torch.Tensor | PanoramaError] = {}
@@ -200,26 +207,27 @@ def _encode(
 
 
 def _answer(
-    model: PanoramaVLM,
+    model: PanoramaModel,
     samples: list[Sample],
     shown: list[str],
     batch: list[int],
     features: dict[str, torch.Tensor | PanoramaError],
     settings: GenerationSettings,
+    by_picture: bool,
 ) -> dict[int, tuple[str, str]]:
     """Text and error of each sample of the batch, by its id; one of the two is empty."""
     answers: dict[int, tuple[str, str]] = {}
-    seen: dict[int, torch.Tensor] = {}
+    seen: dict[int, str] = {}
     for i in batch:
         found = features[shown[i]]
         if isinstance(found, PanoramaError):
             answers[samples[i].sample_id] = ("", f"{type(found).__name__}: {found}")
         else:
-            seen[i] = found
+            seen[i] = shown[i]
     if not seen:
         return answers
     try:
-        texts = _generate(model, list(seen.values()), [samples[i].query for i in seen], settings)
+        texts = _generate(model, features, list(seen.values()), [samples[i].query for i in seen], settings, by_picture)
         return answers | {samples[i].sample_id: (text, "") for i, text in zip(seen, texts, strict=True)}
     except (RuntimeError, ValueError, IndexError, PromptTooLong) as error:  # what models raise about their input
         if is_out_of_memory(error):
@@ -229,15 +237,26 @@ def _answer(
         if len(seen) == 1:
             return answers | {samples[next(iter(seen))].sample_id: ("", f"{type(error).__name__}: {error}")}
     for i in seen:  # find the sample that fails; the others keep their answers
-        answers |= _answer(model, samples, shown, [i], features, settings)
+        answers |= _answer(model, samples, shown, [i], features, settings, by_picture)
     return answers
 
 
 def _generate(
-    model: PanoramaVLM, features: list[torch.Tensor], queries: list[str], settings: GenerationSettings
+    model: PanoramaModel,
+    features: dict[str, torch.Tensor | PanoramaError],
+    paths: list[str],
+    queries: list[str],
+    settings: GenerationSettings,
+    by_picture: bool,
 ) -> list[str]:
+    """An answer to each query about the picture at its path."""
     options: dict[str, Any] = {"max_new_tokens": settings.max_new_tokens, "do_sample": settings.do_sample}
     if settings.do_sample:
         options |= {"temperature": settings.temperature, "top_p": settings.top_p}
-    output = model.generate(vision_features=torch.stack(features), queries=queries, **options)
+    if by_picture:
+        once = {path: place for place, path in enumerate(dict.fromkeys(paths))}
+        options["picture_of"] = torch.tensor([once[path] for path in paths], device=model.device)
+        paths = list(once)
+    shown = [found for path in paths if isinstance(found := features[path], torch.Tensor)]
+    output = model.generate(vision_features=torch.stack(shown), queries=queries, **options)
     return [text.strip() for text in output["text"]]

@@ -195,6 +195,7 @@ def evaluate_folder(
                 predictions = predict(
                     loaded.model, loaded.processor, samples, pictures, generation, device=first_device(),
                     stand_ins=shown, finished=kept(name), log_every=request.log_interval,
+                    by_picture=loaded.model.shares_prefix,
                 )  # fmt: skip
                 write_predictions(output / f"{name}.csv", predictions)
                 if name == "predictions" and request.log_samples:

@@ -116,7 +116,16 @@ def answer_rolled(
             north=processor.north, sha256=sha256,
         )  # fmt: skip
         asked = rolled_samples(samples, turns_deg)
-        answers = predict(loaded.model, processor, asked, pictures, settings, device=first_device(), finished=finished)
+        answers = predict(
+            loaded.model,
+            processor,
+            asked,
+            pictures,
+            settings,
+            device=first_device(),
+            finished=finished,
+            by_picture=loaded.model.shares_prefix,
+        )
         rows = [
             (str(one.sample_id), one.image_path, sample.query, str(turns_deg[one.image_path]), one.query, one.text,
              one.error)

@@ -16,7 +16,7 @@ from panollava.evaluation.predict import GenerationSettings, kept_answers, predi
 from panollava.evaluation.predictions import write_predictions
 from panollava.files import digest_of, sha256_file
 from panollava.logs import LOGGER
-from panollava.models.vlm import PanoramaVLM
+from panollava.models.panorama_model import PanoramaModel
 from panollava.training.checkpointing import LoadedStage, load_stage
 from panollava.training.job import first_device
 from panollava.training.metadata import package_versions
@@ -105,6 +105,7 @@ def predict_csv(
         predictions = predict(
             loaded.model, loaded.processor, samples, views_of_csv(views, csv_path), settings,
             device=first_device(), stand_ins=stand_ins, finished=kept("answers"),
+            by_picture=loaded.model.shares_prefix,
         )  # fmt: skip
         write_predictions(output, predictions)
     failed = sum(bool(p.error) for p in predictions)
@@ -112,14 +113,13 @@ def predict_csv(
     return told
 
 
-def made_with(model: PanoramaVLM, settings: GenerationSettings) -> dict[str, Any]:
+def made_with(model: PanoramaModel, settings: GenerationSettings) -> dict[str, Any]:
     """What an answer depends on beside weights and questions: settings, seed, device, dtype, versions of libraries."""
     generation = asdict(settings)
-    assert model.language is not None
     return {
         "seed": generation.pop("seed"),
         "device": _device_name(first_device()),
-        "dtype": str(next(model.language.parameters()).dtype).removeprefix("torch."),
+        "dtype": str(model.dtype).removeprefix("torch."),
         "generation": generation,
         "predicted_with": package_versions(),
     }

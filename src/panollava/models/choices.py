@@ -12,3 +12,8 @@ ResamplerName = Literal["mlp", "qformer", "perceiver", "bimamba"]
 StitchingMode = Literal["concat", "drop_overlap", "stride_views", "resample"]
 VisionLoss = Literal["vicreg", "densecl"]
 VicregMode = Literal["pairwise", "batchwise"]
+PanoramaPositions = Literal["native", "panorope"]
+OverlapFeatures = Literal["tower", "connector"]
+Quantization = Literal["8bit", "4bit"]
+LORA_PARTS = ("language", "vision", "connector")
+"""What LoRA adapters can sit in; the composed model has them in its language model alone."""

@@ -10,9 +10,17 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, get_args
 
+from panollava.models.choices import (
+    LORA_PARTS,
+    OverlapFeatures,
+    PanoramaPositions,
+    Quantization,
+    StitchingMode,
+    VicregMode,
+    VisionLoss,
+)
 from panollava.models.choices import ResamplerName as ResamplerName
 from panollava.models.choices import Stage as Stage
-from panollava.models.choices import StitchingMode, VicregMode, VisionLoss
 from panollava.views.strategies import CropStrategy, Level
 
 
@@ -20,6 +28,7 @@ from panollava.views.strategies import CropStrategy, Level
 class LoraSettings:
     """Low-rank adapters of the language model (LoRA, Hu et al. 2021, section 4).
 
+    `parts` are those that get adapters: "language", and of a native model "vision" and "connector" too.
     `target_modules` is "auto" (every linear layer of the decoder blocks) or names of modules. `use_rslora` scales by
     alpha / sqrt(rank) instead of alpha / rank (Kalajdzievski 2023, section 3); `use_dora` trains the size of the
     adapted weights apart from their direction (DoRA, Liu et al. 2024, section 4).
@@ -28,6 +37,7 @@ class LoraSettings:
     rank: int = 16
     alpha: float = 32.0
     dropout: float = 0.1
+    parts: tuple[str, ...] = ("language",)
     target_modules: str | tuple[str, ...] = "auto"
     use_rslora: bool = False
     use_dora: bool = False
@@ -43,6 +53,9 @@ class LoraSettings:
         for name in ("use_rslora", "use_dora"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"lora.{name} must be true or false, got {getattr(self, name)!r}")
+        if not isinstance(self.parts, (list, tuple)) or not self.parts or set(self.parts) - set(LORA_PARTS):
+            raise ValueError(f"lora.parts must be a list of {', '.join(LORA_PARTS)}, got {self.parts!r}")
+        object.__setattr__(self, "parts", tuple(part for part in LORA_PARTS if part in self.parts))
         targets = self.target_modules
         if isinstance(targets, list):
             object.__setattr__(self, "target_modules", tuple(targets))
@@ -85,8 +98,9 @@ class BimambaOptions:
 class ModelConfig:
     """The settings that a model's weights, inputs and prompt depend on.
 
-    `vision_path` and `language_path` are the local folders that the names resolve to (None: the name itself
-    is a hub id or a folder). `image_size` is (height, width) of one view in pixels, None for the vision
+    `vlm_name` names a native vision-language model, which stands in the place of encoder, resampler and language model.
+    `vision_path`, `language_path`, `vlm_path` and `adapter_path` are the local folders that the names resolve to (None:
+    the name itself is a hub id or a folder). `image_size` is (height, width) of one view in pixels, None for the vision
     model's own; `vicreg_projector_dim` None stands for `latent_dimension`. Angles are degrees.
     Raises TypeError and ValueError that say what was expected.
 
@@ -101,6 +115,11 @@ class ModelConfig:
     language_model_name: str = "Qwen/Qwen2.5-0.5B"
     vision_path: str | None = None
     language_path: str | None = None
+    vlm_name: str | None = None
+    vlm_path: str | None = None
+    adapter: str | None = None
+    adapter_path: str | None = None
+    quantization: Quantization | None = None
     trust_remote_code: bool = False
 
     resampler_type: ResamplerName = "mlp"
@@ -123,12 +142,18 @@ class ModelConfig:
     north: bool = False
     use_vision_processor: bool = True
 
+    panorama_positions: PanoramaPositions = "native"
+    view_labels: bool = False
+
     system_message: str = ""
     max_text_length: int = 128
 
     use_lora: bool = True
     lora: LoraSettings = field(default_factory=LoraSettings)
+    full_finetune: bool = False
 
+    overlap_loss_weight: float = 0.0
+    overlap_features: OverlapFeatures = "connector"
     vision_loss: VisionLoss = "vicreg"
     densecl_temperature: float = 0.2
     vicreg_mode: VicregMode = "pairwise"
@@ -141,9 +166,9 @@ class ModelConfig:
         for name in ("vision_name", "language_model_name"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name):
                 raise TypeError(f"{name} must be a hub id or a folder, got {getattr(self, name)!r}")
-        for name in ("vision_path", "language_path"):
+        for name in ("vision_path", "language_path", "vlm_name", "vlm_path", "adapter", "adapter_path"):
             if not isinstance(getattr(self, name), (str, type(None))):
-                raise TypeError(f"{name} must be a path as text or None, got {getattr(self, name)!r}")
+                raise TypeError(f"{name} must be text or None, got {getattr(self, name)!r}")
         if not isinstance(self.system_message, str):
             raise TypeError(f"system_message must be text, got {self.system_message!r}")
         _choice("resampler_type", self.resampler_type, get_args(ResamplerName))
@@ -152,8 +177,12 @@ class ModelConfig:
         _choice("stitching_mode", self.stitching_mode, get_args(StitchingMode))
         _choice("vision_loss", self.vision_loss, get_args(VisionLoss))
         _choice("vicreg_mode", self.vicreg_mode, get_args(VicregMode))
+        _choice("panorama_positions", self.panorama_positions, get_args(PanoramaPositions))
+        _choice("overlap_features", self.overlap_features, get_args(OverlapFeatures))
+        if self.quantization is not None:
+            _choice("quantization", self.quantization, get_args(Quantization))
         for name in ("trust_remote_code", "use_projection_positional_encoding", "cubemap_poles", "antialias", "north",
-                     "use_vision_processor", "use_lora"):  # fmt: skip
+                     "use_vision_processor", "use_lora", "view_labels", "full_finetune"):  # fmt: skip
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"{name} must be true or false, got {getattr(self, name)!r}")
         for name in ("latent_dimension", "anyres_max_patches", "max_text_length"):
@@ -171,6 +200,9 @@ class ModelConfig:
             _number(key, getattr(self, key))
             if getattr(self, key) < 0:
                 raise ValueError(f"{key} must be >= 0, got {getattr(self, key)}")
+        _number("overlap_loss_weight", self.overlap_loss_weight)
+        if self.overlap_loss_weight < 0:
+            raise ValueError(f"overlap_loss_weight must be >= 0, got {self.overlap_loss_weight}. Typical: 0.1")
         _number("densecl_temperature", self.densecl_temperature)
         if self.densecl_temperature <= 0:
             raise ValueError(f"densecl_temperature must be > 0, got {self.densecl_temperature}. Typical: 0.2")
@@ -184,7 +216,7 @@ class ModelConfig:
                 object.__setattr__(self, name, kind(**value))
             elif not isinstance(value, kind):
                 raise TypeError(f"{name} must be {kind.__name__} or a mapping of its keys, got {value!r}")
-        heads = self.resampler_options.get("heads", 1)
+        heads = 1 if self.vlm_name else self.resampler_options.get("heads", 1)
         if self.latent_dimension % heads:
             raise ValueError(
                 f"latent_dimension must be a multiple of {self.resampler_type}.heads ({heads}), "
@@ -203,6 +235,26 @@ class ModelConfig:
         return self.vicreg_projector_dim or self.latent_dimension
 
     @property
+    def is_native(self) -> bool:
+        """Whether the model is a native vision-language model."""
+        return self.vlm_name is not None
+
+    @property
+    def vlm_source(self) -> str:
+        """What `from_pretrained` gets for a native model and its processor."""
+        return self.vlm_path or self.vlm_name or ""
+
+    @property
+    def adapter_source(self) -> str | None:
+        """Where the adapter of others comes from that a native model starts with."""
+        return self.adapter_path or self.adapter
+
+    @property
+    def answering_name(self) -> str:
+        """What the configuration calls the model that writes the answers."""
+        return self.vlm_name or self.language_model_name
+
+    @property
     def vision_source(self) -> str:
         """What `from_pretrained` gets for the vision encoder."""
         return self.vision_path or self.vision_name
@@ -218,6 +270,7 @@ class ModelConfig:
         document["image_size"] = list(self.image_size) if self.image_size else None
         targets = self.lora.target_modules
         document["lora"]["target_modules"] = list(targets) if isinstance(targets, tuple) else targets
+        document["lora"]["parts"] = list(self.lora.parts)
         return document
 
     @classmethod

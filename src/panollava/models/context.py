@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from transformers import AutoTokenizer
 
 from panollava.errors import ConfigError
+from panollava.models.build import count_image_tokens
 from panollava.models.config import ModelConfig
 from panollava.models.language import positions_of
+from panollava.models.native_prompt import native_prompt
 from panollava.models.prompt import ChatPrompt
 from panollava.models.vision import checkpoint_config
-from panollava.models.vlm import count_image_tokens, plan_model_views
+from panollava.models.vlm import plan_model_views
 
 
 def check_context(config: ModelConfig, text: Mapping[str, int]) -> str:
@@ -24,16 +26,20 @@ def check_context(config: ModelConfig, text: Mapping[str, int]) -> str:
     `text` maps keys of the experiment's configuration to the most tokens that each allows behind picture and template.
     Raises ConfigError; CheckpointError or OSError where the language model's files are not to be had.
     """
-    source = config.language_source
+    source = config.vlm_source if config.is_native else config.language_source
+    name = config.answering_name
     positions = positions_of(checkpoint_config(source, config.trust_remote_code))
-    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=config.trust_remote_code)
-    template = len(ChatPrompt(tokenizer, 1, config.system_message).generation("").input_ids) - 1
     views, image = len(plan_model_views(config)), count_image_tokens(config)
+    if config.is_native:
+        template = len(native_prompt(config, plan_model_views(config)).generation("").input_ids) - image
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=config.trust_remote_code)
+        template = len(ChatPrompt(tokenizer, 1, config.system_message).generation("").input_ids) - 1
     shown = f"{image:,} image tokens ({views} view{'s' * (views > 1)}) and {template:,} of template and system message"
     if positions is None:
-        return f"prompt: {shown}; {config.language_model_name} states no limit"
+        return f"prompt: {shown}; {name} states no limit"
     room = positions - image - template
-    limit = f"the {positions:,} positions of {config.language_model_name} (max_position_embeddings)"
+    limit = f"the {positions:,} positions of {name} (max_position_embeddings)"
     if room < 1:
         raise ConfigError(
             f"a prompt does not fit: {shown} leave no room for text in {limit}. Lower image_processing.image_size or "

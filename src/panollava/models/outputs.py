@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from torch import Tensor
 
@@ -21,11 +21,15 @@ class VisionStageOutput(TypedDict):
 
 
 class TrainingStageOutput(TypedDict):
-    """`loss = ar_loss`, scalars; `logits` [N, vocab] of the supervised positions, or all [B, L, vocab]."""
+    """`loss = ar_loss`, scalars; `logits` [N, vocab] of the supervised positions, or all [B, L, vocab].
+
+    With an `overlap_loss_weight`, `loss = ar_loss + overlap_loss_weight * overlap_loss`.
+    """
 
     loss: Tensor
     ar_loss: Tensor
     logits: Tensor
+    overlap_loss: NotRequired[Tensor]
 
 
 class GenerationOutput(TypedDict):

@@ -27,6 +27,12 @@ PARTS = (
     "language_model",
     "lora",
 )
+# The parts that train in each stage (SPEC 7), beside the encoder's last blocks.
+STAGE_PARTS: dict[str, tuple[str, ...]] = {
+    "vision": ("resampler", "vicreg_projector"),
+    "resampler": ("resampler", "positional", "projection"),
+    "finetune": ("resampler", "positional", "projection", "lora"),
+}
 _ATTRIBUTES = {"vision": "vision_encoder", "language": "language_model"}
 
 

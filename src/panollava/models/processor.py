@@ -21,6 +21,7 @@ from transformers.image_processing_base import ImageProcessingMixin
 from panollava.errors import CheckpointError, ConfigError
 from panollava.files import read_json, write_json
 from panollava.models.config import ModelConfig
+from panollava.models.native_processing import NativeProcessing
 from panollava.models.vision import VisionEncoder, VisionSpec, describe_vision
 from panollava.models.vlm import plan_model_views
 from panollava.views.panorama import decode_panorama, read_planned
@@ -56,8 +57,13 @@ class PanoramaProcessor:
         """The processor of a model, or of the model to be. Reads configuration files, no weights.
 
         `use_vision_processor` takes mean and std from the model's preprocessor_config.json (ConfigError when it
-        states none); without it they are the published ones of the encoder's family.
+        states none); without it they are the published ones of the encoder's family. A native model gets pixels from 0
+        to 255, which its own processor normalises.
         """
+        if config.is_native:
+            # The family's own processor normalises, inside the model: views arrive there as the bytes that they are.
+            size = NativeProcessing.of(config.vlm_source, config.trust_remote_code).view_size(config.image_size)
+            return cls(plan_model_views(config), size, (0.0, 0.0, 0.0), (1 / 255,) * 3, config.antialias)
         spec = vision.spec if vision else _spec_of(config)
         statistics = _stated_statistics(config.vision_source) if config.use_vision_processor else spec.family.statistics
         if statistics is None:

@@ -8,13 +8,18 @@ sees stands before it. Traded away: dropout that differs between the sequences o
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from panollava.models.language import LanguageModel
+from panollava.models.losses import supervised_positions
 from panollava.models.probes import is_shared_cache
+from panollava.models.prompt import ChatPrompt, PromptIds
 from panollava.models.selection import select_rows
 
 
@@ -38,7 +43,39 @@ def read_pictures(
     language.remembers_by_keys = is_shared_cache(past)
     if not language.remembers_by_keys:
         return None, begin
+    copy_rows(past, picture_of)
+    return past, begin
+
+
+def copy_rows(past: Any, rows: Tensor) -> None:
+    """Make a cache of P sequences one of B = len(rows), in place, through which gradients flow."""
     for layer in past.layers:
         if layer.get_seq_length():
-            layer.keys, layer.values = (select_rows(kept, picture_of) for kept in (layer.keys, layer.values))
-    return past, begin
+            layer.keys, layer.values = (select_rows(kept, rows) for kept in (layer.keys, layer.values))
+
+
+@torch.no_grad()
+def answer_losses(
+    language: LanguageModel, prompt: ChatPrompt, tokens: Tensor, batches: list[list[PromptIds]]
+) -> Iterator[Tensor]:
+    """-log p [B] (float64) of the supervised tokens of each batch of sequences about one picture.
+
+    `tokens` [1, T, D_lm] are the picture's. All sequences begin alike, up to its end; that part is read once.
+    """
+    device, first = tokens.device, batches[0][0]
+    start, end = first.image_token_mask.index(True), first.image_token_mask.index(True) + tokens.shape[1]
+    head = torch.tensor([first.input_ids[:start]], dtype=torch.long, device=device)
+    embedded = language.embed(head)  # [1, L_head, D_lm]
+    read = language.read(torch.cat([embedded, tokens.to(embedded.dtype)], dim=1))
+    for sequences in batches:
+        tails = [PromptIds(s.input_ids[end:], s.image_token_mask[end:], (s.labels or [])[end:]) for s in sequences]
+        batch = prompt.collate(tails, side="right")
+        ids, own, labels = (batch[key].to(device) for key in ("input_ids", "attention_mask", "labels"))
+        past = copy.deepcopy(read)
+        past.batch_repeat_interleave(len(tails))
+        mask = torch.cat([own.new_ones(len(tails), end), own], dim=1)
+        columns, counted = supervised_positions(labels)  # [K], [B, K]
+        logits = language(language.embed(ids), mask, columns, past)[counted]  # [N, vocab]
+        targets = labels[:, columns + 1][counted]  # [N], row by row
+        losses = F.cross_entropy(logits.float(), targets, reduction="none").double()
+        yield losses.new_zeros(len(tails)).index_add_(0, counted.nonzero()[:, 0], losses)

@@ -13,7 +13,7 @@ vision stage it would hand the overlap loss the answer. Traded away: several pic
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +26,11 @@ from panollava.models.config import ModelConfig, Stage
 from panollava.models.language import LanguageModel
 from panollava.models.losses import OverlapLoss, answer_loss, shared_directions, supervised_positions
 from panollava.models.outputs import GenerationOutput, TrainingStageOutput, VisionStageOutput
+from panollava.models.panorama_model import Grid, PanoramaModel
 from panollava.models.positional import DirectionalEncoding
 from panollava.models.projection import Projection, VicregProjector
-from panollava.models.prompt import ChatPrompt
-from panollava.models.reading import read_pictures
+from panollava.models.prompt import ChatPrompt, PromptIds
+from panollava.models.reading import answer_losses, read_pictures
 from panollava.models.resamplers import build_resampler
 from panollava.models.selection import select_rows
 from panollava.models.stitching import Stitching
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from panollava.models.processor import PanoramaProcessor
 
 
-class PanoramaVLM(nn.Module):
+class PanoramaVLM(PanoramaModel):
     """A panoramic vision-language model, built from its configuration with the backbones' own weights.
 
     `with_language=False` builds what the vision stage needs: no language model, projection or positional
@@ -66,6 +67,8 @@ class PanoramaVLM(nn.Module):
         super().__init__()
         if not isinstance(config, ModelConfig):
             raise TypeError(f"config must be a ModelConfig, got {type(config).__name__}")
+        if config.is_native:
+            raise TypeError(f"{config.vlm_name} is a native model: models.build.build_model makes it")
         self.config = config
         self.views = plan_model_views(config)
         self.vision = VisionEncoder(config.vision_source, config.image_size, config.trust_remote_code)
@@ -97,7 +100,7 @@ class PanoramaVLM(nn.Module):
         self.train()
 
     @classmethod
-    def from_checkpoint(cls, folder: str | Path, **chosen: Any) -> PanoramaVLM:
+    def from_checkpoint(cls, folder: str | Path, **chosen: Any) -> PanoramaModel:
         """The trained model of a stage folder (or an experiment's), in eval mode.
 
         `chosen` may name stage, epoch or step, `config` (a WorkflowConfig) for a folder without metadata, and
@@ -141,14 +144,28 @@ class PanoramaVLM(nn.Module):
         return self.stitching.num_tokens
 
     @property
-    def device(self) -> torch.device:
-        return next(self.parameters()).device
+    def encoder(self) -> nn.Module:
+        return self.vision
 
-    def autocast(self) -> torch.autocast:
-        """Outside of a trainer: half-precision arithmetic where the language model's weights are held in it."""
-        dtype = torch.float32 if self.language is None else self.language.model.get_input_embeddings().weight.dtype
-        half = dtype != torch.float32
-        return torch.autocast(self.device.type, dtype=dtype if half else torch.bfloat16, enabled=half)
+    @property
+    def feature_shape(self) -> tuple[int, int, int]:
+        return len(self.views), self.vision.spec.num_tokens, self.vision.hidden_size
+
+    @property
+    def positions(self) -> int | None:
+        return None if self.language is None else self.language.positions
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the language model's weights."""
+        if self.language is None:
+            return torch.float32
+        weight: Tensor = self.language.model.get_input_embeddings().weight
+        return weight.dtype
+
+    @property
+    def shares_prefix(self) -> bool:
+        return False  # its answers are made in batches of like questions
 
     def encode_vision(self, pixel_values: Tensor) -> Tensor:
         """Patch tokens [B, V, S, D_vision] of normalised pixels [B, V, 3, H, W] (or [B, 3, H, W]: V = 1)."""
@@ -220,6 +237,7 @@ class PanoramaVLM(nn.Module):
         queries: Sequence[str] = (),
         *,
         vision_features: Tensor | None = None,
+        picture_of: Tensor | None = None,
         max_new_tokens: int = 64,
         do_sample: bool = False,
         temperature: float = 1.0,
@@ -237,7 +255,10 @@ class PanoramaVLM(nn.Module):
             with self.autocast():
                 features = self._features(pixel_values, vision_features)
                 tokens = self.encode_panorama(features)
-            asked = checks.check_queries(queries, len(features))
+            if picture_of is not None:
+                checks.check_picture_of(picture_of, len(tokens))
+                tokens = tokens[picture_of]
+            asked = checks.check_queries(queries, len(tokens))
             batch = prompt.collate([prompt.generation(query) for query in asked], side="left")
             ids, mask, places = (
                 batch[key].to(self.device) for key in ("input_ids", "attention_mask", "image_token_mask")
@@ -248,6 +269,20 @@ class PanoramaVLM(nn.Module):
             self.train(mode)
         text = language.tokenizer.batch_decode(generated, skip_special_tokens=True)
         return {"generated_ids": generated, "text": [answer.strip() for answer in text]}
+
+    def answer_losses(self, features: Tensor, batches: list[list[PromptIds]]) -> Iterator[Tensor]:
+        language, _, prompt = self._language_side()
+        with torch.no_grad():
+            tokens = self.encode_panorama(features[None])  # [1, T, D_lm]
+        yield from answer_losses(language, prompt, tokens, batches)
+
+    @torch.no_grad()
+    def token_maps(self, features: Tensor) -> dict[str, Tensor]:
+        return {"encoder": features, "resampler": self.resampler(features)}
+
+    @property
+    def token_grids(self) -> dict[str, Grid]:
+        return {"encoder": self.vision.spec.grid, "resampler": self.resampler.grid}
 
     def train(self, mode: bool = True) -> PanoramaVLM:
         """As in torch, but an encoder that is wholly frozen stays in eval mode: its features never change."""
@@ -262,6 +297,15 @@ class PanoramaVLM(nn.Module):
             if part is not None and part.model.supports_gradient_checkpointing:
                 part.model.gradient_checkpointing_enable({"use_reentrant": False})
 
+    def kept_numbers(self, panoramas: int, positions: int) -> int:
+        trained = [any(p.requires_grad for p in block.parameters()) for block in self.vision.blocks()]
+        kept = len(trained) - trained.index(True) if any(trained) else 0
+        numbers = panoramas * len(self.views) * self.vision.spec.num_tokens * self.vision.hidden_size * kept
+        if self.language is not None:
+            blocks = self.language.model.config.get_text_config().num_hidden_layers
+            numbers += positions * self.language.hidden_size * blocks
+        return numbers
+
     def parts(self) -> dict[str, nn.Module]:
         """The parts that are there, by the names of `parts.PARTS` (a module may contain another part: LoRA
         lies inside the language model; `named_part_parameters` divides without overlap)."""
@@ -270,6 +314,10 @@ class PanoramaVLM(nn.Module):
     def named_part_parameters(self) -> dict[str, dict[str, nn.Parameter]]:
         """Every parameter exactly once: part name -> {parameter name: parameter}."""
         return parts.parameters_of(self)
+
+    def stage_parts(self, stage: Stage) -> tuple[str, ...]:
+        present = parts.modules_of(self)
+        return tuple(name for name in parts.STAGE_PARTS[stage] if name in present)
 
     def set_trainable(self, names: Sequence[str], vision_blocks: int = 0) -> None:
         """Train the named parts and the encoder's last `vision_blocks` blocks (-1: all); freeze the rest."""
@@ -290,6 +338,10 @@ class PanoramaVLM(nn.Module):
         """
         kept = {key: tensor for key, tensor in state.items() if parts.part_of(key) not in without}
         parts.load_trained(self, self._trained, kept, required)
+
+    @property
+    def has_adapters(self) -> bool:
+        return self.language is not None and self.language.has_lora
 
     def save_adapter(self, folder: str | Path) -> None:
         """Write the LoRA adapters in peft's own format, naming the base model as the configuration does."""
@@ -329,8 +381,7 @@ class PanoramaVLM(nn.Module):
         if (pixel_values is None) == (vision_features is None):
             raise ValueError("give either pixel_values or vision_features, and not both")
         if vision_features is not None:
-            shape = (len(self.views), self.vision.spec.num_tokens, self.vision.hidden_size)
-            return checks.check_features(vision_features, shape)
+            return checks.check_features(vision_features, self.feature_shape)
         pixels = checks.check_pixels(pixel_values, len(self.views), self.vision.spec.image_size)
         return self.encode_vision(pixels)
 
@@ -369,7 +420,7 @@ def plan_model_views(config: ModelConfig) -> tuple[View, ...]:
 
 
 def count_image_tokens(config: ModelConfig) -> int:
-    """T of a model with this configuration, from config.json alone: no weights are loaded."""
+    """T of a composed model with this configuration, from config.json alone: no weights are loaded."""
     spec = describe_vision(config.vision_source, config.image_size, config.trust_remote_code)
     with torch.device("meta"):
         resampler = build_resampler(

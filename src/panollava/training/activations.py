@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 
 from panollava.logs import LOGGER
-from panollava.models.vlm import PanoramaVLM
+from panollava.models.panorama_model import PanoramaModel
 
 # What one block keeps of one position, in numbers of the hidden width: measured on one and two blocks of Qwen2.5,
 # Qwen3, Llama 3.2 and Gemma 2 with scaled dot-product attention, 37 to 60 bytes in bfloat16, 66 to 89 in float32.
@@ -18,20 +18,13 @@ BYTES_HALF, BYTES_FULL = 50, 80
 SHARE_OF_MEMORY = 0.5
 
 
-def activation_bytes(model: PanoramaVLM, panoramas: int, positions: int, precision: str) -> int:
+def activation_bytes(model: PanoramaModel, panoramas: int, positions: int, precision: str) -> int:
     """About how much the backbones' blocks keep for the backward pass of one batch.
 
     `panoramas` are the batch's rows on one device, `positions` those of its sequences together (0 in the vision
     stage). Of the encoder only blocks that train count, and those behind them.
     """
-    encoder = model.vision
-    trained = [any(p.requires_grad for p in block.parameters()) for block in encoder.blocks()]
-    kept = len(trained) - trained.index(True) if any(trained) else 0
-    numbers = panoramas * len(model.views) * encoder.spec.num_tokens * encoder.hidden_size * kept
-    if model.language is not None:
-        blocks = model.language.model.config.get_text_config().num_hidden_layers
-        numbers += positions * model.language.hidden_size * blocks
-    return numbers * (BYTES_FULL if precision == "32-true" else BYTES_HALF)
+    return model.kept_numbers(panoramas, positions) * (BYTES_FULL if precision == "32-true" else BYTES_HALF)
 
 
 def wants_checkpointing(choice: bool | str, needed: int, memory: int | None) -> bool:
@@ -52,7 +45,7 @@ def gpu_memory() -> int | None:
 
 
 def choose_checkpointing(
-    model: PanoramaVLM, choice: bool | str, panoramas: int, positions: int, precision: str
+    model: PanoramaModel, choice: bool | str, panoramas: int, positions: int, precision: str
 ) -> None:
     """Switch gradient checkpointing on where `training.gradient_checkpointing` wants it, and say so."""
     needed = activation_bytes(model, panoramas, positions, precision)

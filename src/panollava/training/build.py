@@ -20,8 +20,9 @@ from panollava.data.loader import SeededBatches
 from panollava.data.prepared_images import views_of_csv
 from panollava.data.samples import Row, read_rows
 from panollava.logs import LOGGER
+from panollava.models.build import build_model
+from panollava.models.panorama_model import PanoramaModel
 from panollava.models.processor import PanoramaProcessor
-from panollava.models.vlm import PanoramaVLM
 from panollava.training.activations import choose_checkpointing
 from panollava.training.checkpointing import load_weights
 from panollava.training.features import bytes_per_image, cached_features, feature_dtype, wants_features
@@ -47,7 +48,7 @@ class StageParts:
     """What a stage trains with."""
 
     devices: Devices
-    model: PanoramaVLM
+    model: PanoramaModel
     processor: PanoramaProcessor
     data: StageDataModule
     module: StageModule
@@ -67,7 +68,7 @@ def build_stage(job: StageJob) -> StageParts:
 
     model_config = model_config_of(job, train_views.image_size)
     check_prompt(job, model_config)
-    model = PanoramaVLM(model_config, with_language=job.stage != "vision", dtype=language_dtype(training["precision"]))
+    model = build_model(model_config, with_language=job.stage != "vision", dtype=language_dtype(training["precision"]))
     if job.init_weights is not None:
         # The projector serves the vision stage's loss alone.
         model.load_trained(load_weights(job.init_weights)[1], without=("vicreg_projector",))
@@ -78,10 +79,10 @@ def build_stage(job: StageJob) -> StageParts:
     if job.stage == "vision":
         LOGGER.info("overlap loss: %s", model.vision_loss().describe())
 
-    processor = PanoramaProcessor.for_model(model_config, model.vision)
+    processor = PanoramaProcessor.for_model(model_config)
     pictures: list[Any] = [train_views, val_views]
     needed = (len(train_views) + len(val_views)) * bytes_per_image(model, devices.precision)
-    features = wants_features(training["cache_vision_features"], blocks, needed, job.cache)
+    features = wants_features(training["cache_vision_features"], model.encoder_trains, needed, job.cache)
     if features:
         pictures = [
             cached_features(
@@ -117,7 +118,7 @@ def build_stage(job: StageJob) -> StageParts:
     total_steps = settings["epochs"] * -(-batches_per_epoch // settings["accumulate_grad_batches"])
     module = StageModule(
         model, job.stage, kept=set(model.trained_state_dict()), total_steps=total_steps,
-        frozen_features=None if blocks else feature_dtype(devices.precision), reads_once=_reads_once(job),
+        frozen_features=None if model.encoder_trains else feature_dtype(devices.precision), reads_once=_reads_once(job),
         **{key: settings[key] for key in ("optimizer", "lr", "muon_lr", "weight_decay", "warmup_ratio")},
     )  # fmt: skip
     return StageParts(devices, model, processor, data, module, total_steps)
@@ -141,7 +142,7 @@ def _reads_once(job: StageJob) -> bool:
     return job.stage != "vision" and bool(job.config["training"]["batches"] == "by_picture")
 
 
-def _compose(job: StageJob, model: PanoramaVLM, rows: list[Row]) -> tuple[Compose | None, int]:
+def _compose(job: StageJob, model: PanoramaModel, rows: list[Row]) -> tuple[Compose | None, int]:
     """How batches are made of a shuffled epoch, and the most positions that the language model reads of one.
 
     In the vision stage it reads none, and batches are cut as they come.

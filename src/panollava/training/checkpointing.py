@@ -20,9 +20,10 @@ from torch import Tensor
 from panollava.config.build_slice import backbone_folder
 from panollava.errors import CheckpointError
 from panollava.files import atomic_path, sha256_folder
+from panollava.models.build import build_model
 from panollava.models.config import ModelConfig
+from panollava.models.panorama_model import PanoramaModel
 from panollava.models.processor import PanoramaProcessor
-from panollava.models.vlm import PanoramaVLM
 from panollava.training.job import language_dtype
 from panollava.training.metadata_check import explained, whole_metadata
 from panollava.training.origin import origin_of
@@ -33,7 +34,6 @@ from panollava.training.stage_folder import (
     find_stage_folder,
     read_metadata,
 )
-from panollava.training.stages import STAGE_TABLE
 from panollava.training.without_metadata import metadata_of_config
 from panollava.trust import check_hub_id, find_inside, is_project, made_here, may_run_code
 
@@ -92,7 +92,7 @@ class LoadedStage:
     """A stage folder brought back to life. `project_root` is the project that it belongs to; `made_here`: it was
     trained there, on this machine, so that what it names outside is the user's own."""
 
-    model: PanoramaVLM
+    model: PanoramaModel
     processor: PanoramaProcessor
     metadata: dict[str, Any]
     checkpoint: ChosenCheckpoint
@@ -132,14 +132,16 @@ def load_stage(
     trusted = trust_remote_code or may_run_code(metadata, folders, config)
     model_config = replace(model_config, trust_remote_code=model_config.trust_remote_code and trusted)
     dtype = language_dtype(metadata["training_config"]["precision"])
-    model = PanoramaVLM(model_config, with_language=metadata["stage"] != "vision", dtype=dtype)
+    model = build_model(model_config, with_language=metadata["stage"] != "vision", dtype=dtype)
     header, state = load_weights(checkpoint.path)
     if header.get("stage", metadata["stage"]) != metadata["stage"]:
         raise CheckpointError(
             f"{checkpoint.path} holds weights of stage {header['stage']}, but {folder} is of stage {metadata['stage']}"
         )
-    parts = model.named_part_parameters()
-    model.load_trained(state, required=[part for part in STAGE_TABLE[metadata["stage"]].trains if parts.get(part)])
+    model.load_trained(
+        state,
+        required=[part for part in model.stage_parts(metadata["stage"]) if model.named_part_parameters().get(part)],
+    )
     model.eval()
     with explained(folder / METADATA, "processor"):
         processor = PanoramaProcessor.from_json(metadata["processor"])

@@ -11,7 +11,7 @@ from typing import Any
 from panollava.errors import ConfigError
 from panollava.files import whole_folder
 from panollava.logs import LOGGER
-from panollava.models.saving import is_saved_model
+from panollava.models.build import is_saved
 from panollava.training.checkpointing import load_stage
 
 
@@ -22,11 +22,10 @@ def export_stage(folder: str | Path, output: str | Path, *, merge_lora: bool = F
     a folder without metadata. Raises ConfigError where `output` holds other files, CheckpointError as `load_stage`.
     """
     output = Path(output)
-    if output.exists() and not (output.is_dir() and (is_saved_model(output) or not any(output.iterdir()))):
+    if output.exists() and not (output.is_dir() and (is_saved(output) or not any(output.iterdir()))):
         raise ConfigError(f"{output} holds other files: name a new or an empty folder")
     loaded = load_stage(folder, **chosen)
-    language = loaded.model.language
-    if merge_lora and (language is None or not language.has_lora):
+    if merge_lora and not loaded.model.has_adapters:
         LOGGER.warning("%s has no LoRA adapters: there is nothing to merge", loaded.checkpoint.folder)
     if merge_lora:
         loaded.model.merge_lora()

@@ -8,6 +8,7 @@ picture by picture. It is computed in the arithmetic of the training and kept in
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import shutil
 from pathlib import Path
@@ -21,8 +22,8 @@ from panollava.data.dataset import picture_batch
 from panollava.errors import DataError
 from panollava.files import atomic_path, digest_of, read_json, write_json
 from panollava.logs import LOGGER
+from panollava.models.panorama_model import PanoramaModel
 from panollava.models.processor import PanoramaProcessor
-from panollava.models.vlm import PanoramaVLM
 from panollava.progress import track
 from panollava.training.job import autocast
 from panollava.training.state_folder import FolderLock
@@ -71,11 +72,9 @@ def feature_dtype(precision: str) -> torch.dtype:
     return torch.bfloat16 if precision == "bf16-mixed" else torch.float32
 
 
-def bytes_per_image(model: PanoramaVLM, precision: str) -> int:
+def bytes_per_image(model: PanoramaModel, precision: str) -> int:
     """Bytes of one panorama's features on the disk."""
-    return (
-        feature_dtype(precision).itemsize * len(model.views) * model.vision.spec.num_tokens * model.vision.hidden_size
-    )
+    return feature_dtype(precision).itemsize * math.prod(model.feature_shape)
 
 
 @torch.no_grad()
@@ -94,10 +93,10 @@ def encoder_digest(encoder: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def wants_features(choice: bool | str, trainable_blocks: int, total_bytes: int, cache: Path) -> bool:
+def wants_features(choice: bool | str, encoder_trains: bool, total_bytes: int, cache: Path) -> bool:
     """Whether a stage trains on cached features: only a frozen encoder's. `auto` caches up to 64 GiB, and never more
     than a quarter of what is free where `cache` lies."""
-    if trainable_blocks != 0 or choice is False:
+    if encoder_trains or choice is False:
         return False
     if choice == "auto":
         cache.mkdir(parents=True, exist_ok=True)
@@ -113,7 +112,7 @@ def wants_features(choice: bool | str, trainable_blocks: int, total_bytes: int, 
 
 @torch.no_grad()
 def cached_features(
-    model: PanoramaVLM,
+    model: PanoramaModel,
     processor: PanoramaProcessor,
     views: ViewCache,
     content: str,
@@ -130,7 +129,7 @@ def cached_features(
     key = digest_of(
         {
             "views": content,
-            "encoder": encoder_digest(model.vision),
+            "encoder": encoder_digest(model.encoder),
             "processor": processor.to_json(),
             "device": device.type,
             **({} if precision == "32-true" else {"precision": precision}),
@@ -141,7 +140,7 @@ def cached_features(
         if not (folder / "index.json").is_file():
             paths = list(views)
             LOGGER.info("computing the frozen encoder's features of %d pictures", len(paths))
-            model.vision.to(device).eval()
+            model.encoder.to(device).eval()
             with atomic_path(folder / "features.npy") as partial:
                 _write_features(model, processor, views, paths, partial, device, precision, images_per_batch)
             write_json(folder / "index.json", {"rows": {path: row for row, path in enumerate(paths)}})
@@ -151,7 +150,7 @@ def cached_features(
 
 
 def _write_features(
-    model: PanoramaVLM,
+    model: PanoramaModel,
     processor: PanoramaProcessor,
     views: ViewCache,
     paths: list[str],

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from panollava.files import read_json, sha256_folder
+from panollava.models.panorama_model import PanoramaModel
 from panollava.models.processor import PanoramaProcessor
-from panollava.models.vlm import PanoramaVLM
 from panollava.training.job import StageJob
 from panollava.training.state_folder import now
 from panollava.versions import package_version
 
 
 def build_metadata(
-    job: StageJob, model: PanoramaVLM, processor: PanoramaProcessor, checkpoints: list[dict[str, Any]],
+    job: StageJob, model: PanoramaModel, processor: PanoramaProcessor, checkpoints: list[dict[str, Any]],
     best: dict[str, Any], global_step: int, train_rows: int, val_rows: int,
 ) -> dict[str, Any]:  # fmt: skip
     """checkpoint_metadata.json (SPEC 8): enough to rebuild model, processor and data settings."""

@@ -25,8 +25,8 @@ from panollava.config.names import checkpoint_name
 from panollava.errors import StorageError, TrainingError
 from panollava.files import atomic_path, sha256_file, write_json
 from panollava.logs import LOGGER
+from panollava.models.panorama_model import PanoramaModel
 from panollava.models.processor import PanoramaProcessor
-from panollava.models.vlm import PanoramaVLM
 from panollava.training.build import StageParts, build_stage
 from panollava.training.callbacks import Checkpoints, History, Interrupted, StepNoise
 from panollava.training.checkpointing import load_weights, save_weights
@@ -213,13 +213,13 @@ def _resumed_step(resume: Path) -> int | None:
 
 
 def _finish(
-    job: StageJob, state: StateFolder, model: PanoramaVLM, processor: PanoramaProcessor,
+    job: StageJob, state: StateFolder, model: PanoramaModel, processor: PanoramaProcessor,
     checkpoints: list[dict[str, Any]], global_step: int, train_rows: int, val_rows: int,
 ) -> dict[str, Any]:  # fmt: skip
     """Links, adapter, curves, metadata: what makes the folder complete. The metadata comes last."""
     folder = job.stage_folder
     best = min(checkpoints, key=lambda c: (c["val_loss"], c["epoch"]))
-    if model.config.use_lora and job.stage == "finetune":
+    if model.has_adapters:
         model.load_trained(load_weights(folder / best["file"])[1])
         model.save_adapter(folder / "lora_weights")
     with atomic_path(folder / "loss_curves.csv") as partial:

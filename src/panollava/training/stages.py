@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Literal
 
 from panollava.models.choices import STAGES as STAGES
 from panollava.models.choices import Stage as StageName
+from panollava.models.parts import STAGE_PARTS
 
 if TYPE_CHECKING:
-    from panollava.models.vlm import PanoramaVLM
+    from panollava.models.panorama_model import PanoramaModel
 
 
 @dataclass(frozen=True)
 class StageRow:
-    """One row of the table: the stage's loss and the parts that train (SPEC 7).
+    """One row of the table: the stage's loss and the parts of a composed model that train (SPEC 7); a native model's
+    are those of `NativeVLM.stage_parts` (SPEC 13).
 
     The vision encoder is not listed: `vision_trainable_blocks` decides for it in every stage
     (0 frozen, N the last N blocks, -1 all).
@@ -29,9 +31,9 @@ class StageRow:
 
 
 STAGE_TABLE: dict[StageName, StageRow] = {
-    "vision": StageRow("overlap", ("resampler", "vicreg_projector")),
-    "resampler": StageRow("ar", ("resampler", "positional", "projection")),
-    "finetune": StageRow("ar", ("resampler", "positional", "projection", "lora")),
+    "vision": StageRow("overlap", STAGE_PARTS["vision"]),
+    "resampler": StageRow("ar", STAGE_PARTS["resampler"]),
+    "finetune": StageRow("ar", STAGE_PARTS["finetune"]),
 }
 
 
@@ -44,10 +46,9 @@ class PartCount:
     frozen: int
 
 
-def freeze_for_stage(model: PanoramaVLM, stage: StageName, vision_trainable_blocks: int) -> list[PartCount]:
+def freeze_for_stage(model: PanoramaModel, stage: StageName, vision_trainable_blocks: int) -> list[PartCount]:
     """Set what trains in `stage` and return the counts, part by part."""
-    present = [name for name in STAGE_TABLE[stage].trains if name in model.named_part_parameters()]
-    model.set_trainable(present, vision_trainable_blocks)
+    model.set_trainable(model.stage_parts(stage), vision_trainable_blocks)
     return [
         PartCount(
             name,

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 
 from panollava.data.dataset import PictureStore, picture_batch
+from panollava.models.panorama_model import PanoramaModel
 from panollava.models.processor import PanoramaProcessor
-from panollava.models.vlm import PanoramaVLM
 
 _PICTURES_AT_ONCE = 16
 
 
 @torch.no_grad()
 def encode(
-    model: PanoramaVLM, processor: PanoramaProcessor, pictures: PictureStore, paths: list[str], device: torch.device
+    model: PanoramaModel, processor: PanoramaProcessor, pictures: PictureStore, paths: list[str], device: torch.device
 ) -> Tensor:
     """Patch tokens [B, V, S, D_vision] of some pictures, on `device`."""
     pixels = picture_batch([np.array(pictures[path]) for path in paths], processor)["pixel_values"]
@@ -25,7 +25,7 @@ def encode(
 
 
 def encode_in_chunks(
-    model: PanoramaVLM, processor: PanoramaProcessor, pictures: PictureStore, paths: list[str], device: torch.device
+    model: PanoramaModel, processor: PanoramaProcessor, pictures: PictureStore, paths: list[str], device: torch.device
 ) -> Iterator[tuple[str, Tensor]]:
     """(path, patch tokens [V, S, D_vision]) of any number of pictures; few are held at once."""
     for start in range(0, len(paths), _PICTURES_AT_ONCE):

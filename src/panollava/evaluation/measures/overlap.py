@@ -36,12 +36,14 @@ from panollava.evaluation.measures.measured import Measured, without_value
 from panollava.evaluation.metrics.result import MetricResult, package_version
 from panollava.logs import LOGGER
 from panollava.models.losses import OverlapLoss
+from panollava.models.panorama_model import PanoramaModel
 from panollava.models.processor import PanoramaProcessor
-from panollava.models.vlm import PanoramaVLM
 from panollava.views.geometry import view_rays
 from panollava.views.strategies import View
 
 KEYS = ("dino_similarity", "overlap_consistency")
+# What each score compares, by `PanoramaModel.token_grids`: a native model's features come behind its connector.
+TOKENS = {"dino_similarity": ("encoder",), "overlap_consistency": ("resampler", "connector")}
 SCALE = "-2 to 2, 0 where no direction is told from another"
 _PICTURES_AT_ONCE = 16
 _BIN_DEG = 10.0
@@ -101,7 +103,7 @@ class Agreement:
 
 
 def overlap(
-    model: PanoramaVLM,
+    model: PanoramaModel,
     processor: PanoramaProcessor,
     paths: list[str],
     pictures: PictureStore,
@@ -115,16 +117,24 @@ def overlap(
     is null with the reason, and has nothing to plot, where no two views share directions at its grid of tokens.
     """
     model.to(device).eval()
-    library = package_version("panollava")
+    library, grids = package_version("panollava"), model.token_grids
+    tokens = {key: next((name for name in TOKENS[key] if name in grids), None) for key in KEYS}
     about = {
-        key: MetricResult(None, SCALE, "panollava", library, f"tokens:{tokens}|cosine|unmatched:same-overlap")
-        for key, tokens in zip(KEYS, ("encoder", "resampler"), strict=True)
+        key: MetricResult(
+            None, SCALE, "panollava", library, f"tokens:{tokens[key] or TOKENS[key][0]}|cosine|unmatched:same-overlap"
+        )
+        for key in KEYS
     }
     sums: dict[str, _Sums] = {}
     unshared = without_value(about, _reason(model))
-    for key, grid in zip(KEYS, (model.vision.spec.grid, model.resampler.grid), strict=True):
+    for key, name in tokens.items():
+        if name is None:
+            unshared.metrics[key] = replace(
+                about[key], reason=f"this model hands out no tokens of its {TOKENS[key][0]}"
+            )
+            continue
         with suppress(ConfigError):  # no two views share directions at this grid
-            sums[key] = _Sums(model.views, OverlapLoss(model.views, grid).to(device))
+            sums[key] = _Sums(model.views, OverlapLoss(model.views, grids[name]).to(device))
             counts = sums[key].geometry.counts
             LOGGER.info("%s: %d pictures, %d pairs of views, %d matched tokens", key, len(paths), len(counts),
                         sum(counts))  # fmt: skip
@@ -143,7 +153,7 @@ def overlap(
     return measured, agreements
 
 
-def _reason(model: PanoramaVLM) -> str:
+def _reason(model: PanoramaModel) -> str:
     return (
         f"crop_strategy {model.config.crop_strategy} gives no views that share directions at this grid of tokens; e2p, "
         "anyres_e2p and sliding_window do"
@@ -151,7 +161,7 @@ def _reason(model: PanoramaVLM) -> str:
 
 
 def _measure(
-    model: PanoramaVLM,
+    model: PanoramaModel,
     processor: PanoramaProcessor,
     paths: list[str],
     pictures: PictureStore,
@@ -161,6 +171,7 @@ def _measure(
 ) -> list[dict[str, Any]]:
     """A row per picture, in the order of `paths`; similarities are added to `sums`."""
     order = _next_to_their_stand_ins(paths, stand_ins)
+    score_of = {name: key for key in sums for name in TOKENS[key]}
     rows: dict[str, dict[str, Any]] = {}
     for start in range(0, len(order), _PICTURES_AT_ONCE):
         some = order[start : start + _PICTURES_AT_ONCE]
@@ -168,8 +179,9 @@ def _measure(
         needed = list(dict.fromkeys([*some, *others]))
         place = {path: index for index, path in enumerate(needed)}
         features = torch.stack([one for _, one in encode_in_chunks(model, processor, pictures, needed, device)])
-        for key, maps in _maps(model, features).items():
-            if key not in sums:
+        for name, maps in model.token_maps(features).items():
+            key = score_of.get(name)
+            if key is None:
                 continue
             own = [place[path] for path in some]
             found = sums[key].add(maps[own], maps[[place[path] for path in others]] if others else None)
@@ -177,12 +189,6 @@ def _measure(
                 row = rows.setdefault(path, {"image_path": path})
                 row |= {f"{key}{name}": float(values[index]) for name, values in found.items()}
     return [rows[path] for path in paths]
-
-
-@torch.no_grad()
-def _maps(model: PanoramaVLM, features: Tensor) -> dict[str, Tensor]:
-    """Token maps [B, V, S, D] by the score's key, from patch tokens [B, V, S, D_vision]."""
-    return {"dino_similarity": features, "overlap_consistency": model.resampler(features)}
 
 
 class _Sums:

@@ -14,13 +14,10 @@ questions about a picture. Traded away: reading a question once for all its refe
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from panollava.data.dataset import PictureStore
 from panollava.data.samples import Sample
@@ -29,10 +26,10 @@ from panollava.evaluation.measures.encode import encode_in_chunks
 from panollava.evaluation.measures.measured import Measured, without_value
 from panollava.evaluation.metrics.result import LOWER_IS_BETTER, MetricResult, package_version
 from panollava.logs import LOGGER
-from panollava.models.losses import IGNORED, supervised_positions
+from panollava.models.losses import IGNORED
+from panollava.models.panorama_model import PanoramaModel
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.prompt import PromptIds
-from panollava.models.vlm import PanoramaVLM
 from panollava.training.job import is_out_of_memory
 
 KEY = "perplexity"
@@ -53,7 +50,7 @@ class _Reference:
 
 
 def perplexity(
-    model: PanoramaVLM,
+    model: PanoramaModel,
     processor: PanoramaProcessor,
     samples: list[Sample],
     pictures: PictureStore,
@@ -69,7 +66,7 @@ def perplexity(
     """
     assert model.prompt is not None
     model.to(device).eval()
-    signature = f"tokens:{model.config.language_model_name}|end:counted|refs:all|mean:token"
+    signature = f"tokens:{model.config.answering_name}|end:counted|refs:all|mean:token"
     about = MetricResult(None, f"1 or more, {LOWER_IS_BETTER}", "panollava", package_version("panollava"), signature)
     every = [
         _Reference(place, model.prompt.training(sample.query, text, _NO_LIMIT))
@@ -77,8 +74,7 @@ def perplexity(
         for text in sample.references
         if text.strip()
     ]
-    assert model.language is not None
-    longest = model.language.positions
+    longest = model.positions
     references = [one for one in every if longest is None or len(one.ids.input_ids) <= longest]
     if left_out := len(every) - len(references):
         LOGGER.warning("%d references leave the language model's %d positions: left out", left_out, longest)
@@ -126,7 +122,7 @@ def _by_sample(references: list[_Reference], values: list[float] | list[int]) ->
 
 @torch.no_grad()
 def _losses(
-    model: PanoramaVLM,
+    model: PanoramaModel,
     processor: PanoramaProcessor,
     references: list[_Reference],
     shown: list[str],
@@ -144,7 +140,7 @@ def _losses(
         members = sorted(by_picture[path], key=lambda index: (len(references[index].ids.input_ids), index))
         batches = [members[start : start + batch_size] for start in range(0, len(members), batch_size)]
         try:
-            losses = picture_losses(model, features, [[references[i].ids for i in batch] for batch in batches])
+            losses = model.answer_losses(features, [[references[i].ids for i in batch] for batch in batches])
             for batch, values in zip(batches, losses, strict=True):
                 for index, value in zip(batch, values.tolist(), strict=True):
                     found[index] = value
@@ -157,29 +153,3 @@ def _losses(
                 ) from error
             raise
     return found
-
-
-def picture_losses(model: PanoramaVLM, features: Tensor, batches: list[list[PromptIds]]) -> Iterator[Tensor]:
-    """-log p [B] (float64) of the supervised tokens of each batch of sequences about one picture.
-
-    `features` [V, S, D_vision]. All sequences begin alike, up to the end of the picture; that part is read once.
-    """
-    assert model.language is not None and model.prompt is not None
-    first = batches[0][0]
-    start, end = first.image_token_mask.index(True), first.image_token_mask.index(True) + model.num_image_tokens
-    head = torch.tensor([first.input_ids[:start]], dtype=torch.long, device=model.device)
-    embedded = model.language.embed(head)  # [1, L_head, D_lm]
-    seen = model.encode_panorama(features[None]).to(embedded.dtype)  # [1, T, D_lm]
-    read = model.language.read(torch.cat([embedded, seen], dim=1))
-    for sequences in batches:
-        tails = [PromptIds(s.input_ids[end:], s.image_token_mask[end:], (s.labels or [])[end:]) for s in sequences]
-        batch = model.prompt.collate(tails, side="right")
-        ids, own, labels = (batch[key].to(model.device) for key in ("input_ids", "attention_mask", "labels"))
-        past = copy.deepcopy(read)
-        past.batch_repeat_interleave(len(tails))
-        mask = torch.cat([own.new_ones(len(tails), end), own], dim=1)
-        columns, counted = supervised_positions(labels)  # [K], [B, K]
-        logits = model.language(model.language.embed(ids), mask, columns, past)[counted]  # [N, vocab]
-        targets = labels[:, columns + 1][counted]  # [N], row by row
-        losses = F.cross_entropy(logits.float(), targets, reduction="none").double()
-        yield losses.new_zeros(len(tails)).index_add_(0, counted.nonzero()[:, 0], losses)

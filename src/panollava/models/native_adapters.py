@@ -1,0 +1,101 @@
+"""LoRA adapters of a native model, through peft: attached by parts, read from folders of others, written.
+
+A folder of others names the layers that it adapts as its own model had them; which parts of this model those are is
+seen in the model, so that a checkpoint and the log can say it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from safetensors.torch import save_file
+
+from panollava.errors import CheckpointError, ConfigError
+from panollava.files import atomic_path
+from panollava.logs import LOGGER
+from panollava.models.config import LORA_PARTS, LoraSettings
+from panollava.models.native_parts import LORA_NAMES, NativeParts, part_of_adapter
+
+
+def attach(model: Any, parts: NativeParts, settings: LoraSettings) -> tuple[Any, tuple[str, ...]]:
+    """The model with trainable adapters, and the parts that have them. They change nothing until they are trained.
+
+    Raises ConfigError for a part without linear layers, and for names that no layer of the parts has.
+    """
+    targets: list[str] = []
+    for part in settings.parts:
+        found = _chosen(parts.linears(part), settings.target_modules, part)
+        if not found:
+            raise ConfigError(f"lora.parts names {part}, which has no linear layer in {type(parts.core).__name__}")
+        weights = sum(parts.core.get_submodule(name).weight.numel() for name in found)
+        LOGGER.info("LoRA: %d linear layers of %s, %s weights", len(found), part, f"{weights:,}")
+        targets += found
+    alpha: Any = settings.alpha  # peft computes with it; its annotation says int
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=alpha,
+        lora_dropout=settings.dropout,
+        target_modules=targets,
+        use_rslora=settings.use_rslora,
+        use_dora=settings.use_dora,
+    )
+    return get_peft_model(model, config), tuple(part for part in LORA_PARTS if part in settings.parts)
+
+
+def load_adapter(model: Any, parts: NativeParts, folder: str) -> Any:
+    """The model with the adapters of a peft folder or hub id. Raises CheckpointError where they do not fit."""
+    try:
+        config = PeftConfig.from_pretrained(folder)
+        if config.peft_type != "LORA":
+            raise ConfigError(f"models.adapter: {folder} is {config.peft_type}, but only LoRA adapters are read")
+        adapted = PeftModel.from_pretrained(model, folder, is_trainable=True, autocast_adapter_dtype=True)
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        told = " ".join(str(error).split())[:400]
+        raise CheckpointError(f"models.adapter: {folder} does not fit {type(parts.core).__name__}: {told}") from error
+    found = parts_with_adapters(adapted, parts)
+    if not found:
+        raise CheckpointError(f"models.adapter: {folder} adapts no layer of {type(parts.core).__name__}")
+    LOGGER.info("adapters of %s, in %s", folder, ", ".join(found))
+    return adapted
+
+
+def parts_with_adapters(model: Any, parts: NativeParts) -> tuple[str, ...]:
+    """The parts of `LORA_PARTS` in which a peft model has adapters."""
+    hosts = {
+        parts.host_of(f"{key.removeprefix('base_model.model.').partition('.lora_')[0]}.")
+        for key, _ in model.named_parameters()
+        if ".lora_" in key
+    }
+    names = {part_of_adapter(host) for host in hosts}
+    return tuple(part for part in LORA_PARTS if LORA_NAMES[part] in names)
+
+
+def save_adapter(model: Any, folder: str | Path, base_name: str | None) -> None:
+    """Write adapter_config.json and adapter_model.safetensors as peft's `from_pretrained` reads them."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    config = dataclasses.replace(model.peft_config["default"], inference_mode=True)
+    config.base_model_name_or_path = base_name
+    tensors = get_peft_model_state_dict(model, save_embedding_layers=False)
+    with atomic_path(folder / "adapter_model.safetensors") as path, torch.no_grad():
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path, {"format": "pt"})
+    config.save_pretrained(str(folder))
+
+
+def _chosen(linears: Sequence[str], wanted: str | tuple[str, ...], part: str) -> list[str]:
+    """The layers that `lora.target_modules` means: all of them, or those with one of the names."""
+    if wanted in ("auto", "all-linear", ("all-linear",)):
+        return list(linears)
+    names = [wanted] if isinstance(wanted, str) else list(wanted)
+    absent = [name for name in names if not any(layer == name or layer.endswith(f".{name}") for layer in linears)]
+    if absent:
+        kinds = sorted({layer.rpartition(".")[2] for layer in linears})
+        raise ConfigError(
+            f"lora.target_modules names {absent}, which {part} does not have; it has {kinds}, or say 'auto'"
+        )
+    return [layer for layer in linears if any(layer == name or layer.endswith(f".{name}") for name in names)]
