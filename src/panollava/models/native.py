@@ -524,9 +524,8 @@ class NativeVLM(PanoramaModel):
             not self.processing.family.prefix_lm
         ) else {}  # fmt: skip
         self._type_keys = [key for key in ("token_type_ids", "mm_token_type_ids") if key in shown]
-        places = self.prompt.head == self.processing.image_id
         for key in self._type_keys:
-            if not torch.equal(shown[key][0][: len(places)], places.long()):
+            if not torch.equal(shown[key], (shown["input_ids"] == self.processing.image_id).long()):
                 raise ConfigError(f"{self.config.vlm_source}: its {key} mark other tokens than those of pictures")
         mode = model.training
         model.eval()
