@@ -166,6 +166,7 @@ class NativePrompt(ChatPrompt):
 def view_label_texts(views: Sequence[View]) -> tuple[str, ...]:
     """A few words before each view, which say where it looks.
 
+    >>> from panollava.views.strategies import plan_views
     >>> view_label_texts(plan_views("anyres_e2p"))[:3]
     ('view 1 of 9, the whole panorama:', 'view 2 of 9, straight ahead:', 'view 3 of 9, 45° to the right:')
     """
