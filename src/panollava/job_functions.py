@@ -59,6 +59,7 @@ def prepare_csv(o: Options) -> None:
             fetch=ImageCache(Path(o["cache"]), allow_private=data.get("allow_private_addresses", False)),
             surviving_csv=Path(o["state"]),
             planned=[PlannedSource.of(one, columns=data["columns"], format=format) for one in own],
+            instruct=o["slice"]["config"].get("evaluation", {}).get("answer_instruction", True),
         )
 
 

@@ -94,6 +94,7 @@ READS: dict[str, tuple[str, ...]] = {
     "prepare": (
         "data.format", *(key for key in leaf_keys() if key.startswith("data.columns.")), "data.max_rejected_fraction",
         "data.allow_private_addresses",
+        "evaluation.answer_instruction",
     ),
     "views": (*_VIEWS, "image_processing.view_cache"),
     "train_vision": (*_VISION, "models.vicreg_projector_dim", *_TRAINING,
@@ -103,12 +104,14 @@ READS: dict[str, tuple[str, ...]] = {
     "train_finetune": (*_LANGUAGE, *_TRAINING, "training.batches",
                        *_stage_keys("finetune", "max_text_length"), "lora.use_lora", *LORA),
     "select_checkpoint": (),
-    "predict": ("generation.max_new_tokens", "generation.do_sample", "generation.temperature", "generation.top_p",
+    "predict": ("evaluation.shuffle_options",
+                "generation.max_new_tokens", "generation.do_sample", "generation.temperature", "generation.top_p",
                 "training.eval_batch_size", "training.seed", *_MACHINE),
     "measure_perplexity": ("training.eval_batch_size", "training.seed", *_MACHINE),
     "measure_overlap": ("training.seed", *_MACHINE),
     "metrics": ("evaluation.metrics", "evaluation.protocol", "evaluation.extra", "evaluation.custom_metrics",
-                "evaluation.blind_control", "evaluation.bootstrap_samples"),
+                "evaluation.blind_control", "evaluation.bootstrap_samples", "evaluation.number_tolerance",
+                "evaluation.angle_tolerance_deg"),
 }  # fmt: skip
 READS["predict_blind"] = READS["predict_rolled"] = READS["predict"]
 """The settings that each node reads, by dotted key."""
@@ -124,7 +127,14 @@ THROUGH_INPUTS = {
 }
 """Settings that act through a slice's inputs or its upstream, and the first node that they reach."""
 
-NEUTRAL: dict[str, object] = {"data.format": "auto", "data.allow_private_addresses": False}
+NEUTRAL: dict[str, object] = {
+    "data.format": "auto",
+    "data.allow_private_addresses": False,
+    "evaluation.answer_instruction": True,
+    "evaluation.shuffle_options": False,
+    "evaluation.number_tolerance": 0.1,
+    "evaluation.angle_tolerance_deg": 22.5,
+}
 """Settings that came later, and the value at which a node does what it did before: then its slice leaves them out."""
 
 _ONLY_NAMES = "names files and folders only: a new name gives new paths and leaves the old ones alone"
