@@ -30,7 +30,7 @@ from panollava.files import sha256_file
 from panollava.logs import LOGGER
 from panollava.processes import available_cores
 from panollava.progress import track
-from panollava.views.panorama import PanoramaError, decode_panorama, read_image, warn_if_unstitched
+from panollava.views.panorama import PanoramaError, decode_panorama, load_panorama, read_image, warn_if_unstitched
 
 _DOWNLOADS_AT_ONCE = 8
 _REASONS_SHOWN = 10
