@@ -46,4 +46,4 @@ wildcard_constraints:
 rule all:
     default_target: True
     input:
-        planned(lambda w: inputs.of_all(PROJECT)),
+        planned(lambda w: targets_of_all(PROJECT)),

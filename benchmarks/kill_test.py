@@ -62,14 +62,12 @@ class Running:
     def jobs(self) -> list[str]:
         """Names of the jobs that run now."""
         names = []
-        for pid in self.processes("-m panollava.jobs"):
+        for pid in self.processes("workflow/scripts/"):
             try:
                 words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
-            stage = next((w[8:] for w in words if w.startswith(b"--stage=")), b"")
-            name = words[words.index(b"panollava.jobs") + 1]
-            names.append((b"train_" + stage if stage else name).decode())
+            names += [Path(word.decode()).stem for word in words if b"workflow/scripts/" in word]
         return names
 
     def interrupt(self, way: str) -> None:
@@ -83,7 +81,7 @@ class Running:
         elif way == "kill front door":
             self.leader.kill()
         else:
-            word = "-m snakemake" if way == "kill snakemake" else "-m panollava.jobs"
+            word = "-m snakemake" if way == "kill snakemake" else "workflow/scripts/"
             for pid in self.processes(word)[:1]:
                 os.kill(pid, signal.SIGKILL)
         self.leader.wait(timeout=120)

@@ -44,7 +44,7 @@ class ThreeStageTrainer:
 
         Raises ConfigError, DataError, TrainingError, each with what to do; the same call goes on afterwards.
         """
-        from panollava.pipeline import Pipeline
+        from panollava.dag.local import Pipeline
         from panollava.workflow_lock import holding
 
         with chdir(self.cfg.root), holding(".snakemake"), log_as_before():
@@ -93,6 +93,7 @@ class EvaluationRunner:
 
         Without `checkpoint_dir` the experiment's own folder is evaluated, without `csv_input` the folder's test CSV.
         """
+        from panollava.dag.nodes import TABLE
         from panollava.evaluation.run_eval import EvalRequest, evaluate_folder
         from panollava.training.model_dir import resolve_model_dir
 
@@ -106,6 +107,7 @@ class EvaluationRunner:
                 batch_size=batch_size, protocol=protocol, output_dir=given["output"],
                 image_cache=Path(self.cfg.settings.paths.image_cache).absolute(),
                 results_dir=Path(self.cfg.settings.paths.results_dir),
+                answers_version=TABLE["predict"].code_version,
             )  # fmt: skip
             path, document = evaluate_folder(request, self.cfg)
         self.path, self.document = self.cfg.root / path, document

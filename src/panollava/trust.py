@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from panollava.config import Project
-from panollava.config.build_slice import backbone_folder
 from panollava.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def may_run_code(metadata: dict[str, Any], folders: dict[str, str | None], confi
     for part, name in (("vision", "vision_name"), ("language", "language_model_name")):
         if part not in metadata["backbones"]:
             continue
-        own = backbone_folder(config, part)
+        own = config.backbone_folder(part)
         here = folders.get(part)
         if told[name] != getattr(config.settings.models, name) or (own is None) != (here is None):
             return False

@@ -15,10 +15,13 @@ from typing import Any
 import pytest
 
 from panollava.config import ConfigError, Project, WorkflowConfig
+from panollava.dag.job_logs import first_line, last_line, read_job_log
+from panollava.dag.records import job_logs_of, rows_so_far
+from panollava.dag.several import summary_slice
+from panollava.dag.tasks import Tasks
 from panollava.errors import EvaluationError
-from panollava.evaluation.ablation import compare_cells, job_logs_of, rows_so_far, summary_slice
+from panollava.evaluation.ablation import compare_cells
 from panollava.files import canonical_json, write_json
-from panollava.job_logs import first_line, last_line, read_job_log
 from panollava.reports.ablation_table import SO_FAR, plot, write_csv, write_html, write_so_far
 
 ROOT = Path(__file__).parents[2]
@@ -84,7 +87,7 @@ def test_cells_share_the_keys_of_common_work_with_their_base(tmp_path: Path) -> 
     ):
         assert len({config.digest(node) for config in (base, one, other)}) == 1, node
     assert len({config.digest("train_finetune") for config in (base, one, other)}) == 3
-    assert Project(tmp_path).slice_by_key("views", one.views_key("val")) == one.slice_of("views_val")
+    assert Tasks(Project(tmp_path)).slice_by_key("views", one.views_key("val")) == one.slice_of("views_val")
 
 
 @pytest.mark.parametrize(
@@ -343,7 +346,7 @@ def test_the_table_of_a_finished_grid(tmp_path: Path) -> None:
     configs = found.cells(ablation)
     for index, config in enumerate(configs):
         finish(config, 0.25 * (index + 1))
-    document = json.loads(canonical_json(summary_slice(ablation, configs)))
+    document = json.loads(canonical_json(summary_slice(1, ablation, configs)))
     files = [
         [tmp_path / config.names.metrics for config in configs],
         [tmp_path / config.names.stage_state for config in configs],
@@ -418,7 +421,7 @@ def test_an_interrupted_cell_is_pending_and_a_shared_failure_is_every_cells(tmp_
 
 def test_the_snakefiles_part_imports_nothing_heavy() -> None:
     code = (
-        "import sys, panollava.reports.ablation_table, panollava.config, panollava.planning.inputs; "
+        "import sys, panollava.reports.ablation_table, panollava.config, panollava.dag.freshness; "
         "print([m for m in ('torch', 'pandas', 'numpy', 'matplotlib') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import pickle
 import shutil
 from collections.abc import Callable
@@ -13,13 +14,14 @@ import pytest
 from PIL import Image
 
 from panollava.config.fingerprints import PlannedSource, csv_fingerprint
+from panollava.dag.job_slice import JobSlice
+from panollava.dag.jobs import cache_views
 from panollava.data.prepare import prepare_csv
 from panollava.data.prepared_images import read_images, views_of_csv
 from panollava.errors import CheckpointError, DataError, FileChanged
 from panollava.evaluation.measures.rolled import RolledPictures
 from panollava.evaluation.run_predict import load_chosen
 from panollava.files import write_json
-from panollava.job_functions import cache_views
 from panollava.training.stage_folder import checkpoint_of_run
 from panollava.views.cache import ViewCache
 from panollava.views.cache_build import build_view_cache
@@ -98,20 +100,15 @@ def test_a_picture_that_changed_since_gets_no_views(root: Path, change: Callable
     prepare()
     images = {"crop_strategy": "resize", "fov_deg": 90, "overlap_ratio": 0.5, "anyres_max_patches": 9,
               "cubemap_poles": True, "antialias": True, "image_size": [8, 8], "view_cache": "raw"}  # fmt: skip
-    job = {
-        "slice": {"config": {"image_processing": images}},
-        "csv": ["out/prepared.csv"],
-        "out": "views",
-        "vision": None,
-    }
-    cache_views(dict(job))
+    slice = JobSlice(json.dumps({"config": {"image_processing": images}}))
+    cache_views(slice, Path("out/prepared.csv"), Path("views/index.json"))
     before = ViewCache("views")["data/b.png"].copy()
     change(root / "data/b.png")
     with pytest.raises(FileChanged, match=r"^data/b\.png (changed|was removed) after this job was planned"):
-        cache_views(dict(job))
+        cache_views(slice, Path("out/prepared.csv"), Path("views/index.json"))
     assert [path.name for path in (root / "views").iterdir()] == ["views.npy"]  # without its index it is no cache
     draw(root / "data/b.png", 1)
-    cache_views(dict(job))
+    cache_views(slice, Path("out/prepared.csv"), Path("views/index.json"))
     np.testing.assert_array_equal(ViewCache("views")["data/b.png"], before)
 
 
@@ -196,4 +193,4 @@ def test_weights_that_were_replaced_answer_nothing(stage: dict[str, object], rem
     with pytest.raises(
         CheckpointError, match=rf"stage/{NAME}.* {said}.*remove stage/checkpoint_metadata\.json and run"
     ):
-        load_chosen({"config": {"training": {"cpu_threads": 1}}}, stage, Path("out/prepared.csv"))
+        load_chosen({"training": {"cpu_threads": 1}}, stage, Path("out/prepared.csv"))

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from panollava import cluster
 from panollava.config import ConfigError, Project
-from panollava.config.slices import NODES
-from panollava.jobs import main
+from panollava.dag import cluster
+from panollava.dag.nodes import NODES
+from panollava.dag.script import run
+from panollava.dag.tasks import Tasks
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,7 +58,7 @@ def test_a_job_works_with_what_was_submitted(root: Path, monkeypatch: pytest.Mon
     job = cluster.project_of_job()
     assert slices(job) == before
     assert job.paths == submitted.paths and job.experiments() == ["ONE"]
-    assert job.slice_json_by_key("csv", key) == before["prepare_train"]
+    assert Tasks(job).by_key("prepare_csv", key).slice_json == before["prepare_train"]
     with pytest.raises(ConfigError, match="TWO is not among the experiments of the snapshot: ONE"):
         job.experiment("TWO")
 
@@ -82,10 +83,10 @@ def test_a_job_without_a_snapshot_is_refused(root: Path, monkeypatch: pytest.Mon
 
 def test_a_csv_that_changed_since_the_plan_is_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     project = Project(".")
-    given = ["prepare_csv", "--csv", "a.csv", "--cache", "images", "--state", "kept.csv", "--log", "job.log"]
-    given += ["--slice", project.experiment("ONE").slice_json("prepare_train"), "--out", "out/p.csv"]
+    given = ["--csvs", "a.csv", "--images", "images", "--survivor", "kept.csv", "--log", "job.log"]
+    given += ["--slice", project.experiment("ONE").slice_json("prepare_train"), "--prepared", "out/p.csv"]
     (root / "a.csv").write_text("url,query,annotation\nhttp://x/b.jpg,q,b\n", encoding="utf-8")
-    assert main([*given, "--rejected", "out/r.csv"]) == 1
+    assert run("prepare_csv.py", [*given, "--rejected", "out/r.csv"]) == 1
     assert "a.csv changed after this job was planned" in (root / "job.log").read_text()
     assert not (root / "out").exists()
 

@@ -1,6 +1,7 @@
-"""A stage's code does not change without a decision: raise CODE_VERSION, or record that results stay the same.
+"""A stage's code does not change without a decision: raise its code_version, or record that results stay the same.
 
-python tests/unit/test_code_versions.py      # record the present code as belonging to the present versions
+python tests/unit/test_code_versions.py      # record the present code as belonging to the present versions, and the
+                                             # defaults of settings that are new
 """
 
 from __future__ import annotations
@@ -10,13 +11,19 @@ import functools
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from panollava.config.slices import CODE_VERSION
+from panollava.config.dotted import value_at
+from panollava.config.effective import DEFAULTS
+from panollava.dag.always import ALWAYS
+from panollava.dag.nodes import TABLE
 
+VERSIONS = {name: node.code_version for name, node in TABLE.items() if node.document is None}
 SOURCE = Path(__file__).parents[2] / "src/panollava"
 RECORD = Path(__file__).with_name("code_versions.json")
+DEFAULTS_RECORD = Path(__file__).with_name("later_defaults.json")
 
 _VIEWS = [
     "views/geometry.py", "views/panorama.py", "views/render.py", "views/sampling.py", "views/strategies.py",
@@ -91,21 +98,42 @@ def code_digest(patterns: list[str]) -> str:
 
 
 def present(node: str) -> dict[str, object]:
-    return {"version": CODE_VERSION[node], "code": code_digest(MODULES[node])}
+    return {"version": VERSIONS[node], "code": code_digest(MODULES[node])}
 
 
 def test_every_node_names_its_code() -> None:
-    assert MODULES.keys() == CODE_VERSION.keys()
+    assert MODULES.keys() == VERSIONS.keys()
 
 
-@pytest.mark.parametrize("node", CODE_VERSION)
+@pytest.mark.parametrize("node", VERSIONS)
 def test_code_changed_with_a_decision(node: str) -> None:
     recorded = json.loads(RECORD.read_text(encoding="utf-8"))[node]
     assert recorded == present(node), (
-        f"the code behind {node} changed. If what it writes changes, raise CODE_VERSION[{node!r}] in config/slices.py; "
+        f"the code behind {node} changed. If what it writes changes, raise its code_version in dag/nodes.py; "
         f"either way record the decision: python {Path(__file__).relative_to(Path(__file__).parents[2])}"
     )
 
 
+def later_defaults() -> dict[str, Any]:
+    """Defaults of the settings that slices leave out where they have it."""
+    keys = {key for node in TABLE.values() for key in node.reads} - ALWAYS
+    return {key: value_at(DEFAULTS, key) for key in sorted(keys)}
+
+
+def test_what_slices_leave_out_stays_what_it_is() -> None:
+    """A later setting's default (dag/always.py) is part of every slice that does not name it."""
+    recorded = json.loads(DEFAULTS_RECORD.read_text(encoding="utf-8"))
+    for key, default in later_defaults().items():
+        readers = [name for name, node in TABLE.items() if key in node.reads]
+        assert key in recorded, f"{key} is new: record its default (python tests/unit/test_code_versions.py)"
+        assert recorded[key] == default, (
+            f"{key} has another default than the slices that leave it out were made with. Raise the code_version of "
+            f"{', '.join(readers)} in dag/nodes.py, remove the key from {DEFAULTS_RECORD.name} and record it anew"
+        )
+
+
 if __name__ == "__main__":
-    RECORD.write_text(json.dumps({node: present(node) for node in CODE_VERSION}, indent=2) + "\n", encoding="utf-8")
+    RECORD.write_text(json.dumps({node: present(node) for node in VERSIONS}, indent=2) + "\n", encoding="utf-8")
+    known = json.loads(DEFAULTS_RECORD.read_text(encoding="utf-8"))
+    merged = {key: known.get(key, default) for key, default in later_defaults().items()}
+    DEFAULTS_RECORD.write_text(json.dumps(merged, indent=2) + "\n", encoding="utf-8")

@@ -12,7 +12,7 @@ import pytest
 
 from panollava.config import ConfigError, Project, WorkflowConfig
 from panollava.config.names import auto_name, checkpoint_name, dataset_token, language_token, vision_token
-from panollava.pipeline import Pipeline
+from panollava.dag.local import Pipeline
 
 BASE = {
     "experiment": {"name": "ADDDATA_S2Q3_1_latent768_PE"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,12 @@ from panollava.config import ConfigError, Project, Settings, WorkflowConfig
 from panollava.config import fingerprints as fingerprints_module
 from panollava.config.fingerprints import csv_fingerprint, folder_fingerprint
 from panollava.config.schema import STAGES, leaf_keys
-from panollava.config.slices import CODE_VERSION, NODES, THROUGH_INPUTS, UNTRACKED, earliest_node, node_kind
+from panollava.dag import nodes
+from panollava.dag.always import ALWAYS
+from panollava.dag.job_slice import JobSlice
+from panollava.dag.nodes import NODES, earliest_node, node_kind
+from panollava.dag.settings import THROUGH_INPUTS, UNTRACKED
+from panollava.dag.tasks import Tasks
 from panollava.files import canonical_json, digest_of
 
 # Every part of the configuration is at work here, so that each setting can be seen to reach its node.
@@ -64,7 +70,8 @@ def test_every_setting_is_tracked_or_untracked_with_a_reason() -> None:
         assert (earliest_node(key) in NODES) != (key in UNTRACKED)
     with pytest.raises(KeyError):
         earliest_node("training.nonsense")
-    assert set(CODE_VERSION) == {node_kind(node) for node in NODES}
+    assert {node_kind(node) for node in NODES} == {n.name for n in nodes.TABLE.values() if n.document is None}
+    assert all(nodes.TABLE[node_kind(node)].code_version for node in NODES)
 
 
 PREDICTIONS = ["predict", "predict_blind", "predict_rolled"]
@@ -146,7 +153,7 @@ def test_metrics_depend_on_the_measures_that_are_asked_for_and_on_no_others(
 ) -> None:
     asked, silent = busy.with_values({"evaluation.extra": [key]}), busy.with_values({"evaluation.extra": []})
     before = asked.digest("metrics"), silent.digest("metrics")
-    monkeypatch.setitem(CODE_VERSION, node, 99)
+    monkeypatch.setitem(nodes.TABLE, node, replace(nodes.TABLE[node], code_version=99))
     after = asked.with_values({}).digest("metrics"), silent.with_values({}).digest("metrics")
     assert before[0] != after[0] and before[1] == after[1]
 
@@ -159,6 +166,26 @@ def test_a_stages_slice_holds_its_own_settings_only(busy: WorkflowConfig) -> Non
     assert busy.slice_of("train_finetune")["config"]["lora"]["rank"] == 16
     assert busy.slice_of("train_finetune")["config"]["system_messages"]["default"]
     assert set(busy.slice_of("prepare_train")["config"]) == {"data"}
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if `lora.rank`, which a stage reads, had joined the schema after its first results."""
+    monkeypatch.setattr("panollava.dag.slices.ALWAYS", ALWAYS - {"lora.rank"})
+    monkeypatch.setattr("panollava.dag.job_slice.ALWAYS", ALWAYS - {"lora.rank"})
+
+
+def test_a_later_setting_enters_a_slice_only_where_it_is_set(busy: WorkflowConfig, later: None) -> None:
+    assert busy.settings.lora.rank == Settings().lora.rank
+    default, other = busy.with_values({}), busy.with_values({"lora.rank": 3})
+    assert "rank" not in default.slice_of("train_finetune")["config"]["lora"]
+    assert other.slice_of("train_finetune")["config"]["lora"]["rank"] == 3
+    assert stale(default, other) == AFTER_FINETUNE
+    reads = nodes.TABLE["train_finetune"].reads
+    given = JobSlice(default.slice_json("train_finetune"), reads)
+    assert given.config["lora"]["rank"] == Settings().lora.rank, "its job finds it all the same"
+    assert given.digest == default.digest("train_finetune")
+    assert JobSlice(other.slice_json("train_finetune"), reads).config["lora"]["rank"] == 3
 
 
 def test_slices_are_canonical_and_their_digest_names_the_caches(busy: WorkflowConfig) -> None:
@@ -217,10 +244,10 @@ def test_keys_of_the_caches_can_be_looked_up_backwards(tmp_path: Path) -> None:
     exp1 = (Path(__file__).parents[2] / "config/experiments/EXP1.yaml").read_text(encoding="utf-8")
     (folder / "EXP1.yaml").write_text(exp1, encoding="utf-8")
     (folder / "BAD.yaml").write_text("experiment: {name: BAD}\nlora: {rank: 0}\n", encoding="utf-8")
-    planner, job = Project(tmp_path), Project(tmp_path)
+    planner, job = Project(tmp_path), Tasks(Project(tmp_path))
     config = planner.experiment("EXP1")
-    for kind, node in [("csv", "prepare_val"), ("views", "views_test"), ("synthetic", "synthetic")]:
-        assert job.slice_json_by_key(kind, config.digest(node)) == config.slice_json(node)
+    for rule, node in [("prepare_csv", "prepare_val"), ("cache_views", "views_test"), ("draw_synthetic", "synthetic")]:
+        assert job.by_key(rule, config.digest(node)).slice_json == config.slice_json(node)
     with pytest.raises(ConfigError, match="no experiment has a views cache with the key 0000"):
         job.slice_by_key("views", "0000")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from panollava import jobs
+from panollava.dag.script import out_of_memory
 from panollava.errors import DataError, PanollavaError, StorageError
 from panollava.files import atomic_path, storage_error, whole_folder, write_json
 from panollava.logs import start_log
@@ -72,18 +72,17 @@ def test_what_killed_processes_left_is_removed_and_what_living_ones_write_is_not
 
 
 def test_memory_that_ran_out_is_told_with_what_to_lower() -> None:
-    assert jobs._out_of_memory(MemoryError(), "compute_metrics") == (
+    assert out_of_memory(MemoryError(), "compute_metrics") == (
         "compute_metrics: out of memory. Run it where more memory is free."
     )
     cuda = RuntimeError("CUDA out of memory. Tried to allocate 2 GiB\nmore")
-    assert jobs._out_of_memory(cuda, "predict") == (
+    assert out_of_memory(cuda, "predict") == (
         "predict: out of memory (CUDA out of memory. Tried to allocate 2 GiB). Lower training.eval_batch_size, or run "
         "it where more memory is free."
     )
     worker = RuntimeError("DataLoader worker (pid(s) 7) is killed by signal: Killed. ")
-    assert "train_stage: out of memory (DataLoader worker" in str(jobs._out_of_memory(worker, "train_stage"))
-    assert jobs._out_of_memory(RuntimeError("shapes"), "predict") is None
-    assert jobs.TO_LOWER.keys() <= jobs.JOBS.keys()
+    assert "train_finetune: out of memory (DataLoader worker" in str(out_of_memory(worker, "train_finetune"))
+    assert out_of_memory(RuntimeError("shapes"), "predict") is None
 
 
 # ---- logs ----------------------------------------------------------------------------------------

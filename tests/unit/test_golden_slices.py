@@ -3,7 +3,7 @@
 `golden_slices.json` holds the digest of every node of EXP1, of the ablations' cells and of the tests' experiments, and
 for some of them what their slices say. Versions of code (`code_version`) do not count here: the digests are those of
 the versions that stand in the file. A setting that joins the schema enters a slice only where it differs from its
-default (docs/extending.md), so it changes nothing here either.
+default (dag/always.py), so it changes nothing here either.
 
 python tests/unit/test_golden_slices.py      # record the present slices; everybody's results that differ become stale
 """
@@ -16,6 +16,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from conftest import LOCAL, ROOT, SMALL, with_changes
 
 from panollava.config import Project, WorkflowConfig
-from panollava.config.job_options import prepared_slice, stage_state_slice
-from panollava.config.slices import CODE_VERSION, NODES
-from panollava.evaluation.ablation import summary_slice
-from panollava.evaluation.comparison import comparison_slice
+from panollava.dag.nodes import NODES, TABLE
+from panollava.dag.tasks import Tasks
 from panollava.files import digest_of
 
 GOLDEN = Path(__file__).with_name("golden_slices.json")
@@ -86,7 +85,7 @@ def slices_of(experiment: WorkflowConfig) -> dict[str, dict[str, Any]]:
         for stage in stages if node.startswith(("prepare_", "views_")) else ():
             if experiment.digest(node, stage) != experiment.digest(node):
                 found[f"{node} {stage}"] = experiment.slice_of(node, stage)
-    return {**found, "prepare_experiment": prepared_slice(experiment), "stage_state": stage_state_slice(experiment)}
+    return {**found, **{node: experiment.slice_of(node) for node in ("prepare_experiment", "stage_state")}}
 
 
 def present() -> dict[str, Any]:
@@ -105,10 +104,9 @@ def present() -> dict[str, Any]:
                 if name in IN_FULL:
                     texts[name] = {node: _said(document) for node, document in slices.items()}
             project = Project(Path())
-            several = {"comparison": digest_of(comparison_slice([project.experiment("EXP1")]))}
-            for name in project.ablations():
-                ablation = project.ablation(name)
-                several[name] = digest_of(summary_slice(ablation, project.cells(ablation)))
+            tasks = Tasks(project)
+            several = {"comparison": tasks.of_comparison().digest}
+            several |= {name: tasks.of_ablation(name).digest for name in project.ablations()}
         finally:
             os.chdir(before)
     return {"digests": {**digests, "several experiments": several}, "slices": texts}
@@ -120,12 +118,16 @@ def _said(document: dict[str, Any]) -> dict[str, Any]:
     return {**said, "upstream": sorted(document.get("upstream", {}))}
 
 
+def versions() -> dict[str, int]:
+    return {name: node.code_version for name, node in TABLE.items() if node.code_version is not None}
+
+
 @pytest.fixture
 def golden(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The file, with the versions of code that it was recorded with in force."""
     document: dict[str, Any] = json.loads(GOLDEN.read_text(encoding="utf-8"))
     for node, version in document["code_versions"].items():
-        monkeypatch.setitem(CODE_VERSION, node, version)
+        monkeypatch.setitem(TABLE, node, replace(TABLE[node], code_version=version))
     return document
 
 
@@ -139,6 +141,6 @@ def test_slices_are_what_they_were(golden: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    recorded = {"code_versions": dict(CODE_VERSION), **present()}
+    recorded = {"code_versions": versions(), **present()}
     GOLDEN.write_text(json.dumps(recorded, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"written: {GOLDEN}")

@@ -16,10 +16,10 @@ from tiny_models import language_folder, tiny_config, vision_folder
 
 from panollava.config import ConfigError, WorkflowConfig
 from panollava.config.schema import ExtraName
-from panollava.config.slices import EXTRA_NODES
+from panollava.dag.records import job_logs_of
 from panollava.data.samples import Sample
 from panollava.errors import EvaluationError
-from panollava.evaluation.ablation import job_logs_of
+from panollava.evaluation.measures import EXTRA_NODES
 from panollava.evaluation.measures import overlap as overlap_module
 from panollava.evaluation.measures.measured import EXTRA, Measured, with_measures
 from panollava.evaluation.measures.overlap import KEYS, Agreement, overlap

@@ -14,7 +14,7 @@ from tiny_families import family_folder
 from tiny_models import tiny_config, vision_folder
 
 from panollava.config import Settings, WorkflowConfig
-from panollava.config.job_options import untracked
+from panollava.dag.options import untracked
 from panollava.errors import CheckpointError, ConfigError, PromptTooLong
 from panollava.models.config import ModelConfig, QueryOptions
 from panollava.models.context import check_context

@@ -10,7 +10,8 @@ import yaml
 from panollava.cli import train
 from panollava.config import ConfigError, Project, WorkflowConfig
 from panollava.config.overlay import VARIABLE, overlay_of_environment, write_overlay
-from panollava.config.slices import NODES
+from panollava.dag.nodes import NODES
+from panollava.dag.tasks import Tasks
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,7 +43,7 @@ def test_the_dag_and_its_cluster_jobs_see_it(root: Path, monkeypatch: pytest.Mon
     assert digests(project.experiment("ONE")) == digests(changed) != digests(cfg)
     job = Project(".", project.snapshot())
     assert digests(job.experiment("ONE")) == digests(changed)
-    assert job.slice_json_by_key("csv", changed.csv_key("train")) == changed.slice_json("prepare_train")
+    assert Tasks(job).slice_by_key("csv", changed.csv_key("train")) == changed.slice_of("prepare_train")
     monkeypatch.setenv(VARIABLE, "gone.json")
     with pytest.raises(ConfigError, match=rf"gone\.json, named by {VARIABLE}"):
         overlay_of_environment()

@@ -1,4 +1,4 @@
-"""What the Snakefile plans with: which inputs a rule waits for, and how it calls its job."""
+"""The table of the DAG and what follows from it: rules, scripts, inputs, arguments, what is current."""
 
 from __future__ import annotations
 
@@ -14,12 +14,16 @@ from snakemake.io import is_flagged
 
 from panollava.config import WorkflowConfig
 from panollava.config.dotted import differences
-from panollava.config.job_options import STAGE_OUTPUTS
+from panollava.dag import options
+from panollava.dag.freshness import Presence
+from panollava.dag.inputs import stage_file
+from panollava.dag.node import Files, flat
+from panollava.dag.nodes import RULES, TABLE
+from panollava.dag.script import _parser, command_line
+from panollava.dag.tasks import task_of, tasks_behind
 from panollava.files import digest_of_text, write_json
-from panollava.job_functions import JOBS
-from panollava.jobs import JSON_OPTIONS, LIST_OPTIONS, TEXT_OPTIONS
-from panollava.planning import inputs, options
-from panollava.planning.presence import Presence
+
+STAGE_OUTPUTS = ("best.ckpt", "last.ckpt", "loss_curves.csv", "loss_curves.png", "checkpoint_metadata.json")
 
 
 class Snakemake:
@@ -48,10 +52,18 @@ def write_result(path: str, slice_json: str) -> None:
 def write_stages(experiment: WorkflowConfig) -> None:
     for stage in experiment.settings.training.stages:
         for name in STAGE_OUTPUTS[:-1]:
-            path = Path(inputs.stage_file(experiment, stage, name))
+            path = Path(stage_file(experiment, stage, name))
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
-        write_result(inputs.stage_file(experiment, stage, STAGE_OUTPUTS[-1]), experiment.slice_json(f"train_{stage}"))
+        write_result(stage_file(experiment, stage, STAGE_OUTPUTS[-1]), experiment.slice_json(f"train_{stage}"))
+
+
+def is_current(experiment: WorkflowConfig, stage: str) -> bool:
+    return Snakemake().present.is_current_task(task_of(experiment, f"train_{stage}"))
+
+
+def inputs_of(experiment: WorkflowConfig, node: str) -> Files:
+    return Snakemake().present.inputs_of(task_of(experiment, node))
 
 
 def test_differences_name_keys_and_values() -> None:
@@ -91,18 +103,18 @@ def test_a_result_is_current_where_it_says_so_itself(
 def test_a_stage_is_current_with_all_files_of_its_own_and_of_those_before(removed: str) -> None:
     experiment = small()
     write_stages(experiment)
-    assert all(Snakemake().present.is_current_stage(experiment, stage) for stage in ("vision", "finetune"))
+    assert all(is_current(experiment, stage) for stage in ("vision", "finetune"))
     stage, name = removed.split("/")
-    Path(inputs.stage_file(experiment, stage, name)).unlink()
+    Path(stage_file(experiment, stage, name)).unlink()
     stages = list(experiment.settings.training.stages)
-    found = [Snakemake().present.is_current_stage(experiment, one) for one in stages]
+    found = [is_current(experiment, one) for one in stages]
     assert found == [one < stages.index(stage) for one in range(3)]
 
 
 def test_stages_of_other_settings_are_all_planned_again() -> None:
     write_stages(small())
     changed, snakemake = small({"training.stage_configs.vision.lr": 0.5}), Snakemake()
-    assert not snakemake.present.is_current_stage(changed, "finetune")
+    assert not snakemake.present.is_current_task(task_of(changed, "train_finetune"))
     assert [path.split("/")[2] for path in snakemake.again] == ["vision", "resampler", "finetune"]
 
 
@@ -112,7 +124,7 @@ def test_what_changed_is_told_by_its_key_and_what_merely_follows_is_not(capsys: 
     changed = small({"training.stage_configs.resampler.lr": 0.25, "lora.rank": 4})
     for node, slice_json in before.items():
         stage = node.removeprefix("train_")
-        path = inputs.stage_file(changed, stage, STAGE_OUTPUTS[-1])
+        path = stage_file(changed, stage, STAGE_OUTPUTS[-1])
         Snakemake([repr("mem_mb"), "17", repr(slice_json)]).present.is_current(path, changed.slice_json(node))
     said = capsys.readouterr().err.splitlines()
     assert [line.split("/")[2] for line in said] == ["resampler", "finetune"]
@@ -124,10 +136,10 @@ def test_what_changed_is_told_by_its_key_and_what_merely_follows_is_not(capsys: 
 def test_a_link_to_weights_that_are_gone_is_removed() -> None:
     experiment = small()
     write_stages(experiment)
-    link = Path(inputs.stage_file(experiment, "vision", "best.ckpt"))
+    link = Path(stage_file(experiment, "vision", "best.ckpt"))
     link.unlink()
     link.symlink_to("gone.ckpt")
-    assert not Snakemake().present.is_current_stage(experiment, "vision")
+    assert not is_current(experiment, "vision")
     assert not link.is_symlink()
 
 
@@ -136,15 +148,15 @@ def test_a_current_job_waits_only_for_what_is_there() -> None:
     files = {"one": "there", "two": "gone"}
     present = Snakemake().present
     assert present.inputs_if(True, files) == {"one": "there"}
-    assert present.inputs_if(True, list(files.values())) == ["there"]
+    assert present.inputs_if(True, {"both": list(files.values())}) == {"both": ["there"]}
     assert present.inputs_if(False, files) == files
     assert Snakemake(forced=True).present.inputs_if(True, files) == files
 
 
 # ---- inputs --------------------------------------------------------------------------------------
 def test_a_stage_starts_from_the_weights_of_the_one_before() -> None:
-    experiment, present = small(), Snakemake().present
-    vision, finetune = (inputs.of_stage(experiment, present, stage) for stage in ("vision", "finetune"))
+    experiment = small()
+    vision, finetune = (inputs_of(experiment, f"train_{stage}") for stage in ("vision", "finetune"))
     assert vision.keys() == {"vision", "train_csv", "train_views", "val_csv", "val_views"}
     assert finetune.keys() == vision.keys() | {"language", "init", "init_metadata"}
     assert finetune["init"] == f"{experiment.names.stage_dir('resampler')}/best.ckpt"
@@ -155,7 +167,7 @@ def test_a_stage_starts_from_the_weights_of_the_one_before() -> None:
 def test_what_a_current_stage_was_made_of_may_be_gone() -> None:
     experiment = small()
     write_stages(experiment)
-    found = inputs.of_stage(experiment, Snakemake().present, "finetune")
+    found = inputs_of(experiment, "train_finetune")
     assert found.keys() == {"init", "init_metadata"}, "the caches are not there, and nobody needs them"
 
 
@@ -169,37 +181,34 @@ def test_what_a_current_stage_was_made_of_may_be_gone() -> None:
     ],
 )
 def test_metrics_wait_for_what_they_are_made_of(changes: dict[str, Any], more: set[str]) -> None:
-    found = inputs.of_metrics(small({"evaluation.extra": ["dino_similarity"]} | changes), Snakemake().present)
+    found = inputs_of(small({"evaluation.extra": ["dino_similarity"]} | changes), "metrics")
     assert found.keys() == {"predictions", "checkpoint", "state", "prepared"} | more
 
 
 def test_only_jobs_that_open_panoramas_wait_for_the_drawn_ones() -> None:
-    experiment, present = small(), Snakemake().present
     nodes = ("predict", "predict_blind", "predict_rolled", "measure_perplexity", "measure_overlap")
-    found = [node for node in nodes if "scenes" in inputs.of_prediction(experiment, present, node)]
+    found = [node for node in nodes if "scenes" in inputs_of(small(), node)]
     assert found == ["predict_rolled", "measure_overlap"]
 
 
-# ---- options -------------------------------------------------------------------------------------
-def test_options_survive_the_shell() -> None:
-    experiment = small({"paths.runs_dir": "my runs; rm", "system_messages.default": "It's a 360° photo"})
-    given = shlex.split(options.of_stage(experiment, "finetune"))
-    assert f"--out={experiment.names.stage_dir('finetune')}" in given
-    assert [text for text in given if not text.startswith("--")] == []
-    assert shlex.split(options.of_prediction(experiment, "predict_blind")) == [
-        f"--views=cache/views/{experiment.views_key('test')}",
-        "--state=my runs; rm/SMALL/.state/predict_blind",
-        "--blind",
-    ]
-
-
-def test_metrics_are_called_with_the_scores_that_there_are() -> None:
-    experiment = small({"evaluation.spice_heap": "3g"})
-    assert options.of_metrics(experiment, {"predictions": "p.csv"}) == "--spice-heap=3g"
-    files = {"blind": "b.csv", "measure_overlap": "o.json", "predict_rolled": "r.csv", "measure_perplexity": "p.json"}
-    assert shlex.split(options.of_metrics(experiment, files)) == [
-        "--spice-heap=3g", "--blind-predictions=b.csv", "--rolled-predictions=r.csv", "--measures", "p.json", "o.json",
-    ]  # fmt: skip
+# ---- arguments -----------------------------------------------------------------------------------
+def test_every_job_is_given_what_its_function_asks_for_and_its_script_reads_it_back() -> None:
+    changes = {"paths.runs_dir": "my runs; rm", "system_messages.default": "It's a 360° photo\n",
+               "evaluation.extra": ["perplexity", "dino_similarity", "yaw_agreement"]}  # fmt: skip
+    experiment = small(changes)
+    tasks = [*tasks_behind(experiment, "metrics"), *tasks_behind(experiment, "stage_state"),
+             *tasks_behind(experiment, "prepare_experiment")]  # fmt: skip
+    assert {task.node.name for task in tasks} == TABLE.keys() - {"compare", "compare_ablation"}
+    for task in tasks:
+        words = shlex.split(shlex.join(command_line(task.arguments())))
+        options = _parser(task.node.rule).parse_args(["--slice={}", "--log=x.log", *words])
+        read = {name: value for name, value in vars(options).items() if name not in ("slice", "log")}
+        for name, value in read.items():
+            given = task.arguments().get(name)
+            given = given and ([Path(one) for one in given] if isinstance(given, list) else given)
+            assert value == (Path(given) if isinstance(value, Path) else given), f"{task.node.rule}: {name}"
+    (blind,) = (task for task in tasks if task.node.name == "predict_blind")
+    assert blind.arguments()["answers"] == "my runs; rm/SMALL/.state/predict_blind"
 
 
 @pytest.mark.parametrize(("devices", "planned"), [("auto", 1), (1, 1), (4, 4)])
@@ -210,12 +219,25 @@ def test_every_device_has_a_process_with_threads_and_workers(devices: Any, plann
     assert options.cores(experiment) == 5 * planned
 
 
-def test_rules_call_jobs_that_there_are_with_options_that_they_take() -> None:
+# ---- the table -----------------------------------------------------------------------------------
+def test_a_rule_and_a_script_a_node_each_by_one_name() -> None:
     text = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "workflow/rules").glob("*.smk"))
-    assert set(re.findall(r"\{JOB\} (\w+)", text)) == set(JOBS)
-    experiment = small()
-    files = dict.fromkeys(("blind", "predict_rolled", "measure_overlap"), "file")
-    stage = options.of_stage(experiment, "finetune")
-    text += f" {stage} {options.of_prediction(experiment, 'predict_blind')} {options.of_metrics(experiment, files)}"
-    known = {*JSON_OPTIONS, *LIST_OPTIONS, *TEXT_OPTIONS, "blind"}
-    assert set(re.findall(r"[ \"]--([a-z][a-z-]+)", text)) <= known
+    rules = dict(re.findall(r"^rule (\w+):\n((?:    .*\n|\n)+)", text, re.MULTILINE))
+    scripts = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "workflow/scripts").glob("*.py")}
+    assert rules.keys() == RULES.keys() == scripts.keys()
+    for name, body in rules.items():
+        named = set(re.findall(r'\w+_of\("(\w+)"\)|script\("(\w+)"\)', body))
+        assert {one for pair in named for one in pair if one} == {name}, "a rule says what its own node has"
+        assert (RULES[name].resources is None) == ("localrule: True" in body), name
+        assert (RULES[name].threads is not None) == ("threads:" in body), name
+        assert f"`{name}`" in scripts[name]
+
+
+def test_outputs_are_said_once() -> None:
+    paths = [path for node in TABLE.values() for path in flat({k: list(v) if isinstance(v, tuple) else v
+             for k, v in node.outputs.items()})]  # fmt: skip
+    assert len(set(paths)) == len(paths)
+    for node in TABLE.values():
+        told = {*node.links, *node.folders, *node.not_empty, *node.report, *filter(None, [node.told_by])}
+        assert told <= node.outputs.keys(), node.name
+        assert (node.told_by is None) == (node.cache is not None), node.name

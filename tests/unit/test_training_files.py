@@ -14,7 +14,7 @@ import torch
 from odd_documents import changed
 
 from panollava.config import WorkflowConfig
-from panollava.config.job_options import untracked
+from panollava.dag.options import untracked
 from panollava.data.gather import gather_prepared
 from panollava.errors import CheckpointError, ConfigError, StorageError
 from panollava.files import atomic_path

@@ -14,8 +14,9 @@ from PIL import Image
 from supersampling import psnr
 
 from panollava.config import WorkflowConfig
+from panollava.dag.job_slice import JobSlice
+from panollava.dag.jobs import cache_views
 from panollava.errors import DataError
-from panollava.job_functions import cache_views
 from panollava.processes import available_cores
 from panollava.views.cache import LAYOUTS, ViewCache
 from panollava.views.cache_build import build_view_cache
@@ -74,7 +75,7 @@ def test_the_job_keeps_views_as_the_configuration_says(
     data = {"csv_train": "prepared.csv", "csv_val": "prepared.csv", "csv_test": None}
     image_processing = {"image_size": [12, 16], "view_cache": layout}
     config = WorkflowConfig.from_dict({"data": data, "image_processing": image_processing}, tmp_path)
-    cache_views({"csv": ["prepared.csv"], "slice": config.slice_of("views_train"), "out": "cache", "vision": None})
+    cache_views(JobSlice(config.slice_json("views_train")), csv=Path("prepared.csv"), index=Path("cache/index.json"))
     cache = ViewCache("cache")
     assert (cache.layout, cache.views, cache.image_size, list(cache)) == (layout, VIEWS, SIZE, images)
 

@@ -16,8 +16,8 @@ from browser import open_report
 from conftest import Project
 
 from panollava.config import Project as Configuration
-from panollava.evaluation.ablation import job_logs_of
-from panollava.job_logs import read_job_log
+from panollava.dag.job_logs import read_job_log
+from panollava.dag.records import job_logs_of
 
 pytestmark = pytest.mark.workflow
 

@@ -13,17 +13,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import Project
+from conftest import ROOT, Project
 
 from panollava import config
+from panollava.dag.script import command_line
 from panollava.errors import TrainingError
-from panollava.files import digest_of
+from panollava.files import canonical_json, digest_of
 from panollava.training.build import build_stage
 from panollava.training.features import FeatureStore
 from panollava.training.job import StageJob
@@ -148,15 +149,16 @@ def test_interrupted_processes_leave_together_and_go_on_exactly(stage_job: Calla
 
 def _start(job: StageJob) -> subprocess.Popen[str]:
     """The stage as the DAG's rule starts it."""
-    options = {"stage_folder": "out", "state_folder": "state", "init_folder": "init", "vision_folder": "vision",
-               "language_folder": "language"}  # fmt: skip
-    given = {options.get(field.name, field.name): getattr(job, field.name) for field in fields(job)}
-    del given["digest"], given["root"]
-    command = [sys.executable, "-m", "panollava.jobs", "train_stage"]
-    for name, value in given.items():
-        if value is None:
-            continue
-        command.append(f"--{name.replace('_', '-')}={json.dumps(value) if isinstance(value, dict) else value}")
+    given = {
+        "train_csv": job.train_csv, "val_csv": job.val_csv, "train_views": job.train_views / "index.json",
+        "val_views": job.val_views / "index.json", "metadata": job.stage_folder / "checkpoint_metadata.json",
+        "state": job.state_folder, "cache": job.cache, "naming": job.naming, "untracked": job.untracked,
+        **{name: folder / "model.safetensors" for name, folder in
+           (("vision", job.vision_folder), ("language", job.language_folder)) if folder},
+        **({"init": job.init_folder / "best.ckpt"} if job.init_folder else {}),
+    }  # fmt: skip
+    command = [sys.executable, str(ROOT / f"workflow/scripts/train_{job.stage}.py"), *command_line(given)]
+    command += [f"--slice={canonical_json(job.slice)}", f"--log={job.state_folder.parent / 'job.log'}"]
     return subprocess.Popen(command, cwd=job.root, text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 

@@ -11,7 +11,7 @@ from browser import open_report
 from conftest import Project
 from plans import plan
 
-from panollava.config.slices import EXTRA_NODES
+from panollava.evaluation.measures import EXTRA_NODES
 
 pytestmark = pytest.mark.workflow
 
@@ -76,8 +76,10 @@ def test_further_scores_from_the_yaml_to_the_report(project: Project, tmp_path: 
         (tmp_path / "sitecustomize.py").write_text(
             "import sys\n"
             "if 'snakemake' in ' '.join(sys.orig_argv):\n"
-            "    from panollava.config.slices import CODE_VERSION\n"
-            f"    CODE_VERSION[{node!r}] += 1\n"
+            "    from dataclasses import replace\n"
+            "    from panollava.dag.nodes import TABLE\n"
+            f"    old = TABLE[{node!r}]\n"
+            f"    TABLE[{node!r}] = replace(old, code_version=old.code_version + 1)\n"
         )
         assert plan(project, env={"PYTHONPATH": str(tmp_path)}) == dict(sorted({node: 1, "compute_metrics": 1}.items()))
     picture = results / "measures/overlap.png"

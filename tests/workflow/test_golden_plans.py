@@ -16,32 +16,13 @@ from plans import add_twin, counts, jobs_of, plan, planned_jobs, targets
 
 from panollava.config import WorkflowConfig
 from panollava.config.schema import Settings, leaf_keys
-from panollava.config.slices import CODE_VERSION, NODES, earliest_node
+from panollava.dag.nodes import NODES, RULES, TABLE, earliest_node
 
 pytestmark = pytest.mark.workflow
 
 GOLDEN = yaml.safe_load(Path(__file__).with_name("golden_plans.yaml").read_text(encoding="utf-8"))
 KEYS: dict[str, dict[str, Any]] = GOLDEN["keys"]
-# The rules in the order of the DAG, each with the nodes whose jobs it makes.
-RULES = {
-    "draw_synthetic": ["synthetic"],
-    "pretrain_vision": ["miniature_vision"],
-    "pretrain_language": ["miniature_language"],
-    "prepare_csv": ["prepare_train", "prepare_val", "prepare_test"],
-    "prepare_experiment": [],
-    "cache_views": ["views_train", "views_val", "views_test"],
-    "train_vision": ["train_vision"],
-    "train_resampler": ["train_resampler"],
-    "train_finetune": ["train_finetune"],
-    "write_stage_state": [],
-    "select_checkpoint": ["select_checkpoint"],
-    "predict": ["predict"],
-    "predict_blind": ["predict_blind"],
-    "predict_rolled": ["predict_rolled"],
-    "measure_perplexity": ["measure_perplexity"],
-    "measure_overlap": ["measure_overlap"],
-    "compute_metrics": ["metrics"],
-}
+VERSIONED = [name for name, node in TABLE.items() if node.document is None]
 # Planned once more by the plain command, as a check on the dry run that plans them all together.
 SINGLY = [
     "data.synthetic.seed", "training.stage_configs.vision.lr", "training.stage_configs.finetune.lr",
@@ -62,7 +43,7 @@ def in_own_file(key: str) -> bool:
 
 def test_the_golden_file_names_every_setting_and_no_other() -> None:
     assert list(KEYS) == list(leaf_keys())
-    assert GOLDEN["code_versions"].keys() == CODE_VERSION.keys()
+    assert list(GOLDEN["code_versions"]) == VERSIONED
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -74,7 +55,7 @@ def test_each_setting_belongs_to_one_earliest_node_and_its_plan_begins_there(key
         assert golden["jobs"] == {} or not in_own_file(key), "only a new name or folder re-runs what it does not change"
     elif golden["jobs"]:
         first = next(rule for rule in RULES if rule in golden["jobs"] and rule not in golden.get("asks_for", []))
-        assert golden["earliest"] in RULES[first]
+        assert golden["earliest"] in RULES[first].names
     else:
         assert golden.get("only") or golden["on_in"]
 
@@ -124,15 +105,17 @@ def test_a_setting_by_itself(twins: Project, key: str) -> None:
     assert plan(twins, targets(name, **folders)) == dict(sorted(golden["jobs"].items()))
 
 
-@pytest.mark.parametrize("node", CODE_VERSION)
+@pytest.mark.parametrize("node", VERSIONED)
 def test_a_raised_code_version_makes_its_node_and_what_follows_stale(
     finished: Project, tmp_path: Path, node: str
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         "import os, sys\n"
         "if 'snakemake' in ' '.join(sys.orig_argv):\n"
-        "    from panollava.config.slices import CODE_VERSION\n"
-        f"    CODE_VERSION[{node!r}] += 1\n"
+        "    from dataclasses import replace\n"
+        "    from panollava.dag.nodes import TABLE\n"
+        f"    old = TABLE[{node!r}]\n"
+        f"    TABLE[{node!r}] = replace(old, code_version=old.code_version + 1)\n"
     )
     found = plan(finished, env={"PYTHONPATH": str(tmp_path)})
     assert found == dict(sorted(GOLDEN["code_versions"][node].items()))

@@ -10,8 +10,8 @@ import torch
 from conftest import Project
 
 from panollava.config import WorkflowConfig
-from panollava.config.build_slice import backbone_folder
-from panollava.config.job_options import untracked
+from panollava.dag.options import untracked
+from panollava.dag.parents import backbone_folder
 from panollava.data.dataset import Collator
 from panollava.data.samples import read_rows
 from panollava.models.vlm import count_image_tokens

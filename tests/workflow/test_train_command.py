@@ -15,9 +15,9 @@ from plans import plan
 from panollava.cli.main import main
 from panollava.config import ConfigError, WorkflowConfig
 from panollava.config.overlay import stage_overrides
+from panollava.dag.resume import _check_same
 from panollava.errors import CheckpointError
 from panollava.training.checkpointing import load_weights
-from panollava.training.resume import _check_same
 
 pytestmark = pytest.mark.workflow
 
@@ -145,7 +145,7 @@ def test_what_cannot_be_meant_is_wrong_usage(project: Project, train: Any) -> No
     project.configure({"training.stages": ["resampler", "finetune"]})
     finetuned = str((folder(project, "finetune") / "best.ckpt").relative_to(project.root))
     for words, said in (
-        (["--stage", "vision"], "does not train stage vision"),
+        (["--stage", "vision"], "does not train the stage vision"),
         (["--stage", "everything"], "everything"),
         (["--stage", "resampler", "--lora-r", "4"], "--lora-r concerns stage finetune alone"),
         (["--lr", "7"], "lr must be"),

@@ -3,29 +3,13 @@
 
 rule compare_ablation:
     input:
-        unpack(inputs_of_ablation),
+        unpack(inputs_of("compare_ablation")),
     output:
-        csv=f"{RESULTS}/ablations/{{ablation}}/summary.csv",
-        html=report(
-            f"{RESULTS}/ablations/{{ablation}}/summary.html",
-            category="Ablations",
-            subcategory="{ablation}",
-            labels={"page": "scores"},
-            caption="../report/ablation_table.rst",
-        ),
-        plot=report(
-            f"{RESULTS}/ablations/{{ablation}}/summary.png",
-            category="Ablations",
-            subcategory="{ablation}",
-            labels={"page": "plot"},
-            caption="../report/ablation_plot.rst",
-        ),
+        **outputs_of("compare_ablation"),
     log:
-        f"{LOGS}/ablations/compare_ablation_{{ablation}}.log",
+        log_of("compare_ablation"),
     localrule: True
     params:
-        slice=slice_json_of_ablation,
+        **params_of("compare_ablation"),
     shell:
-        f"{JOB} compare_ablation"
-        " --metrics {input.metrics:q} --states {input.states:q} --slice {params.slice:q}"
-        " --html {output.html:q} --plot {output.plot:q} --out {output.csv:q} --log {log:q}"
+        script("compare_ablation")

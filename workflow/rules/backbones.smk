@@ -4,38 +4,27 @@
 
 rule pretrain_vision:
     output:
-        config=f"{CACHE}/miniature/vision/{{key}}/config.json",
-        weights=f"{CACHE}/miniature/vision/{{key}}/model.safetensors",
-        processor=f"{CACHE}/miniature/vision/{{key}}/preprocessor_config.json",
+        **outputs_of("pretrain_vision"),
     log:
-        f"{LOGS}/shared/pretrain_vision_{{key}}.log",
+        log_of("pretrain_vision"),
     priority: 10
     resources:
-        mem_mb=grows(4000),
-        runtime=grows(60),
+        **resources_of("pretrain_vision"),
     params:
-        slice=keyed("miniature_vision"),
-        out=folder_of("weights"),
+        **params_of("pretrain_vision"),
     shell:
-        f"{JOB} pretrain_vision"
-        " --slice {params.slice:q} --out {params.out:q} --log {log:q}"
+        script("pretrain_vision")
 
 
 rule pretrain_language:
     output:
-        config=f"{CACHE}/miniature/language/{{key}}/config.json",
-        weights=f"{CACHE}/miniature/language/{{key}}/model.safetensors",
-        tokenizer=f"{CACHE}/miniature/language/{{key}}/tokenizer.json",
-        tokenizer_config=f"{CACHE}/miniature/language/{{key}}/tokenizer_config.json",
+        **outputs_of("pretrain_language"),
     log:
-        f"{LOGS}/shared/pretrain_language_{{key}}.log",
+        log_of("pretrain_language"),
     priority: 20
     resources:
-        mem_mb=grows(4000),
-        runtime=grows(60),
+        **resources_of("pretrain_language"),
     params:
-        slice=keyed("miniature_language"),
-        out=folder_of("weights"),
+        **params_of("pretrain_language"),
     shell:
-        f"{JOB} pretrain_language"
-        " --slice {params.slice:q} --out {params.out:q} --log {log:q}"
+        script("pretrain_language")

@@ -1,5 +1,5 @@
-# What the rules share and what needs Snakemake's own objects; no rules. What a rule waits for and how it calls its job
-# stands in panollava.planning. Nothing here imports torch, numpy or pandas.
+# What the rules share and what needs Snakemake's own objects; no rules. What a rule waits for, makes and runs stands in
+# panollava.dag.nodes. Nothing here imports torch, numpy or pandas.
 import logging
 import os
 import shlex
@@ -8,23 +8,18 @@ import sys
 import threading
 from pathlib import Path
 
-from panollava.cluster import cancel_orphans, leave_snapshot, project_of_job
 from panollava.config import ConfigError, Project
-from panollava.config.job_options import (
-    CACHE,
-    SPLITS,
-    prepared_slice,
-    stage_state_slice,
-)
 from panollava.config.overlay import overlay_of_environment
-from panollava.config.schema import STAGES
+from panollava.dag.cluster import cancel_orphans, leave_snapshot, project_of_job
+from panollava.dag.freshness import Presence
+from panollava.dag.node import CACHE, fill
+from panollava.dag.nodes import RULES
+from panollava.dag.options import cores, devices
+from panollava.dag.records import rows_so_far
+from panollava.dag.script import command_line
+from panollava.dag.tasks import Tasks, targets_of_all, wildcards_of
 from panollava.errors import PanollavaError
-from panollava.evaluation.ablation import rows_so_far, summary_slice
 from panollava.reports.ablation_table import standing_text, write_so_far
-from panollava.evaluation.comparison import comparison_slice
-from panollava.files import canonical_json
-from panollava.planning import inputs, options
-from panollava.planning.presence import Presence
 from panollava.views.cache_limit import remove_unused
 from panollava.workflow_lock import take_folder
 from snakemake.io import IOFile
@@ -47,11 +42,11 @@ try:
 except PanollavaError as error:
     print(f"error: {error}", file=sys.stderr)
     raise SystemExit(error.exit_code) from None
-RUNS, RESULTS, LOGS = PATHS.runs_dir, PATHS.results_dir, PATHS.logs_dir
+TASKS, WILDCARDS = Tasks(PROJECT), wildcards_of(PATHS)
 WARNED, ABLATIONS_ASKED_FOR, SCORED = set(), set(), {}
 CONTAINED = DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method
 PYTHON = "python" if CONTAINED else shlex.quote(sys.executable)
-JOB = f"exec {PYTHON} -m panollava.jobs"
+SCRIPTS = os.path.relpath(os.path.join(workflow.basedir, "workflow/scripts"))
 
 
 def is_forced():
@@ -78,7 +73,7 @@ class AnyName:
         return None
 
 
-# ---- what a rule asks about its wildcards --------------------------------------------------------
+# ---- one job ------------------------------------------------------------------------------------
 def planned(function):
     """A configuration error ends the command with its own message.
 
@@ -120,63 +115,90 @@ def experiment_of(wildcards):
     return experiment
 
 
-def inputs_by_experiment(function, *more):
-    """The files that a rule with the wildcard `experiment` waits for."""
-    return planned(lambda w: function(experiment_of(w), PRESENT, *more))
+def task_of(rule, wildcards):
+    """The job of a rule that the wildcards name."""
+    if RULES[rule].cache is not None:
+        return TASKS.by_key(rule, wildcards.key)
+    if rule == "compare":
+        return TASKS.of_comparison()
+    if rule == "compare_ablation":
+        ABLATIONS_ASKED_FOR.add(wildcards.ablation)
+        return TASKS.of_ablation(wildcards.ablation)
+    experiment = experiment_of(wildcards)
+    if rule == "compute_metrics":
+        SCORED[wildcards.experiment] = experiment
+    return TASKS.of_experiment(wildcards.experiment, rule)
 
 
-def inputs_by_key(function):
-    """The files that a job of the shared cache waits for: it knows only its key."""
-    return planned(lambda w: function(PROJECT, w.key, PRESENT))
+# ---- what a rule says, all from the table ---------------------------------------------------------
+def inputs_of(rule):
+    """The files that a job waits for."""
+    return planned(lambda wildcards: PRESENT.inputs_of(task_of(rule, wildcards)))
 
 
-def sliced(node):
-    """The one parameter that decides whether a job is stale: its slice, as canonical JSON."""
-    return planned(lambda w: experiment_of(w).slice_json(node))
+def outputs_of(rule):
+    """The files that a job makes, by name, with their place in the report."""
+    node = RULES[rule]
+    files = {name: fill(path, WILDCARDS) for name, path in node.outputs.items()}
+    files |= {name: directory(files[name]) for name in node.folders}
+    files |= {name: ensure(files[name], non_empty=True) for name in node.not_empty}
+    for name, place in node.report.items():
+        more = {"subcategory": place.subcategory} if place.subcategory else {}
+        files[name] = report(
+            files[name],
+            category=place.category,
+            labels=dict(place.labels),
+            caption=place.caption,
+            **more,
+        )
+    return files
 
 
-def sliced_by(document_of):
-    """The same for rules that are no nodes of an experiment's slices."""
-    return planned(lambda w: canonical_json(document_of(experiment_of(w))))
+def log_of(rule):
+    return fill(RULES[rule].log_template, WILDCARDS)
 
 
-def keyed(kind):
-    """The same for a job of the shared cache."""
-    return planned(lambda w: PROJECT.slice_json_by_key(kind, w.key))
+def params_of(rule):
+    """`slice` decides whether a job is stale. Snakemake ignores parameters that ask for `output`, so `arguments`,
+    which are all that its script is given beside, never make it stale.
+    """
+
+    def arguments(wildcards, output):
+        given = planned(lambda w: task_of(rule, w).arguments())(wildcards)
+        return shlex.join(command_line(given))
+
+    return {
+        "slice": planned(lambda wildcards: task_of(rule, wildcards).slice_json),
+        "arguments": arguments,
+    }
 
 
-def untracked(function, *more):
-    """A parameter that never makes a job stale: Snakemake ignores those that ask for `output`."""
-
-    def inner(wildcards, output):
-        return planned(lambda w: function(experiment_of(w), *more))(wildcards)
-
-    return inner
-
-
-@planned
-def inputs_of_metrics(wildcards):
-    experiment = SCORED[wildcards.experiment] = experiment_of(wildcards)
-    return inputs.of_metrics(experiment, PRESENT)
-
-
-def metrics_options(wildcards, input, output):
-    return options.of_metrics(experiment_of(wildcards), dict(input.items()))
-
-
-def folder_of(output_name):
-    """The folder of an output, for jobs that write several files into one."""
-    return lambda wildcards, output: str(output[output_name]).rpartition("/")[0]
-
-
-def folder_of_input(input_name):
-    """The folder of an input; nothing where a current job goes without it (`Presence.inputs_if`)."""
-    return lambda wildcards, input, output: str(input.get(input_name, "")).rpartition(
-        "/"
-    )[0]
+def script(rule):
+    """The command of a job. With `exec` the job is Snakemake's own child, and dies with it."""
+    return f"exec {PYTHON} -P {SCRIPTS}/{rule}.py {{params.arguments}} --slice {{params.slice:q}} --log {{log:q}}"
 
 
 # ---- resources -----------------------------------------------------------------------------------
+def resources_of(rule):
+    node, takes = RULES[rule], RULES[rule].resources
+    found = {
+        "mem_mb": grows(takes.mem_mb),
+        "runtime": (
+            grows(takes.runtime_min) if takes.grows_in_time else takes.runtime_min
+        ),
+    }
+    if takes.gpu:
+        found |= {
+            "gpu": gpus_of_training if node.threads else 1,
+            "cpus_per_task": resource(cores),
+        }
+    return found | ({"downloads": 1} if takes.downloads else {})
+
+
+def threads_of(rule):
+    return resource(RULES[rule].threads)
+
+
 def grows(amount):
     """A resource of a cluster job: `amount` at the first attempt, twice that at the second, and so on."""
     return lambda wildcards, attempt: amount * attempt
@@ -188,29 +210,13 @@ def resource(function):
 
 def gpus_of_training(wildcards):
     """On a cluster, how many GPUs; here one token for all of them: two trainings never share a GPU."""
-    return resource(options.devices)(wildcards) if workflow.non_local_exec else 1
+    return resource(devices)(wildcards) if workflow.non_local_exec else 1
 
 
 # ---- several experiments -------------------------------------------------------------------------
-@planned
-def inputs_of_ablation(wildcards):
-    ABLATIONS_ASKED_FOR.add(wildcards.ablation)
-    return inputs.of_ablation(PROJECT, wildcards.ablation, PRESENT)
-
-
 def cells_of(name):
     ablation = PROJECT.ablation(name)
     return ablation, PROJECT.cells(ablation)
-
-
-@planned
-def slice_json_of_ablation(wildcards):
-    return canonical_json(summary_slice(*cells_of(wildcards.ablation)))
-
-
-@planned
-def slice_json_of_comparison(wildcards):
-    return canonical_json(comparison_slice(inputs.default_experiments(PROJECT)))
 
 
 def show_ablations(quiet=False):
@@ -218,7 +224,7 @@ def show_ablations(quiet=False):
     for name in sorted(ABLATIONS_ASKED_FOR):
         try:
             rows = rows_so_far(*cells_of(name))
-            path = write_so_far(rows, Path(f"{RESULTS}/ablations/{name}"))
+            path = write_so_far(rows, Path(f"{PATHS.results_dir}/ablations/{name}"))
             if path and not quiet:
                 print(standing_text(name, rows, path), file=sys.stderr)
         except (PanollavaError, OSError) as error:
@@ -228,7 +234,7 @@ def show_ablations(quiet=False):
 # ---- before any job runs -------------------------------------------------------------------------
 def check_writable():
     """A folder that may not be written ends the command with one message."""
-    for folder in (RUNS, RESULTS, LOGS, CACHE):
+    for folder in (PATHS.runs_dir, PATHS.results_dir, PATHS.logs_dir, CACHE):
         if os.path.isdir(folder) and not os.access(folder, os.W_OK):
             print(
                 f"error: {folder} may not be written: it is read-only or not yours. Allow writing there, then run "
@@ -243,7 +249,7 @@ def make_room():
     if not workflow.is_main_process:
         return
     limit = int(PROJECT.default.workflow.view_caches_gib * 2**30)
-    for cache in remove_unused(f"{CACHE}/views", limit, PROJECT.view_keys):
+    for cache in remove_unused(f"{CACHE}/views", limit, TASKS.view_keys):
         print(
             f"removed {cache.path} ({cache.size / 2**30:.2f} GiB), unused for longest: workflow.view_caches_gib",
             file=sys.stderr,

@@ -3,159 +3,104 @@
 
 rule predict:
     input:
-        unpack(inputs_by_experiment(inputs.of_prediction, "predict")),
+        unpack(inputs_of("predict")),
     output:
-        f"{RESULTS}/{{experiment}}/predictions.csv",
+        **outputs_of("predict"),
     log:
-        f"{LOGS}/{{experiment}}/predict.log",
+        log_of("predict"),
     resources:
-        gpu=1,
-        mem_mb=grows(16000),
-        runtime=grows(240),
-        cpus_per_task=resource(options.cores),
+        **resources_of("predict"),
     params:
-        slice=sliced("predict"),
-        options=untracked(options.of_prediction, "predict"),
+        **params_of("predict"),
     shell:
-        f"{JOB} predict"
-        " {params.options} --checkpoint {input.checkpoint:q} --csv {input.csv:q}"
-        " --slice {params.slice:q} --out {output:q} --log {log:q}"
+        script("predict")
 
 
-use rule predict as predict_blind with:
+rule predict_blind:
     input:
-        unpack(inputs_by_experiment(inputs.of_prediction, "predict_blind")),
+        unpack(inputs_of("predict_blind")),
     output:
-        f"{RESULTS}/{{experiment}}/predictions_blind.csv",
+        **outputs_of("predict_blind"),
     log:
-        f"{LOGS}/{{experiment}}/predict_blind.log",
+        log_of("predict_blind"),
+    resources:
+        **resources_of("predict_blind"),
     params:
-        slice=sliced("predict_blind"),
-        options=untracked(options.of_prediction, "predict_blind"),
+        **params_of("predict_blind"),
+    shell:
+        script("predict_blind")
 
 
 # Further scores (evaluation.extra): each is planned only for experiments that ask for it.
 rule predict_rolled:
     input:
-        unpack(inputs_by_experiment(inputs.of_prediction, "predict_rolled")),
+        unpack(inputs_of("predict_rolled")),
     output:
-        f"{RESULTS}/{{experiment}}/predictions_rolled.csv",
+        **outputs_of("predict_rolled"),
     log:
-        f"{LOGS}/{{experiment}}/predict_rolled.log",
+        log_of("predict_rolled"),
     resources:
-        gpu=1,
-        mem_mb=grows(16000),
-        runtime=grows(240),
-        cpus_per_task=resource(options.cores),
+        **resources_of("predict_rolled"),
     params:
-        slice=sliced("predict_rolled"),
-        options=untracked(options.of_prediction, "predict_rolled"),
+        **params_of("predict_rolled"),
     shell:
-        f"{JOB} predict_rolled"
-        " {params.options} --checkpoint {input.checkpoint:q} --csv {input.csv:q}"
-        " --slice {params.slice:q} --out {output:q} --log {log:q}"
+        script("predict_rolled")
 
 
 rule measure_perplexity:
     input:
-        unpack(inputs_by_experiment(inputs.of_prediction, "measure_perplexity")),
+        unpack(inputs_of("measure_perplexity")),
     output:
-        f"{RESULTS}/{{experiment}}/measures/perplexity.json",
+        **outputs_of("measure_perplexity"),
     log:
-        f"{LOGS}/{{experiment}}/measure_perplexity.log",
+        log_of("measure_perplexity"),
     resources:
-        gpu=1,
-        mem_mb=grows(16000),
-        runtime=grows(120),
-        cpus_per_task=resource(options.cores),
+        **resources_of("measure_perplexity"),
     params:
-        slice=sliced("measure_perplexity"),
-        options=untracked(options.of_prediction, "measure_perplexity"),
+        **params_of("measure_perplexity"),
     shell:
-        f"{JOB} measure_perplexity"
-        " {params.options} --checkpoint {input.checkpoint:q} --csv {input.csv:q}"
-        " --slice {params.slice:q} --out {output:q} --log {log:q}"
+        script("measure_perplexity")
 
 
 rule measure_overlap:
     input:
-        unpack(inputs_by_experiment(inputs.of_prediction, "measure_overlap")),
+        unpack(inputs_of("measure_overlap")),
     output:
-        scores=f"{RESULTS}/{{experiment}}/measures/overlap.json",
-        plot=report(
-            f"{RESULTS}/{{experiment}}/measures/overlap.png",
-            category="Metrics",
-            subcategory="{experiment}",
-            labels={"page": "agreement of overlapping views"},
-            caption="../report/overlap.rst",
-        ),
+        **outputs_of("measure_overlap"),
     log:
-        f"{LOGS}/{{experiment}}/measure_overlap.log",
+        log_of("measure_overlap"),
     resources:
-        gpu=1,
-        mem_mb=grows(16000),
-        runtime=grows(60),
-        cpus_per_task=resource(options.cores),
+        **resources_of("measure_overlap"),
     params:
-        slice=sliced("measure_overlap"),
-        options=untracked(options.of_prediction, "measure_overlap"),
+        **params_of("measure_overlap"),
     shell:
-        f"{JOB} measure_overlap"
-        " {params.options} --checkpoint {input.checkpoint:q} --csv {input.csv:q}"
-        " --slice {params.slice:q} --out {output.scores:q} --plot {output.plot:q} --log {log:q}"
+        script("measure_overlap")
 
 
 rule compute_metrics:
     input:
-        unpack(inputs_of_metrics),
+        unpack(inputs_of("compute_metrics")),
     output:
-        metrics=f"{RESULTS}/{{experiment}}/metrics.json",
-        table=report(
-            f"{RESULTS}/{{experiment}}/report_metrics.html",
-            category="Metrics",
-            subcategory="{experiment}",
-            labels={"page": "scores, blind control"},
-            caption="../report/metrics.rst",
-        ),
-        samples=report(
-            f"{RESULTS}/{{experiment}}/report_samples.html",
-            category="Predictions",
-            subcategory="{experiment}",
-            labels={"page": "panoramas, answers"},
-            caption="../report/samples.rst",
-        ),
+        **outputs_of("compute_metrics"),
     log:
-        f"{LOGS}/{{experiment}}/compute_metrics.log",
+        log_of("compute_metrics"),
     resources:
-        mem_mb=grows(12000),
-        runtime=grows(60),
+        **resources_of("compute_metrics"),
     params:
-        slice=sliced("metrics"),
-        options=metrics_options,
+        **params_of("compute_metrics"),
     shell:
-        f"{JOB} compute_metrics"
-        " --predictions {input.predictions:q} {params.options}"
-        " --checkpoint {input.checkpoint:q} --slice {params.slice:q} --out {output.metrics:q}"
-        " --html {output.table:q} --samples {output.samples:q} --log {log:q}"
+        script("compute_metrics")
 
 
 rule compare:
     input:
-        unpack(planned(lambda w: inputs.of_comparison(PROJECT, PRESENT))),
+        unpack(inputs_of("compare")),
     output:
-        csv=f"{RESULTS}/comparison.csv",
-        html=report(
-            f"{RESULTS}/comparison.html",
-            category="Comparison",
-            labels={"page": "scores, tests, answers"},
-            caption="../report/comparison.rst",
-        ),
+        **outputs_of("compare"),
     log:
-        f"{LOGS}/shared/compare.log",
+        log_of("compare"),
     localrule: True
     params:
-        slice=slice_json_of_comparison,
+        **params_of("compare"),
     shell:
-        f"{JOB} compare"
-        " --metrics {input.metrics:q} --slice {params.slice:q} --out {output.csv:q} --html {output.html:q}"
-        " --log {log:q}"
+        script("compare")

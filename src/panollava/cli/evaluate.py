@@ -10,8 +10,8 @@ import typer
 from panollava.cli import completion
 from panollava.cli.common import AnsweringStage, custom_metrics_of, image_cache_of, load_experiment, results_dir_of
 from panollava.config.schema import Protocol
-from panollava.config.slices import EXTRA_NODES
 from panollava.errors import ConfigError
+from panollava.evaluation.measures import EXTRA_NODES
 
 
 def add_to(app: typer.Typer) -> None:
@@ -94,6 +94,7 @@ def evaluate(
 
         path, document = score_csv(csv_input, protocol, output_dir, metrics or ())
     else:
+        from panollava.dag.nodes import TABLE
         from panollava.evaluation.run_eval import EvalRequest, evaluate_folder
         from panollava.training.model_dir import resolve_model_dir
 
@@ -116,6 +117,7 @@ def evaluate(
                 log_samples=log_samples,
                 log_interval=log_interval,
                 log_max_samples=log_max_samples,
+                answers_version=TABLE["predict"].code_version,
                 image_cache=image_cache_of(Path.cwd()),
                 extra=chosen,
                 custom_metrics=metrics,

@@ -113,7 +113,7 @@ def _check_name(experiment: WorkflowConfig, changed: WorkflowConfig) -> None:
 
 
 def _stages_of(experiment: WorkflowConfig, wanted: list[str]) -> list[str]:
-    from panollava.config.job_options import previous_stage
+    from panollava.dag.parents import previous_stage
 
     trained: list[str] = list(experiment.settings.training.stages)
     if "all" in wanted:
@@ -135,15 +135,15 @@ def _overrides(
         found = find_model(model)
         values["models.language_model_name" if found.kind == "language" else "models.vision_name"] = found.id
     if resume is not None:
-        from panollava.training.resume import settings_to_resume
+        from panollava.dag.resume import settings_to_resume
 
         values |= settings_to_resume(experiment.with_values(values) if values else experiment, stages, resume)
     return values
 
 
 def _train_here(experiment: WorkflowConfig, stages: list[str]) -> None:
+    from panollava.dag.local import Pipeline
     from panollava.logs import LOGGER, start_log
-    from panollava.pipeline import Pipeline
     from panollava.workflow_lock import holding
 
     start_log()

@@ -235,7 +235,7 @@ def status(
 
 
 def _ablation_status(project: Project, name: str, as_json: bool) -> None:
-    from panollava.evaluation.ablation import rows_so_far
+    from panollava.dag.records import rows_so_far
     from panollava.reports.ablation_table import records, standing_text
 
     ablation = project.ablation(name)

@@ -11,10 +11,15 @@ from typing import Any
 
 from panollava.config.dotted import set_at, value_at
 from panollava.config.schema import RESAMPLER_OPTIONS, Settings, leaf_keys
-from panollava.config.slices import LORA, VICREG_TERMS
 from panollava.views.strategies import CROP_STRATEGIES, STRATEGY_SETTINGS
 
-_DEFAULTS: dict[str, Any] = Settings().model_dump(mode="json")
+LORA = ("lora.rank", "lora.alpha", "lora.dropout", "lora.target_modules", "lora.use_rslora", "lora.use_dora")
+"""Settings that count only with `lora.use_lora`."""
+VICREG_TERMS = ("vicreg_similarity_weight", "vicreg_variance_weight", "vicreg_covariance_weight")
+"""Settings of the vision stage that count only with its loss `vicreg`."""
+
+DEFAULTS: dict[str, Any] = Settings().model_dump(mode="json")
+"""Every setting's default, as the schema has it."""
 
 
 def effective_settings(document: dict[str, Any]) -> dict[str, Any]:
@@ -25,7 +30,7 @@ def effective_settings(document: dict[str, Any]) -> dict[str, Any]:
     if models["vicreg_projector_dim"] is None:
         models["vicreg_projector_dim"] = models["latent_dimension"]
     for key in _switched_off(document):
-        set_at(document, key, value_at(_DEFAULTS, key))
+        set_at(document, key, value_at(DEFAULTS, key))
     return document
 
 

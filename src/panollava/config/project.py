@@ -1,13 +1,11 @@
 """All experiments below one root, loaded when they are asked for.
 
-Enters: the project's root. Leaves: names, `WorkflowConfig`s, and the slice behind a key of the shared caches. An
-experiment stands in a file of its own or is a cell of an ablation (`sources`). The Snakefile imports this: nothing
-heavy.
+Enters: the project's root. Leaves: names and `WorkflowConfig`s. An experiment stands in a file of its own or
+is a cell of an ablation (`sources`). The Snakefile imports this: nothing heavy.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,16 +17,6 @@ from panollava.config.sources import Sources, file_of
 from panollava.config.workflow_config import WorkflowConfig
 from panollava.config.yaml_file import YamlFile
 from panollava.errors import ConfigError
-from panollava.files import canonical_json
-
-KINDS = {
-    "synthetic": ("synthetic",),
-    "miniature_vision": ("miniature_vision",),
-    "miniature_language": ("miniature_language",),
-    "csv": ("prepare_train", "prepare_val", "prepare_test"),
-    "views": ("views_train", "views_val", "views_test"),
-}
-"""Folders of the shared cache and the nodes whose keys name them."""
 
 
 class Project:
@@ -44,7 +32,6 @@ class Project:
         self._sources = Sources(self.root)
         self._snapshot, self._overlay = snapshot, overlay
         self._loaded: dict[str, WorkflowConfig] = {}
-        self._slices: dict[tuple[str, str], dict[str, Any]] = {}
         self._fingerprints: dict[Any, Any] = {}
         if snapshot is not None:
             self._fingerprints = {tuple(memo): found for memo, found in snapshot["fingerprints"]}
@@ -112,45 +99,10 @@ class Project:
         """
         return self._sources.values_of(key)
 
-    def slice_by_key(self, kind: str, key: str) -> dict[str, Any]:
-        """The slice whose digest is `key`, for a folder of the shared cache (`csv`, `views`, …). Raises ConfigError."""
-        if (kind, key) not in self._slices:
-            self._find_slice(kind, key)
-        return self._slices[kind, key]
-
-    def view_keys(self) -> set[str]:
-        """Keys of the view caches of all experiments that were asked for so far."""
-        keys = set()
-        for config in self._loaded.values():
-            for node in KINDS["views"]:
-                for stage in (None, *config.settings.training.stages):
-                    with suppress(ConfigError):  # a stage's own CSV, which its plan has not asked for
-                        keys.add(config.digest(node, stage))
-        return keys
-
-    def slice_json_by_key(self, kind: str, key: str) -> str:
-        return canonical_json(self.slice_by_key(kind, key))
-
-    def _find_slice(self, kind: str, key: str) -> None:
-        """Look at what is loaded first, then at everything else; remember all that is seen."""
-        problems: list[str] = []
-        for name in [*self._loaded, *(name for name in self.experiments() if name not in self._loaded)]:
-            try:
-                config = self.experiment(name)
-            except ConfigError as error:
-                problems.append(str(error))
-                continue
-            for node in KINDS[kind]:
-                stages = [None, *config.settings.training.stages] if kind in ("csv", "views") else [None]
-                for stage in stages:
-                    try:
-                        self._slices.setdefault((kind, config.digest(node, stage)), config.slice_of(node, stage))
-                    except ConfigError as error:
-                        problems.append(str(error))
-            if (kind, key) in self._slices:
-                return
-        more = "".join(f"\n{problem}" for problem in dict.fromkeys(problems))
-        raise ConfigError(f"no experiment has a {kind} cache with the key {key}{more}")
+    @property
+    def loaded(self) -> dict[str, WorkflowConfig]:
+        """The experiments that were asked for so far, by name."""
+        return dict(self._loaded)
 
     def ablations(self) -> list[str]:
         """Names of all ablations whose file can be read, sorted."""

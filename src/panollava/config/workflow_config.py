@@ -11,10 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from panollava.config.ablations import ABLATIONS_FOLDER, read_ablation
-from panollava.config.build_slice import build_slice
 from panollava.config.effective import effective_settings
 from panollava.config.fingerprints import csv_fingerprint
 from panollava.config.loading import load_settings, validate, with_values
@@ -31,7 +30,9 @@ from panollava.config.schema import STAGES, SYNTHETIC, Settings
 from panollava.config.wording import visible
 from panollava.config.yaml_file import YamlFile
 from panollava.errors import ConfigError
-from panollava.files import canonical_json, digest_of_text
+
+if TYPE_CHECKING:
+    from panollava.dag.slices import Slices
 
 Split = Literal["train", "val", "test"]
 
@@ -64,8 +65,6 @@ class WorkflowConfig:
         self.settings, self.root, self.source = settings, Path(root), source
         self._messages = tuple(messages)
         self._fingerprints = {} if fingerprints is None else fingerprints  # shared by the experiments of a Project
-        self._slices: dict[tuple[str, str | None], dict[str, Any]] = {}
-        self._texts: dict[tuple[str, str | None], str] = {}
 
     @classmethod
     def load(cls, path_or_name: str | Path, root: str | Path = ".", *, warn: bool = True) -> WorkflowConfig:
@@ -214,23 +213,29 @@ class WorkflowConfig:
             values["data.dataset_name"] = dataset_name
         return self.with_values(values)
 
+    @cached_property
+    def _slices(self) -> Slices:
+        from panollava.dag.slices import Slices  # the DAG stands above the configuration, and is asked for its users
+
+        return Slices(self)
+
     def slice_of(self, node: str, stage: str | None = None) -> dict[str, Any]:
-        """What a node of the DAG depends on; see `build_slice`."""
-        key = (node, self._data_stage(node, stage))
-        if key not in self._slices:
-            self._slices[key] = build_slice(self, *key)
-        return self._slices[key]
+        """What a node of the DAG depends on; see `panollava.dag.slices`."""
+        return self._slices.document(node, stage)
 
     def slice_json(self, node: str, stage: str | None = None) -> str:
         """The slice as canonical JSON: the one parameter of the node's rule."""
-        key = (node, self._data_stage(node, stage))
-        if key not in self._texts:
-            self._texts[key] = canonical_json(self.slice_of(*key))
-        return self._texts[key]
+        return self._slices.text(node, stage)
 
     def digest(self, node: str, stage: str | None = None) -> str:
         """16 hexadecimal digits that name the slice."""
-        return digest_of_text(self.slice_json(node, stage))
+        return self._slices.digest(node, stage)
+
+    def backbone_folder(self, part: str) -> str | None:
+        """The local folder of `vision` or `language`: one that the DAG builds, one that the user gave; else None."""
+        from panollava.dag.parents import backbone_folder
+
+        return backbone_folder(self, part)
 
     def csv_key(self, split: str, stage: str | None = None) -> str:
         """`cache/csv/{key}/` holds the prepared CSV of a split."""
@@ -250,10 +255,9 @@ class WorkflowConfig:
         found: dict[str, Any] = self._fingerprints[memo]
         return found
 
-    def _data_stage(self, node: str, stage: str | None) -> str | None:
-        """`stage` where it has data of its own for the node's split, else None: it shares the experiment's."""
-        kind, _, split = node.partition("_")
-        return stage if stage and kind in ("prepare", "views") and self._own_csv(split, stage) else None
+    def has_own_csv(self, split: str, stage: str) -> bool:
+        """Whether a stage has data of its own for a split, else it shares the experiment's."""
+        return bool(self._own_csv(split, stage))
 
     def _own_csv(self, split: str, stage: str) -> str | list[str] | None:
         if split == "test":

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 
 from panollava.config.schema import EvaluationSettings
-from panollava.config.slices import CODE_VERSION
 from panollava.data.download import ImageCache
 from panollava.data.formats import read_source
 from panollava.data.prepare import prepare_csv
@@ -29,7 +28,7 @@ from panollava.evaluation.predictions import Prediction, read_predictions, write
 from panollava.evaluation.protocols import PROTOCOLS, apply_protocol
 from panollava.evaluation.run_measures import measure_folder
 from panollava.evaluation.run_metrics import score_files
-from panollava.evaluation.run_predict import as_shown, generation_settings, made_with
+from panollava.evaluation.run_predict import generation_settings, made_with
 from panollava.evaluation.score import check_listed
 from panollava.files import digest_of, refuse_overwriting, sha256_file
 from panollava.logs import LOGGER
@@ -69,6 +68,8 @@ class EvalRequest:
     extra: list[str] | None = None
     results_dir: Path = Path("results")
     custom_metrics: list[str] | None = None
+    answers_version: int | None = None
+    """The code's version behind answers (`dag.nodes`): those of another one are not kept."""
 
     def __post_init__(self) -> None:
         """What a script asks for wrongly is told before anything is written."""
@@ -156,10 +157,9 @@ def evaluate_folder(
                 request.image_cache,
                 allow_private=experiment is not None and experiment.settings.data.allow_private_addresses,
             ),
-            instruct=evaluation["answer_instruction"],
             within=[csv_path.parent, loaded.project_root, Path()] if foreign else None,
         )
-        samples = as_shown(read_samples(output / "prepared.csv"), evaluation, generation.seed)
+        samples = read_samples(output / "prepared.csv")
         for name in _RESULTS:
             (output / name).unlink(missing_ok=True)  # what fails from here on must not leave an older result
         if request.max_samples is not None:
@@ -188,7 +188,7 @@ def evaluate_folder(
             "checkpoint": checkpoint,
             **made_with(loaded.model, generation),
         }
-        key = digest_of([CODE_VERSION["predict"], made, loaded.metadata["model_config"], _pictures_of(samples, root)])
+        key = digest_of([request.answers_version, made, loaded.metadata["model_config"], _pictures_of(samples, root)])
         with answers_in_locked(output / ".state", key) as kept:
             for name, shown in (("predictions", None), ("predictions_blind", stand_ins)):
                 if name == "predictions_blind" and shown is None:

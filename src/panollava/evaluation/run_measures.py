@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from panollava.config.slices import EXTRA_NODES
 from panollava.data.prepared_images import read_images, views_of_csv
 from panollava.data.samples import Sample
 from panollava.data.tables import write_table
+from panollava.evaluation.measures import EXTRA_NODES
 from panollava.evaluation.measures.measured import Measured
 from panollava.evaluation.measures.overlap import overlap
 from panollava.evaluation.measures.perplexity import perplexity
@@ -28,27 +28,33 @@ _PLOT_WIDTH = 720
 
 
 def measure_perplexity_csv(
-    slice_document: dict[str, Any], checkpoint: dict[str, Any], csv_path: Path, views: Path, output: Path
+    config: dict[str, Any], digest: str, checkpoint: dict[str, Any], csv_path: Path, views: Path, output: Path
 ) -> None:
     """The perplexity of the references in `csv_path`, and blind."""
-    training = slice_document["config"]["training"]
-    loaded, samples = load_chosen(slice_document, checkpoint, csv_path)
+    training = config["training"]
+    loaded, samples = load_chosen(config, checkpoint, csv_path)
     measured = perplexity(
         loaded.model, loaded.processor, samples, views_of_csv(views, csv_path), batch_size=training["eval_batch_size"],
         device=first_device(), stand_ins=shuffled_pictures(samples, training["seed"]),
     )  # fmt: skip
-    _write(measured, output, slice_document, checkpoint)
+    _write(measured, output, digest, checkpoint)
 
 
 def measure_overlap_csv(
-    slice_document: dict[str, Any], checkpoint: dict[str, Any], csv_path: Path, views: Path, output: Path, plot: Path
+    config: dict[str, Any],
+    digest: str,
+    checkpoint: dict[str, Any],
+    csv_path: Path,
+    views: Path,
+    output: Path,
+    plot: Path,
 ) -> None:
     """Whether the views of the pictures in `csv_path` agree, and the plot of it."""
-    loaded, samples = load_chosen(slice_document, checkpoint, csv_path)
-    stand_ins = shuffled_pictures(samples, slice_document["config"]["training"]["seed"])
+    loaded, samples = load_chosen(config, checkpoint, csv_path)
+    stand_ins = shuffled_pictures(samples, config["training"]["seed"])
     pictures = views_of_csv(views, csv_path)
     measured = overlap_of(loaded, samples, pictures, Path(), stand_ins, plot, pictures.sha256)
-    _write(measured, output, slice_document, checkpoint)
+    _write(measured, output, digest, checkpoint)
 
 
 def overlap_of(
@@ -84,13 +90,13 @@ def _panorama(loaded: LoadedStage, path: Path, sha256: str | None) -> Pixels | N
 
 
 def predict_rolled_csv(
-    slice_document: dict[str, Any], checkpoint: dict[str, Any], csv_path: Path, output: Path, state: Path
+    config: dict[str, Any], digest: str, checkpoint: dict[str, Any], csv_path: Path, output: Path, state: Path
 ) -> None:
     """Answer every (image, query) of `csv_path` once more with rolled panoramas. Killed, it goes on."""
-    loaded, samples = load_chosen(slice_document, checkpoint, csv_path)
-    key = digest_of({"slice": slice_document, "checkpoint": checkpoint["sha256"], "csv": sha256_file(csv_path)})
+    loaded, samples = load_chosen(config, checkpoint, csv_path)
+    key = digest_of({"slice": digest, "checkpoint": checkpoint["sha256"], "csv": sha256_file(csv_path)})
     with kept_answers(state, key) as kept:
-        settings = generation_settings(slice_document["config"])
+        settings = generation_settings(config)
         answer_rolled(loaded, samples, Path(), settings, output, kept("answers"), read_images(csv_path))
 
 
@@ -169,8 +175,8 @@ def measure_folder(
     return files, output / "predictions_rolled.csv"
 
 
-def _write(measured: Measured, output: Path, slice_document: dict[str, Any], checkpoint: dict[str, Any]) -> None:
-    measured.write(output, {"config": digest_of(slice_document), "checkpoint": checkpoint["sha256"]})
+def _write(measured: Measured, output: Path, digest: str, checkpoint: dict[str, Any]) -> None:
+    measured.write(output, {"config": digest, "checkpoint": checkpoint["sha256"]})
     for key, result in measured.metrics.items():
         value, blind = result.value, measured.blind[key]
         LOGGER.info("%s: %s, blind %s", key, result.reason if value is None else f"{value:.6f}",

@@ -12,7 +12,7 @@ from panollava.config import WorkflowConfig
 from panollava.data.prepared_images import views_of_csv
 from panollava.data.samples import Sample, read_samples
 from panollava.errors import CheckpointError
-from panollava.evaluation.predict import GenerationSettings, kept_answers, predict, shuffled_options, shuffled_pictures
+from panollava.evaluation.predict import GenerationSettings, kept_answers, predict, shuffled_pictures
 from panollava.evaluation.predictions import write_predictions
 from panollava.files import digest_of, sha256_file
 from panollava.logs import LOGGER
@@ -36,15 +36,10 @@ def generation_settings(config: dict[str, Any]) -> GenerationSettings:
     )
 
 
-def load_chosen(
-    slice_document: dict[str, Any], checkpoint: dict[str, Any], csv_path: Path
-) -> tuple[LoadedStage, list[Sample]]:
-    """The stage that checkpoint.json names, and the samples of a prepared CSV, in a process of the slice's threads."""
-    torch.set_num_threads(slice_document["config"]["training"]["cpu_threads"])
-    config = slice_document["config"]
-    return load_own_stage(checkpoint), as_shown(
-        read_samples(csv_path), config.get("evaluation", {}), config["training"]["seed"]
-    )
+def load_chosen(config: dict[str, Any], checkpoint: dict[str, Any], csv_path: Path) -> tuple[LoadedStage, list[Sample]]:
+    """The stage that checkpoint.json names, and the samples of a prepared CSV; torch gets the configured threads."""
+    torch.set_num_threads(config["training"]["cpu_threads"])
+    return load_own_stage(checkpoint), read_samples(csv_path)
 
 
 def load_own_stage(checkpoint: dict[str, Any]) -> LoadedStage:
@@ -81,13 +76,9 @@ def load_own_stage(checkpoint: dict[str, Any]) -> LoadedStage:
     return loaded
 
 
-def as_shown(samples: list[Sample], evaluation: dict[str, Any], seed: int) -> list[Sample]:
-    """The samples with their options in the order in which `evaluation.shuffle_options` has them shown."""
-    return shuffled_options(samples, seed) if evaluation.get("shuffle_options", False) else samples
-
-
 def predict_csv(
-    slice_document: dict[str, Any],
+    config: dict[str, Any],
+    digest: str,
     checkpoint: dict[str, Any],
     csv_path: Path,
     views: Path,
@@ -97,18 +88,19 @@ def predict_csv(
 ) -> dict[str, Any]:
     """Predict every (image, query) of `csv_path` from the cached `views`; `blind` shows each sample another picture.
 
+    `config` are the node's settings, `digest` is its slice's.
     Returns what metrics.json tells about how the answers were made (`made_with`). Answers of finished batches are kept
     in `state` until the output is written, so that a killed job goes on.
     """
-    loaded, samples = load_chosen(slice_document, checkpoint, csv_path)
-    settings, csv_sha256 = generation_settings(slice_document["config"]), sha256_file(csv_path)
+    loaded, samples = load_chosen(config, checkpoint, csv_path)
+    settings, csv_sha256 = generation_settings(config), sha256_file(csv_path)
     stand_ins = shuffled_pictures(samples, settings.seed) if blind else None
     told = {"csv": {"path": str(csv_path), "sha256": csv_sha256}, **made_with(loaded.model, settings)}
     if blind and stand_ins is None:
         LOGGER.warning("%s holds one picture only: there is nothing to shuffle, so no blind control", csv_path)
         write_predictions(output, [])
         return told
-    key = digest_of({"slice": slice_document, "checkpoint": checkpoint["sha256"], "csv": csv_sha256})
+    key = digest_of({"slice": digest, "checkpoint": checkpoint["sha256"], "csv": csv_sha256})
     with kept_answers(state, key) as kept:
         predictions = predict(
             loaded.model, loaded.processor, samples, views_of_csv(views, csv_path), settings,

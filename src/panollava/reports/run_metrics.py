@@ -8,8 +8,7 @@ from typing import Any
 
 from panollava.evaluation.console import metric_lines, summary_lines
 from panollava.evaluation.predictions import read_predictions
-from panollava.evaluation.run_metrics import rows_of_control, score_files
-from panollava.files import digest_of
+from panollava.evaluation.run_metrics import blind_rows_of, score_files
 from panollava.logs import LOGGER
 from panollava.provenance import told_beside
 from panollava.reports.metrics_page import write_metrics_page
@@ -17,7 +16,9 @@ from panollava.reports.samples_page import write_samples_page
 
 
 def metrics_of_run(
-    slice_document: dict[str, Any],
+    inputs: dict[str, Any],
+    evaluation: dict[str, Any],
+    digest: str,
     predictions: Path,
     blind: Path | None,
     checkpoint: dict[str, Any],
@@ -30,17 +31,18 @@ def metrics_of_run(
 ) -> None:
     """Score the DAG's predictions and their blind control: metrics.json, and the same for the report's readers.
 
+    `inputs`, `evaluation` and `digest` are the slice's: fingerprints of what was tested on, and `evaluation.*`.
     `measures` and `rolled` (predictions about rolled panoramas) are what `evaluation.extra` asked for. The table goes
     to the log too.
     """
     document = score_files(
         predictions,
         blind,
-        {**slice_document["config"]["evaluation"], "spice_heap": spice_heap},
+        {**evaluation, "spice_heap": spice_heap},
         output,
         {
-            "config": digest_of(slice_document),
-            "inputs": slice_document.get("inputs"),
+            "config": digest,
+            "inputs": inputs,
             **told_beside(predictions),
             "checkpoint": {k: checkpoint[k] for k in ("folder", "file", "epoch", "step", "sha256", "config_digest")},
         },
@@ -53,7 +55,7 @@ def metrics_of_run(
     write_metrics_page(document, metrics_page, experiment)
     write_samples_page(
         read_predictions(predictions),
-        rows_of_control(blind),
+        blind_rows_of(blind),
         "exact_match" in document["metrics"],
         samples_page,
         experiment,

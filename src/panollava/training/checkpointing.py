@@ -17,7 +17,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from panollava.config.build_slice import backbone_folder
 from panollava.errors import CheckpointError
 from panollava.files import atomic_path, sha256_folder
 from panollava.models.build import build_model
@@ -205,7 +204,7 @@ def _backbone(
         return None
     if made_here(folder, metadata["checkpoint_info"]["project_root"]):
         return elsewhere
-    own = backbone_folder(config, part) if config is not None else None
+    own = config.backbone_folder(part) if config is not None else None
     if own is not None and config is not None and (config.root / own).resolve() == elsewhere.resolve():
         return elsewhere
     raise CheckpointError(

@@ -22,8 +22,8 @@ from panollava.training.stages import StageName
 class StageJob:
     """What one run of a stage gets. All paths are relative to `root`, the project's root, or absolute.
 
-    `slice` is the stage's configuration slice (`build_slice`), `digest` its digest. `untracked` holds the settings
-    that change nothing about the result (`job_options.untracked`), and `prompt` (see `check_prompt`). `naming` holds
+    `slice` is the stage's configuration slice (`dag.slices`), `digest` its digest. `untracked` holds the settings
+    that change nothing about the result (`dag.options.untracked`), and `prompt` (see `check_prompt`). `naming` holds
     experiment, checkpoint_prefix, dataset_name, wandb_run and the configured CSVs (train_csv, val_csv, test_csv) for
     the metadata, and `remembered`, the settings of generation and evaluation that an evaluation of the folder alone
     uses.

@@ -9,8 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from panollava.config.build_slice import backbone_folder
-from panollava.config.job_options import remembered_settings
+from panollava.config.remembered import remembered_settings
 from panollava.files import sha256_folder
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.vision import describe_vision
@@ -26,7 +25,7 @@ def metadata_of_config(cfg: WorkflowConfig, stage: str | None = None) -> dict[st
     config, root = cfg.effective, cfg.root.resolve()
     folders: dict[str, Path | None] = {}
     for part in ("vision",) if stage == "vision" else ("vision", "language"):
-        folder = backbone_folder(cfg, part)
+        folder = cfg.backbone_folder(part)
         folders[part] = root / folder if folder else None
     vision, size = folders["vision"], config["image_processing"]["image_size"]
     source = str(vision) if vision else config["models"]["vision_name"]

@@ -26,17 +26,18 @@ from pathlib import Path
 
 def rule_of(words: list[str]) -> str | None:
     """The rule whose job this process is."""
-    if "panollava.jobs" not in words:
-        return None
-    job = words[words.index("panollava.jobs") + 1]
-    stage = next((word.partition("=")[2] for word in words if word.startswith("--stage=")), None)
-    named = {"train_stage": f"train_{stage}", "gather_prepared": "prepare_experiment"}
-    return "predict_blind" if "--blind" in words else named.get(job, job)
+    scripts = [Path(word) for word in words if word.endswith(".py") and Path(word).parent.name == "scripts"]
+    return scripts[0].stem if scripts else None
 
 
-def output_of(words: list[str]) -> str:
-    equals = [word.partition("=")[2] for word in words if word.startswith("--out=")]
-    return os.path.abspath(equals[0] if equals else words[words.index("--out") + 1])
+def output_of(rule: str, words: list[str]) -> str:
+    """The job's first output; where it fills a folder, that folder."""
+    from panollava.dag.nodes import RULES
+
+    options = dict(word.removeprefix("--").split("=", 1) for word in words if word.startswith("--") and "=" in word)
+    first = next(options[name] for name in RULES[rule].outputs if name in options)
+    of_folder = RULES[rule].cache or rule.startswith("train_") or rule == "prepare_experiment"
+    return os.path.abspath(os.path.dirname(first) if of_folder else first)
 
 
 def kill() -> None:
@@ -98,7 +99,7 @@ def fill(folder: str, left: int) -> None:
         stream.write(b"\0" * max(0, free - left))
 
 
-def arm(fault: str, words: list[str]) -> None:
+def arm(fault: str, rule: str, words: list[str]) -> None:
     match fault:
         case "exit":
             os._exit(3)
@@ -107,9 +108,9 @@ def arm(fault: str, words: list[str]) -> None:
         case "memory":
             memory_as_it_begins()
         case "late-kill":
-            when_published(output_of(words), kill)
+            when_published(output_of(rule, words), kill)
         case "late-memory":
-            when_published(output_of(words), run_out_of_memory)
+            when_published(output_of(rule, words), run_out_of_memory)
         case "nan":
             for name in ("panollava.training.module", "panollava.miniature.pretraining"):
                 after_import(name, lose_loss)
@@ -126,12 +127,13 @@ def arm(fault: str, words: list[str]) -> None:
 
 def memory_as_it_begins() -> None:
     """The first of panollava's modules that a job imports for itself cannot be loaded."""
-    started = ("errors", "files", "job_functions", "job_logs", "jobs", "logs", "processes", "provenance", "stage_state")
+    import panollava.dag.script  # noqa: F401
+
+    started = {name for name in sys.modules if name.startswith("panollava")}
 
     class Finder(importlib.abc.MetaPathFinder):
         def find_spec(self, fullname, path, target=None):
-            package, _, name = fullname.partition(".")
-            if package == "panollava" and name and name not in started:
+            if fullname.startswith("panollava.") and fullname not in started:
                 run_out_of_memory()
 
     sys.meta_path.insert(0, Finder())
@@ -142,7 +144,7 @@ if (rule := rule_of(sys.orig_argv)) is not None:
         (Path(disk) / "filling").unlink(missing_ok=True)  # room for the next job
     faults = dict(pair.split(":") for pair in os.environ.get("FAULTS", "").split())
     if rule in faults:
-        arm(faults[rule], sys.orig_argv)
+        arm(faults[rule], rule, sys.orig_argv)
 
 if "FAULT_SIGTERM" in os.environ and "snakemake" in sys.orig_argv:
 

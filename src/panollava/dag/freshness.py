@@ -1,6 +1,6 @@
 """Which results are there and current, so that their jobs need not wait for what was removed.
 
-Paths and slices enter; whether a result is the present configuration's leaves. Each result is looked at once.
+Jobs enter; whether their results are the present configuration's leaves. Each result is looked at once.
 """
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ import json
 import os
 import sys
 from collections.abc import Callable, Collection, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
-from panollava.config import WorkflowConfig
 from panollava.config.dotted import differences
-from panollava.config.job_options import STAGE_OUTPUTS
+from panollava.dag.node import Files, Task
+from panollava.dag.nodes import TABLE, node_kind
+from panollava.dag.tasks import task_of
 from panollava.files import digest_of_text
 from panollava.provenance import made_by
-
-Files = TypeVar("Files", dict[str, str], list[str])
 
 
 class Presence:
@@ -61,18 +60,27 @@ class Presence:
             print(f"{path}: {line}", file=sys.stderr)
         return False
 
-    def is_current_stage(self, experiment: WorkflowConfig, stage: str) -> bool:
-        """Whether a stage and all before it are there, whole, and made by this configuration."""
-        stages: list[str] = list(experiment.settings.training.stages)
-        folders = {one: experiment.names.stage_dir(one) for one in stages}
-        for folder in folders.values():
-            remove_dangling_links(folder)
-        current = [  # all are asked: each that is not current is planned again
-            self.is_current(f"{folders[one]}/checkpoint_metadata.json", experiment.slice_json(f"train_{one}"))
-            and all_there(*(f"{folders[one]}/{name}" for name in STAGE_OUTPUTS))
-            for one in stages[: stages.index(stage) + 1]
-        ]
-        return all(current)
+    def inputs_of(self, task: Task) -> Files:
+        """The files that a job waits for; each result that is not current is planned again."""
+        current = self.is_current_task(task)
+        return (
+            self.inputs_if(current, task.node.inputs(task)) if task.node.inputs_may_be_gone else task.node.inputs(task)
+        )
+
+    def is_current_task(self, task: Task) -> bool:
+        """Whether a job's results are there, whole, and made by this configuration, and so those of the nodes before.
+
+        The shared cache counts only for its own jobs: nobody needs it behind a result that is current.
+        """
+        if task.node.cache is not None:
+            return task.is_there
+        found = [] if task.node.stands_alone else [self.is_current_task(one) for one in _before(task)]
+        remove_dangling_links(task)
+        told_by = task.told_by
+        assert told_by is not None
+        # All are asked: each that is not current is planned again.
+        found.append(self.is_current(told_by, task.slice_json) and (task.node.stands_alone or task.is_there))
+        return all(found)
 
     def inputs_if(self, current: bool, files: Files) -> Files:
         """A job's inputs; of a job whose results are current only those that exist.
@@ -82,9 +90,21 @@ class Presence:
         """
         if not current or self._forced():
             return files
-        if isinstance(files, dict):
-            return {name: file for name, file in files.items() if os.path.exists(file)}
-        return [file for file in files if os.path.exists(file)]
+        there: dict[str, str | list[str]] = {}
+        for name, given in files.items():
+            if isinstance(given, list):
+                there[name] = [file for file in given if os.path.exists(file)]
+            elif os.path.exists(given):
+                there[name] = given
+        return there
+
+
+def _before(task: Task) -> Iterator[Task]:
+    """The jobs of the experiment's own nodes before this one."""
+    if task.node.document is None:
+        for name, _ in task.node.parents(task.experiment, task.node.name, None)[1]:
+            if TABLE[node_kind(name)].cache is None:
+                yield task_of(task.experiment, name)
 
 
 def _what_changed(remembered: Collection[str], slice_json: str) -> Iterator[str]:
@@ -108,15 +128,10 @@ def _told(key: str, old: Any, new: Any) -> str:
     return f"{name if section == 'config' else key}: was {json.dumps(old)}, is {json.dumps(new)}"
 
 
-def all_there(*paths: str) -> bool:
-    """Whether files exist. Those of the shared cache are then current: their content follows from their key."""
-    return all(os.path.exists(path) for path in paths)
-
-
-def remove_dangling_links(stage_dir: str) -> None:
+def remove_dangling_links(task: Task) -> None:
     """Weights that somebody removed leave links that Snakemake stumbles over. Training writes them again."""
-    for name in ("best.ckpt", "last.ckpt"):
-        link = f"{stage_dir}/{name}"
+    for name in task.node.links:
+        link = str(task.outputs[name])
         if os.path.islink(link) and not os.path.exists(link):
             print(f"{link} points to {os.readlink(link)}, which is not there: the link is removed", file=sys.stderr)
             os.remove(link)

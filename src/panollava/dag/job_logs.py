@@ -1,6 +1,6 @@
 """What a job's log says about the job: for which configuration it ran, whether it ended, and with which error.
 
-`python -m panollava.jobs` writes the first and the last line; whoever wants to know how an experiment stands reads
+`dag.script` writes the first and the last line; whoever wants to know how an experiment stands reads
 them back. A log of another configuration says nothing about the present one.
 """
 

@@ -1,0 +1,295 @@
+"""The function behind each rule: its slice, inputs, outputs and options enter by name, files leave.
+
+Paths are those of the table (`nodes`), so a folder is given by a file in it. Each function imports what it needs by
+itself: nothing heavy is imported before the job is known.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from panollava.dag.job_slice import JobSlice
+from panollava.errors import CheckpointError, DataError
+from panollava.files import read_json, write_json
+from panollava.processes import quiet_torch
+from panollava.provenance import made_by, noted
+
+
+# ---- data ----------------------------------------------------------------------------------------
+def draw_synthetic(slice: JobSlice, sheet: Path) -> None:
+    from panollava.config.embedded import SyntheticSettings
+    from panollava.data.synthetic.draw import draw_synthetic
+
+    draw_synthetic(SyntheticSettings(**slice.config["data"]["synthetic"]), sheet.parent)
+
+
+def pretrain_vision(slice: JobSlice, weights: Path) -> None:
+    from panollava.config.embedded import MiniatureVisionSettings
+    from panollava.miniature.vision import build_vision
+
+    build_vision(MiniatureVisionSettings(**slice.config["models"]["miniature"]["vision"]), weights.parent)
+
+
+def pretrain_language(slice: JobSlice, weights: Path) -> None:
+    from panollava.config.embedded import MiniatureLanguageSettings
+    from panollava.miniature.language import build_language
+
+    build_language(MiniatureLanguageSettings(**slice.config["models"]["miniature"]["language"]), weights.parent)
+
+
+def prepare_csv(
+    slice: JobSlice, csvs: list[Path], prepared: Path, rejected: Path, images: Path, survivor: Path
+) -> None:
+    """`images` is the folder of downloads; `survivor` a copy of the rejected rows, kept where the job fails."""
+    from panollava.config.fingerprints import PlannedSource
+    from panollava.data.download import ImageCache
+    from panollava.data.prepare import prepare_csv
+
+    data = slice.config["data"]
+    columns = {name: to for name, to in data["columns"].items() if to is not None}
+    own = [one for one in slice.document["inputs"]["csvs"] if "sha256" in one]  # others are drawn
+    with noted(prepared, slice.digest):
+        prepare_csv(
+            csvs,
+            prepared,
+            rejected,
+            columns=columns,
+            format=data["format"],
+            max_rejected_fraction=data["max_rejected_fraction"],
+            root=Path.cwd(),
+            fetch=ImageCache(images, allow_private=data["allow_private_addresses"]),
+            surviving_csv=survivor,
+            planned=[PlannedSource.of(one, columns=columns, format=data["format"]) for one in own],
+        )
+
+
+def prepare_experiment(slice: JobSlice, rejected: Path) -> None:
+    """results/{experiment}/prepared: copies of the shared cache's CSVs, and all rejected rows in one file."""
+    from panollava.data.gather import gather_prepared
+
+    with noted(rejected, slice.digest):
+        gather_prepared(slice.document["inputs"], rejected.parent)
+
+
+def cache_views(slice: JobSlice, csv: Path, index: Path, vision: Path | None = None) -> None:
+    """`vision` is the weights' file of an encoder that the DAG builds, where it says the size of views."""
+    from panollava.data.prepared_images import read_images
+    from panollava.data.samples import read_rows
+    from panollava.views.cache_build import build_view_cache
+    from panollava.views.panorama import PanoramaError
+    from panollava.views.strategies import plan_views
+
+    images = slice.config["image_processing"]
+    views = plan_views(
+        images["crop_strategy"],
+        fov_deg=images["fov_deg"],
+        overlap_ratio=images["overlap_ratio"],
+        anyres_max_patches=images["anyres_max_patches"],
+        cubemap_poles=images["cubemap_poles"],
+    )
+    size = images["image_size"]
+    if size is None:
+        from panollava.models.vision import describe_vision
+
+        models = slice.config["models"]
+        source = str(vision.parent) if vision else models["vision_name"]
+        size = describe_vision(source, None, models["trust_remote_code"]).image_size
+    height, width = (size, size) if isinstance(size, int) else size
+    paths = list(dict.fromkeys(row.image_path for row in read_rows(csv)))
+    try:
+        build_view_cache(
+            paths, views, (height, width), images["antialias"], index.parent, layout=images["view_cache"],
+            sha256=read_images(csv),
+        )  # fmt: skip
+    except PanoramaError as error:
+        drawn = next((folder for folder in Path("cache/synthetic").glob("*") if f"{folder}/" in str(error)), None)
+        if drawn is None:
+            raise
+        raise DataError(f"{error}. Remove {drawn} and run the same command again, which draws it again") from error
+
+
+# ---- stages --------------------------------------------------------------------------------------
+def train_stage(
+    slice: JobSlice,
+    train_csv: Path,
+    val_csv: Path,
+    train_views: Path,
+    val_views: Path,
+    metadata: Path,
+    state: Path,
+    cache: Path,
+    naming: dict[str, Any],
+    untracked: dict[str, Any],
+    init: Path | None = None,
+    init_checkpoint: Path | None = None,
+    vision: Path | None = None,
+    language: Path | None = None,
+) -> None:
+    """`init` is the best checkpoint of the stage before, `vision` and `language` weights that the DAG built."""
+    quiet_torch()  # DDP is told on purpose to expect parameters without gradient
+    from panollava.training.job import StageJob
+    from panollava.training.run_stage import run_stage
+
+    run_stage(
+        StageJob(
+            stage=slice.document["node"].removeprefix("train_"),
+            slice=slice.document,
+            digest=slice.digest,
+            train_csv=train_csv,
+            val_csv=val_csv,
+            train_views=train_views.parent,
+            val_views=val_views.parent,
+            stage_folder=metadata.parent,
+            state_folder=state,
+            cache=cache,
+            root=Path.cwd(),
+            init_folder=init.parent if init else None,
+            init_checkpoint=init_checkpoint,
+            vision_folder=vision.parent if vision else None,
+            language_folder=language.parent if language else None,
+            naming=naming,
+            untracked=untracked,
+        )
+    )
+
+
+def write_stage_state(slice: JobSlice, naming: dict[str, Any], state: Path) -> None:
+    """`naming` holds the experiment's name, and each stage's record and metadata."""
+    from panollava.stage_state import stage_state
+
+    document = stage_state(naming["experiment"], naming["records"], metadata=naming["metadata"])
+    write_json(state, {**document, "provenance": {"config": slice.digest}})
+
+
+def select_checkpoint(slice: JobSlice, metadata: Path, checkpoint: Path) -> None:
+    """From the run's own record: the best checkpoint of the last stage."""
+    from panollava.training.stage_folder import checkpoint_of_run
+
+    (trained,) = slice.upstream.values()
+    document = checkpoint_of_run(metadata.parent, trained)
+    write_json(checkpoint, {**document, "provenance": {"config": slice.digest}})
+
+
+# ---- evaluation ----------------------------------------------------------------------------------
+def predict(slice: JobSlice, checkpoint: Path, csv: Path, views: Path, answers: Path, predictions: Path) -> None:
+    """`answers` keeps what a killed job has finished."""
+    _predict(slice, checkpoint, csv, views, answers, predictions, blind=False)
+
+
+def predict_blind(slice: JobSlice, checkpoint: Path, csv: Path, views: Path, answers: Path, predictions: Path) -> None:
+    """The blind control: each sample is shown another picture."""
+    _predict(slice, checkpoint, csv, views, answers, predictions, blind=True)
+
+
+def _predict(
+    slice: JobSlice, checkpoint: Path, csv: Path, views: Path, answers: Path, predictions: Path, blind: bool
+) -> None:
+    from panollava.evaluation.run_predict import predict_csv
+
+    _refuse_other(checkpoint, slice.upstream["select_checkpoint"])
+    with noted(predictions, slice.digest) as told:
+        told |= predict_csv(
+            config=slice.config,
+            digest=slice.digest,
+            checkpoint=read_json(checkpoint),
+            csv_path=csv,
+            views=views.parent,
+            output=predictions,
+            state=answers,
+            blind=blind,
+        )
+
+
+def predict_rolled(slice: JobSlice, checkpoint: Path, csv: Path, answers: Path, predictions: Path) -> None:
+    from panollava.evaluation.run_measures import predict_rolled_csv
+
+    _refuse_other(checkpoint, slice.upstream["select_checkpoint"])
+    with noted(predictions, slice.digest):
+        predict_rolled_csv(slice.config, slice.digest, read_json(checkpoint), csv, predictions, answers)
+
+
+def measure_perplexity(slice: JobSlice, checkpoint: Path, csv: Path, views: Path, scores: Path) -> None:
+    from panollava.evaluation.run_measures import measure_perplexity_csv
+
+    _refuse_other(checkpoint, slice.upstream["select_checkpoint"])
+    measure_perplexity_csv(slice.config, slice.digest, read_json(checkpoint), csv, views.parent, scores)
+
+
+def measure_overlap(slice: JobSlice, checkpoint: Path, csv: Path, views: Path, scores: Path, plot: Path) -> None:
+    from panollava.evaluation.run_measures import measure_overlap_csv
+
+    _refuse_other(checkpoint, slice.upstream["select_checkpoint"])
+    measure_overlap_csv(slice.config, slice.digest, read_json(checkpoint), csv, views.parent, scores, plot)
+
+
+def compute_metrics(
+    slice: JobSlice,
+    predictions: Path,
+    checkpoint: Path,
+    metrics: Path,
+    table: Path,
+    samples: Path,
+    spice_heap: str,
+    blind: Path | None = None,
+    predict_rolled: Path | None = None,
+    measure_perplexity: Path | None = None,
+    measure_overlap: Path | None = None,
+) -> None:
+    """The last three are what `evaluation.extra` asks for."""
+    from panollava.reports.run_metrics import metrics_of_run
+
+    given = {"predict": predictions, "predict_blind": blind, "predict_rolled": predict_rolled,
+             "measure_perplexity": measure_perplexity, "measure_overlap": measure_overlap}  # fmt: skip
+    for node, path in given.items():
+        if path is not None:
+            _refuse_other(path, slice.upstream[node])
+    metrics_of_run(
+        slice.document["inputs"],
+        slice.config["evaluation"],
+        slice.digest,
+        predictions=predictions,
+        blind=blind,
+        checkpoint=read_json(checkpoint),
+        output=metrics,
+        metrics_page=table,
+        samples_page=samples,
+        spice_heap=spice_heap,
+        measures=[path for path in (measure_perplexity, measure_overlap) if path is not None],
+        rolled=predict_rolled,
+    )
+
+
+# ---- several experiments -------------------------------------------------------------------------
+def compare(slice: JobSlice, metrics: list[Path], csv: Path, html: Path) -> None:
+    from panollava.evaluation.comparison.results import read_results
+    from panollava.reports.comparison import write_comparison
+
+    results = read_results(metrics)
+    with noted(csv, slice.digest):
+        write_comparison(results, csv, html)
+
+
+def compare_ablation(
+    slice: JobSlice, metrics: list[Path], states: list[Path], csv: Path, html: Path, plot: Path
+) -> None:
+    """Of an ablation whose cells are all done: the table, for programs and for the eye, and the plot."""
+    from panollava.evaluation.ablation import compare_cells
+    from panollava.reports import ablation_table
+
+    rows = compare_cells(slice.document, metrics, states, Path())
+    title = f"Ablation {slice.document['name']}"
+    ablation_table.write_html(rows, html, title)
+    ablation_table.plot(rows, plot, title)
+    with noted(csv, slice.digest):
+        ablation_table.write_csv(rows, csv)
+    ablation_table.write_so_far(rows, csv.parent)
+
+
+def _refuse_other(path: Path, expected: str) -> None:
+    """Refuse an input that another configuration made: no numbers from a mixture."""
+    if (found := made_by(path)) != expected:
+        raise CheckpointError(
+            f"{path} was made by another configuration (digest {found}) than the experiment asks for ({expected}). "
+            "Remove it and run the same command again."
+        )

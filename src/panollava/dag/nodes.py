@@ -1,0 +1,335 @@
+"""The one table of the DAG, in its order: each node's rule, job, settings, parents, files, resources and version.
+
+The rules, the scripts, the slices, what is stale, the order of jobs in one process, the records and the tests follow
+from it. What the fields mean: `node.Node`. How to add one: docs/extending.md.
+"""
+
+from __future__ import annotations
+
+from panollava.config.names import SPLITS
+from panollava.config.schema import STAGES
+from panollava.dag import inputs, jobs, options, parents, settings, several
+from panollava.dag.node import Node, Report, Resources
+
+_RESULTS = "{results_dir}/{experiment}"
+_TOLD = "../report/{}.rst"  # captions, seen from workflow/rules
+
+_ONE_GPU = Resources(16000, 240, gpu=True)
+
+
+def _cached(kind: str, **names: str) -> dict[str, str]:
+    """Outputs in a folder of the shared cache."""
+    return {name: f"{{cache}}/{kind}/{{key}}/{file}" for name, file in names.items()}
+
+
+def _stage(stage: str, reads: tuple[str, ...], code_version: int) -> Node:
+    folder = f"{{runs_dir}}/{{experiment}}/{stage}/{{variant}}"
+    labels = {"stage": f"{STAGES.index(stage) + 1} {stage}"}
+    return Node(
+        f"train_{stage}",
+        rule=f"train_{stage}",
+        job=jobs.train_stage,
+        code_version=code_version,
+        reads=reads,
+        parents=parents.of_stage,
+        inputs=inputs.of_stage,
+        outputs={
+            "best": f"{folder}/best.ckpt",
+            "last": f"{folder}/last.ckpt",
+            "history": f"{folder}/loss_curves.csv",
+            "curves": f"{folder}/loss_curves.png",
+            "metadata": f"{folder}/checkpoint_metadata.json",
+        },
+        told_by="metadata",
+        links=("best", "last"),
+        not_empty=("metadata",),
+        options=options.of_stage,
+        resources=Resources(16000, 1440, gpu=True, grows_in_time=False),
+        threads=options.threads,
+        log=f"{{logs_dir}}/{{experiment}}/train_{stage}_{{variant}}.log",
+        lower="batch_size, image_processing.image_size or the size of the models",
+        report={"curves": Report("Training", _TOLD.format("loss_curves"), labels, "{experiment}")},
+    )
+
+
+_NODES = (
+    # ---- data ------------------------------------------------------------------------------------
+    Node(
+        "synthetic",
+        rule="draw_synthetic",
+        job=jobs.draw_synthetic,
+        code_version=1,
+        reads=settings.section("data.synthetic."),
+        cache="synthetic",
+        outputs={
+            "csvs": tuple(f"{{cache}}/synthetic/{{key}}/{split}.csv" for split in SPLITS),
+            **_cached("synthetic", scenes="scenes.json", images="images", sheet="contact_sheet.png"),
+        },
+        folders=("images",),
+        resources=Resources(4000, 60),
+        lower="data.synthetic.image_height",
+        report={"sheet": Report("Data", _TOLD.format("contact_sheet"), {"data": "synthetic {key}"})},
+    ),
+    Node(
+        "miniature_vision",
+        rule="pretrain_vision",
+        job=jobs.pretrain_vision,
+        code_version=1,
+        reads=settings.section("models.miniature.vision."),
+        cache="miniature/vision",
+        outputs=_cached(
+            "miniature/vision",
+            config="config.json",
+            weights="model.safetensors",
+            processor="preprocessor_config.json",
+        ),
+        resources=Resources(4000, 60),
+        lower="models.miniature.vision.views or batch_size",
+    ),
+    Node(
+        "miniature_language",
+        rule="pretrain_language",
+        job=jobs.pretrain_language,
+        code_version=1,
+        reads=settings.section("models.miniature.language."),
+        cache="miniature/language",
+        outputs=_cached(
+            "miniature/language",
+            config="config.json",
+            weights="model.safetensors",
+            tokenizer="tokenizer.json",
+            tokenizer_config="tokenizer_config.json",
+        ),
+        resources=Resources(4000, 60),
+        lower="models.miniature.language.batch_size",
+    ),
+    Node(
+        "prepare",
+        rule="prepare_csv",
+        job=jobs.prepare_csv,
+        splits=SPLITS,
+        code_version=3,
+        reads=settings.PREPARATION,
+        parents=parents.of_prepare,
+        adjust=parents.name_given_columns,
+        cache="csv",
+        inputs=inputs.of_prepare,
+        outputs=_cached("csv", prepared="prepared.csv", rejected="rejected.csv"),
+        options=options.of_prepare,
+        # A profile allows one at a time: what is a polite number of requests in one job is none in three.
+        resources=Resources(4000, 240, downloads=True),
+    ),
+    Node(
+        "prepare_experiment",
+        rule="prepare_experiment",
+        job=jobs.prepare_experiment,
+        parents=parents.of_prepared,
+        document=several.prepared_slice,
+        inputs=inputs.of_prepared,
+        outputs={
+            "csvs": tuple(f"{_RESULTS}/prepared/{split}.csv" for split in SPLITS),
+            "rejected": f"{_RESULTS}/prepared/rejected.csv",
+        },
+        told_by="rejected",
+    ),
+    Node(
+        "views",
+        rule="cache_views",
+        job=jobs.cache_views,
+        splits=SPLITS,
+        code_version=4,
+        reads=(*settings.VIEWS, "image_processing.view_cache"),
+        parents=parents.of_views,
+        adjust=parents.name_encoder,
+        tells_splits=False,
+        cache="views",
+        inputs=inputs.of_views,
+        outputs=_cached("views", views="views.npy", index="index.json"),
+        resources=Resources(8000, 240),
+        lower="image_processing.image_size",
+    ),
+    # ---- stages ----------------------------------------------------------------------------------
+    _stage("vision", settings.OF_VISION_STAGE, code_version=3),
+    _stage("resampler", settings.OF_RESAMPLER_STAGE, code_version=3),
+    _stage("finetune", settings.OF_FINETUNE_STAGE, code_version=3),
+    Node(
+        "stage_state",
+        rule="write_stage_state",
+        job=jobs.write_stage_state,
+        parents=parents.of_all_stages,
+        document=several.stage_state_slice,
+        inputs=inputs.of_stage_state,
+        inputs_may_be_gone=False,
+        outputs={"state": "{runs_dir}/{experiment}_stage_state.json"},
+        told_by="state",
+        options=options.of_stage_state,
+    ),
+    Node(
+        "select_checkpoint",
+        rule="select_checkpoint",
+        job=jobs.select_checkpoint,
+        code_version=1,
+        parents=parents.of_selection,
+        inputs=inputs.of_selection,
+        inputs_may_be_gone=False,
+        outputs={"checkpoint": f"{_RESULTS}/checkpoint.json"},
+        told_by="checkpoint",
+    ),
+    # ---- evaluation ------------------------------------------------------------------------------
+    Node(
+        "predict",
+        rule="predict",
+        job=jobs.predict,
+        code_version=1,
+        reads=settings.ANSWERS,
+        parents=parents.of_prediction,
+        inputs=inputs.of_prediction,
+        outputs={"predictions": f"{_RESULTS}/predictions.csv"},
+        told_by="predictions",
+        options=options.of_prediction,
+        resources=_ONE_GPU,
+        lower="training.eval_batch_size",
+    ),
+    Node(
+        "predict_blind",
+        rule="predict_blind",
+        job=jobs.predict_blind,
+        code_version=1,
+        reads=settings.ANSWERS,
+        parents=parents.of_prediction,
+        inputs=inputs.of_prediction,
+        outputs={"predictions": f"{_RESULTS}/predictions_blind.csv"},
+        told_by="predictions",
+        options=options.of_prediction,
+        resources=_ONE_GPU,
+        lower="training.eval_batch_size",
+    ),
+    # Further scores (evaluation.extra): the parents of `metrics` say which are planned.
+    Node(
+        "predict_rolled",
+        rule="predict_rolled",
+        job=jobs.predict_rolled,
+        code_version=1,
+        reads=settings.ANSWERS,
+        parents=parents.of_prediction,
+        inputs=inputs.of_prediction,
+        outputs={"predictions": f"{_RESULTS}/predictions_rolled.csv"},
+        told_by="predictions",
+        options=options.of_prediction,
+        resources=_ONE_GPU,
+        lower="training.eval_batch_size",
+    ),
+    Node(
+        "measure_perplexity",
+        rule="measure_perplexity",
+        job=jobs.measure_perplexity,
+        code_version=1,
+        reads=("training.eval_batch_size", "training.seed", *settings.MACHINE),
+        parents=parents.of_prediction,
+        inputs=inputs.of_prediction,
+        outputs={"scores": f"{_RESULTS}/measures/perplexity.json"},
+        told_by="scores",
+        resources=Resources(16000, 120, gpu=True),
+        lower="training.eval_batch_size",
+    ),
+    Node(
+        "measure_overlap",
+        rule="measure_overlap",
+        job=jobs.measure_overlap,
+        code_version=1,
+        reads=("training.seed", *settings.MACHINE),
+        parents=parents.of_prediction,
+        inputs=inputs.of_prediction,
+        outputs={
+            "scores": f"{_RESULTS}/measures/overlap.json",
+            "plot": f"{_RESULTS}/measures/overlap.png",
+        },
+        told_by="scores",
+        resources=Resources(16000, 60, gpu=True),
+        report={
+            "plot": Report(
+                "Metrics", _TOLD.format("overlap"), {"page": "agreement of overlapping views"}, "{experiment}"
+            )
+        },
+    ),
+    Node(
+        "metrics",
+        rule="compute_metrics",
+        job=jobs.compute_metrics,
+        code_version=2,
+        reads=settings.SCORES,
+        parents=parents.of_metrics,
+        inputs=inputs.of_metrics,
+        stands_alone=True,
+        outputs={
+            "metrics": f"{_RESULTS}/metrics.json",
+            "table": f"{_RESULTS}/report_metrics.html",
+            "samples": f"{_RESULTS}/report_samples.html",
+        },
+        told_by="metrics",
+        options=options.of_metrics,
+        resources=Resources(12000, 60),
+        report={
+            "table": Report("Metrics", _TOLD.format("metrics"), {"page": "scores, blind control"}, "{experiment}"),
+            "samples": Report("Predictions", _TOLD.format("samples"), {"page": "panoramas, answers"}, "{experiment}"),
+        },
+    ),
+    # ---- several experiments ---------------------------------------------------------------------
+    Node(
+        "compare",
+        rule="compare",
+        job=jobs.compare,
+        code_version=1,
+        document=several.comparison_slice,
+        inputs=inputs.of_comparison,
+        inputs_may_be_gone=False,
+        outputs={"csv": "{results_dir}/comparison.csv", "html": "{results_dir}/comparison.html"},
+        told_by="csv",
+        log="{logs_dir}/shared/compare.log",
+        report={"html": Report("Comparison", _TOLD.format("comparison"), {"page": "scores, tests, answers"})},
+    ),
+    Node(
+        "compare_ablation",
+        rule="compare_ablation",
+        job=jobs.compare_ablation,
+        code_version=1,
+        document=several.summary_slice,
+        inputs=inputs.of_ablation,
+        inputs_may_be_gone=False,
+        outputs={
+            name: f"{{results_dir}}/ablations/{{ablation}}/summary.{name if name != 'plot' else 'png'}"
+            for name in ("csv", "html", "plot")
+        },
+        told_by="csv",
+        log="{logs_dir}/ablations/compare_ablation_{ablation}.log",
+        report={
+            "html": Report("Ablations", _TOLD.format("ablation_table"), {"page": "scores"}, "{ablation}"),
+            "plot": Report("Ablations", _TOLD.format("ablation_plot"), {"page": "plot"}, "{ablation}"),
+        },
+    ),
+)
+
+TABLE: dict[str, Node] = {node.name: node for node in _NODES}
+"""The nodes by their names in slices, in the order of the DAG."""
+RULES: dict[str, Node] = {node.rule: node for node in _NODES}
+"""The same by the names of their rules."""
+NODES: tuple[str, ...] = tuple(name for node in _NODES if node.document is None for name in node.names)
+"""Names of the nodes that read settings, each split by itself: `prepare_train`, …"""
+
+
+def node_kind(node: str) -> str:
+    """The node without its split: `prepare_val` -> `prepare`."""
+    kind, _, split = node.rpartition("_")
+    return kind if kind in TABLE and split in TABLE[kind].splits else node
+
+
+def earliest_node(key: str) -> str | None:
+    """The first node that a setting reaches, None where it changes no result. Raises KeyError for an unknown key."""
+    if key in settings.UNTRACKED:
+        return None
+    if key in settings.THROUGH_INPUTS:
+        return settings.THROUGH_INPUTS[key]
+    for node in NODES:
+        if key in TABLE[node_kind(node)].reads:
+            return node
+    raise KeyError(key)

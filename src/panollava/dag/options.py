@@ -1,0 +1,114 @@
+"""Arguments of jobs that change no result, and the cores that a job takes.
+
+A task enters; values leave by the names of the job's parameters. What makes a job stale stands in its slice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from panollava.config.names import SPLITS
+from panollava.config.remembered import remembered_settings
+from panollava.dag.inputs import source_csvs
+from panollava.dag.node import CACHE, Task
+from panollava.dag.parents import backbone_folder
+
+if TYPE_CHECKING:
+    from panollava.config import WorkflowConfig
+
+_OF_TRAINING = ("num_workers", "gradient_checkpointing", "checkpoint_every_n_steps", "keep_checkpoints",
+                "log_every_n_steps", "tensorboard", "wandb_project")  # fmt: skip
+
+
+# ---- data ----------------------------------------------------------------------------------------
+def of_prepare(task: Task) -> Mapping[str, Any]:
+    """Where downloads go, and the copy of the rejected rows that outlives a failed job, whose outputs are deleted."""
+    return {"images": task.fill("{image_cache}"), "survivor": task.fill("{logs_dir}/shared/rejected_{key}.csv")}
+
+
+# ---- stages --------------------------------------------------------------------------------------
+def of_stage(task: Task) -> Mapping[str, Any]:
+    """Folders, names and settings that change nothing about the result."""
+    experiment, stage = task.experiment, task.node.name.removeprefix("train_")
+    names, init = experiment.names, task.document["inputs"].get("init_checkpoint")
+    return {
+        "state": names.state_dir(stage),
+        "cache": CACHE,
+        "naming": {
+            "experiment": names.experiment,
+            "checkpoint_prefix": names.checkpoint_prefix(stage),
+            "dataset_name": names.datasets[stage],
+            "wandb_run": names.wandb_run(stage, datetime.now()),
+            **{f"{split}_csv": _configured_csv(experiment, split, stage) for split in SPLITS},
+            "remembered": remembered_settings(experiment),
+        },
+        "untracked": untracked(experiment),
+        **({"init_checkpoint": init["path"]} if init else {}),
+    }
+
+
+def _configured_csv(experiment: WorkflowConfig, split: str, stage: str) -> str | list[str]:
+    """The source CSVs of a stage as files: one path, or a list."""
+    files = source_csvs(experiment.slice_of(f"prepare_{split}", stage))
+    return files[0] if len(files) == 1 else files
+
+
+def untracked(cfg: WorkflowConfig) -> dict[str, Any]:
+    """What a stage's job needs but what changes no result: some settings of `training`, and under `prompt` what decides
+    whether the prompts of all its stages fit the language model (see `models.context`).
+    """
+    training, models = cfg.settings.training, cfg.settings.models
+    text = {
+        f"training.stage_configs.{stage}.max_text_length": training.stage_configs.of(stage).max_text_length
+        for stage in training.stages
+        if stage != "vision"
+    }
+    prompt = {
+        "language_model_name": models.language_model_name,
+        "language_path": backbone_folder(cfg, "language"),
+        "stitching_mode": cfg.settings.image_processing.stitching_mode,
+        "system_message": cfg.settings.system_messages.default,
+        "text": {**text, "generation.max_new_tokens": cfg.settings.generation.max_new_tokens},
+    }
+    return {**{name: getattr(training, name) for name in _OF_TRAINING}, "prompt": prompt}
+
+
+def of_stage_state(task: Task) -> Mapping[str, Any]:
+    """The experiment's name, each stage's own record, and its metadata."""
+    names = task.experiment.names
+    return {
+        "naming": {
+            "experiment": names.experiment,
+            "records": {stage: f"{names.state_dir(stage)}/record.json" for stage in names.stages},
+            "metadata": {stage: f"{names.stage_dir(stage)}/checkpoint_metadata.json" for stage in names.stages},
+        }
+    }
+
+
+def devices(experiment: WorkflowConfig) -> int:
+    """How many devices a stage trains on; `auto` is planned as one."""
+    asked = experiment.settings.training.devices
+    return 1 if asked == "auto" else asked
+
+
+def threads(experiment: WorkflowConfig) -> int:
+    """Threads of a training: each device has a process, each process its threads."""
+    return experiment.settings.training.cpu_threads * devices(experiment)
+
+
+def cores(experiment: WorkflowConfig) -> int:
+    """Cores of a cluster job: the threads of the training's processes, and those that load their data."""
+    return threads(experiment) + experiment.settings.training.num_workers * devices(experiment)
+
+
+# ---- evaluation ----------------------------------------------------------------------------------
+def of_prediction(task: Task) -> Mapping[str, Any]:
+    """Where a killed job finds the answers that it has finished."""
+    names = task.experiment.names
+    return {"answers": f"{names.runs_dir}/{names.experiment}/.state/{task.node.name}"}
+
+
+def of_metrics(task: Task) -> Mapping[str, Any]:
+    return {"spice_heap": task.experiment.settings.evaluation.spice_heap}

@@ -1,0 +1,139 @@
+"""What a slice holds beside settings: fingerprints of files from outside the DAG, and the nodes before.
+
+An experiment, a node's name and (for data) a stage enter; `Parents` leave.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from panollava.config.fingerprints import file_fingerprint, folder_fingerprint
+from panollava.config.names import SPLITS
+from panollava.config.own_code import code_digest
+from panollava.config.schema import MINIATURE_LANGUAGE, MINIATURE_VISION, SYNTHETIC
+from panollava.dag.node import CACHE, Parent, Parents
+from panollava.errors import ConfigError
+from panollava.evaluation.measures import measures_of
+
+if TYPE_CHECKING:
+    from panollava.config import WorkflowConfig
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+
+def last_stage(cfg: WorkflowConfig) -> str:
+    """The stage that answers."""
+    return cfg.settings.training.stages[-1]
+
+
+def previous_stage(cfg: WorkflowConfig, stage: str) -> str | None:
+    """The stage whose weights `stage` starts from. Raises ConfigError where the experiment does not train `stage`."""
+    stages: list[str] = list(cfg.settings.training.stages)
+    if stage not in stages:
+        raise ConfigError(
+            f"experiment {cfg.names.experiment} does not train the stage {stage}: training.stages is "
+            f"[{', '.join(stages)}]"
+        )
+    place = stages.index(stage)
+    return stages[place - 1] if place else None
+
+
+# ---- data ----------------------------------------------------------------------------------------
+def of_prepare(cfg: WorkflowConfig, node: str, stage: str | None) -> Parents:
+    split = node.removeprefix("prepare_")
+    csvs = cfg.csvs(split, stage)
+    if csvs == [SYNTHETIC]:
+        # Without a test CSV the validation split is tested.
+        drawn = "val" if split == "test" and cfg.settings.data.csv_test is None else split
+        return {"csvs": [{"path": SYNTHETIC, "split": drawn}]}, [("synthetic", None)]
+    key = f"data.csv_{split}" if stage is None else f"training.stage_configs.{stage}.data.csv_{split}"
+    return {"csvs": [cfg.fingerprint_of_csv(path, key) for path in csvs]}, []
+
+
+def of_views(cfg: WorkflowConfig, node: str, stage: str | None) -> Parents:
+    split = node.removeprefix("views_")
+    inputs: dict[str, Any] = {}
+    upstream: list[Parent] = [(f"prepare_{split}", stage)]
+    if cfg.settings.image_processing.image_size is None:
+        _add_backbone(cfg, "vision", inputs, upstream)
+    return inputs, upstream
+
+
+def name_given_columns(cfg: WorkflowConfig, config: dict[str, Any]) -> None:
+    """Columns that are found by their usual names do not stand in the slice of `prepare`."""
+    config["data"]["columns"] = {name: to for name, to in config["data"]["columns"].items() if to is not None}
+
+
+def name_encoder(cfg: WorkflowConfig, config: dict[str, Any]) -> None:
+    """Without an image size the job of `views` asks the encoder for it."""
+    if cfg.settings.image_processing.image_size is None:
+        names = ("vision_name", "trust_remote_code")
+        config["models"] = {name: cfg.effective["models"][name] for name in names}
+
+
+def of_prepared(cfg: WorkflowConfig, node: str, _: str | None) -> Parents:
+    return {}, [(f"prepare_{split}", None) for split in SPLITS]
+
+
+# ---- stages --------------------------------------------------------------------------------------
+def of_stage(cfg: WorkflowConfig, node: str, _: str | None) -> Parents:
+    stage = node.removeprefix("train_")
+    inputs: dict[str, Any] = {}
+    upstream: list[Parent] = [(name, stage) for name in ("prepare_train", "prepare_val", "views_train", "views_val")]
+    for part in ("vision",) if stage == "vision" else ("vision", "language"):
+        _add_backbone(cfg, part, inputs, upstream)
+    if before := previous_stage(cfg, stage):
+        upstream.append((f"train_{before}", None))
+    elif (init := cfg.effective["training"]["init_checkpoint"]) is not None:
+        inputs["init_checkpoint"] = file_fingerprint(init, cfg.root, key="training.init_checkpoint")
+    return inputs, upstream
+
+
+def of_all_stages(cfg: WorkflowConfig, node: str, _: str | None) -> Parents:
+    return {}, [(f"train_{stage}", None) for stage in cfg.settings.training.stages]
+
+
+def of_selection(cfg: WorkflowConfig, node: str, _: str | None) -> Parents:
+    return {}, [(f"train_{last_stage(cfg)}", None)]
+
+
+# ---- evaluation ----------------------------------------------------------------------------------
+def of_prediction(cfg: WorkflowConfig, node: str, _: str | None) -> Parents:
+    return {}, [("select_checkpoint", None), ("prepare_test", None), ("views_test", None)]
+
+
+def of_metrics(cfg: WorkflowConfig, node: str, _: str | None) -> Parents:
+    inputs = dict(cfg.slice_of("prepare_test")["inputs"])
+    code = {
+        metric: found
+        for metric in cfg.settings.evaluation.custom_metrics
+        if (found := code_digest(metric, cfg.root)) is not None
+    }
+    if code:
+        inputs["custom_metrics"] = code
+    blind: list[Parent] = [("predict_blind", None)] if cfg.settings.evaluation.blind_control else []
+    measured: list[Parent] = [(measure, None) for measure in measures_of(cfg.settings.evaluation.extra)]
+    return inputs, [("predict", None), *blind, *measured]
+
+
+# ---- backbones -----------------------------------------------------------------------------------
+def backbone_folder(cfg: WorkflowConfig, part: str) -> str | None:
+    """The local folder of a backbone: one that the DAG builds, one that the user gave; None for a hub id."""
+    name = getattr(cfg.settings.models, "vision_name" if part == "vision" else "language_model_name")
+    if name in (MINIATURE_VISION, MINIATURE_LANGUAGE):
+        return f"{CACHE}/miniature/{part}/{cfg.digest(f'miniature_{part}')}"
+    return Path(name).as_posix() if (cfg.root / name).is_dir() else None
+
+
+def _add_backbone(cfg: WorkflowConfig, part: str, inputs: dict[str, Any], upstream: list[Parent]) -> None:
+    name = getattr(cfg.settings.models, "vision_name" if part == "vision" else "language_model_name")
+    if name in (MINIATURE_VISION, MINIATURE_LANGUAGE):
+        upstream.append((f"miniature_{part}", None))
+    elif (cfg.root / name).is_dir():
+        inputs[f"{part}_folder"] = folder_fingerprint(name, cfg.root)
+    elif not _HUB_ID.fullmatch(name):
+        key = "vision_name" if part == "vision" else "language_model_name"
+        source = f"{cfg.source}: " if cfg.source else ""
+        raise ConfigError(f"{source}models.{key} must be a hub id (owner/name) or a folder that exists, got {name!r}")
