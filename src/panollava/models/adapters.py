@@ -13,18 +13,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from panollava.errors import ConfigError
+from panollava.errors import CheckpointError, ConfigError
 from panollava.logs import LOGGER
 from panollava.models.config import LoraSettings
 from panollava.models.gradient_reach import without_reach
@@ -273,6 +273,9 @@ def _head_of(model: Any) -> nn.Module | None:
 def _named(model: nn.Module, part: nn.Module | None, names: Sequence[str]) -> tuple[list[str], list[str]]:
     """Modules and stacked weights that a user's names mean. Raises ConfigError for names that mean nothing."""
     layers, experts = linears(model, part), block_experts(model, part)
+    if part is not None and part is language_part(model):  # the output head lies beside the decoder
+        head = _head_of(model)
+        layers += [name for name in linears(model) if model.get_submodule(name) is head and name not in layers]
 
     def matched(found: Iterable[str], name: str) -> list[str]:
         return [full for full in found if full == name or full.endswith(f".{name}")]
@@ -314,6 +317,22 @@ def _rewritten_by_peft(model: Any, name: str) -> bool:
     except ValueError:  # "… without also targeting …": it takes the name for one of two fused ones
         return True
     return set(config.target_modules or ()) != {name}
+
+
+def lost_by_peft(adapted: Any, tensors: Mapping[str, Tensor]) -> list[str]:
+    """Of the saved adapter `tensors`, those that peft's reader renames away, as of the family's older layout.
+
+    Raises CheckpointError where they are not the model's own: what was written is then not what is there.
+    """
+    own = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    if set(own) != set(tensors) or any(not torch.equal(own[key].cpu(), tensors[key]) for key in own):
+        raise CheckpointError("the adapters' file does not hold the model's adapters: please report it")
+    if find_spec("peft.utils.transformers_weight_conversion") is None:
+        return []
+    from peft.utils.transformers_weight_conversion import convert_peft_adapter_state_dict_for_transformers
+
+    read = convert_peft_adapter_state_dict_for_transformers(adapted, adapted.peft_config["default"], dict(tensors))
+    return sorted(set(tensors) - set(read))
 
 
 def _shortest(chosen: Sequence[str], everything: Sequence[str]) -> list[str]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from peft import get_peft_model_state_dict
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoTokenizer, GenerationConfig
@@ -27,9 +27,10 @@ from transformers.utils import is_flash_attn_2_available
 from panollava.errors import ConfigError, PromptTooLong
 from panollava.files import atomic_path
 from panollava.logs import LOGGER
-from panollava.models.adapters import attach, describe, find_targets, language_part
+from panollava.models.adapters import attach, describe, find_targets, language_part, lost_by_peft
 from panollava.models.config import LoraSettings
 from panollava.models.language_weights import causal_class, load_language, text_config
+from panollava.models.merging import merged
 from panollava.models.probes import probe
 from panollava.models.prompt import pad_id_of
 from panollava.models.vision import checkpoint_config
@@ -151,7 +152,7 @@ class LanguageModel(nn.Module):
             raise ConfigError("the language model has LoRA adapters already")
         part = language_part(self.model)
         with self.tried_here():
-            targets = find_targets(self.model, settings, part, self._few_logits)
+            targets = find_targets(self.model, settings, part, lambda: self._logits_of(8))
         for line in describe(self.model, targets, part):
             LOGGER.info(line)
         self.model = attach(self.model, settings, targets)
@@ -170,19 +171,28 @@ class LanguageModel(nn.Module):
         finally:
             self.model.set_attn_implementation(chosen)
 
-    def _few_logits(self) -> Tensor:
-        """Logits of eight tokens, whose embeddings require a gradient."""
-        ids = torch.arange(8, device=self.model.device) + 1
+    def _logits_of(self, length: int) -> Tensor:
+        """Logits of a few tokens, whose embeddings require a gradient."""
+        rows = self.model.get_input_embeddings().weight.shape[0]
+        ids = (torch.arange(length, device=self.model.device) + 1) % rows
         embeds = self.embed(ids[None]).detach().requires_grad_()
-        logits: Tensor = self.model(inputs_embeds=embeds, use_cache=False).logits
-        return logits
+        return self(embeds.clone(), None)  # some write into them
 
     def merge_lora(self) -> None:
-        """Add the adapters' part to the weights they belong to, and drop them. Does nothing without adapters."""
-        if self._adapted:
-            with torch.no_grad():
-                self.model = self.model.merge_and_unload(safe_merge=True)
+        """Add the adapters' part to the weights they belong to, and drop them. Does nothing without adapters.
+
+        Raises ConfigError where that would change the model (see `merging`), which then stays as it was.
+        """
+        if not self._adapted:
+            return
+        training = self.training
+        self.eval()
+        try:
+            with self.tried_here():
+                self.model = merged(self.model, lambda: self._logits_of(12))
             self._adapted = False
+        finally:
+            self.train(training)
 
     def lora_modules(self) -> nn.ModuleList:
         """The adapters' own layers (A and B of every adapted layer, DoRA's magnitudes); empty without LoRA."""
@@ -208,6 +218,11 @@ class LanguageModel(nn.Module):
         with atomic_path(folder / "adapter_model.safetensors") as path:
             save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path, {"format": "pt"})
         config.save_pretrained(str(folder))
+        if lost := lost_by_peft(self.model, load_file(folder / "adapter_model.safetensors")):
+            LOGGER.warning(
+                "%s: peft's own reader would lose %d of %d tensors of this family (%s, …); panollava reads them all",
+                folder, len(lost), len(tensors), lost[0],
+            )  # fmt: skip
 
 
 def choose_attention(config: Any, dtype: torch.dtype) -> tuple[str | None, str]:

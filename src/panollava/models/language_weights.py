@@ -59,6 +59,8 @@ def load_language(source: str, dtype: torch.dtype, trust_remote_code: bool, opti
     model, loading = loaded
     refuse_missing_weights(source, loading)
     refuse_unused_weights(source, model, loading["unexpected_keys"], multimodal)
+    if multimodal:  # the text part is saved as what it is, not under the names of the whole
+        model._weight_conversions = None
     return model
 
 

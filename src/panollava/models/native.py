@@ -32,6 +32,7 @@ from panollava.logs import LOGGER
 from panollava.models import checks, native_adapters, parts
 from panollava.models.config import ModelConfig, Stage
 from panollava.models.losses import OverlapLoss, answer_loss, shared_directions, supervised_positions
+from panollava.models.merging import merged
 from panollava.models.native_features import FeatureLayout
 from panollava.models.native_parts import LORA_NAMES, NativeParts, longest_list, part_of_adapter
 from panollava.models.native_positions import head_positions, ring_of, sequence_positions
@@ -367,9 +368,15 @@ class NativeVLM(PanoramaModel):
             raise ConfigError(
                 f"adapters cannot be merged into weights of {self.config.quantization}: export without --merge-lora"
             )
-        with torch.no_grad():
-            self.model = self.model.merge_and_unload(safe_merge=True)
-        self._adapted = ()
+        from panollava.models.written import answer_logits
+
+        training = self.training
+        self.eval()
+        try:
+            self.model = merged(self.model, lambda: answer_logits(self))
+            self._adapted = ()
+        finally:
+            self.train(training)
 
     def save_pretrained(self, folder: str | Path, processor: PanoramaProcessor | None = None) -> None:
         from panollava.models.native_saving import save_native

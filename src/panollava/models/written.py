@@ -1,0 +1,70 @@
+"""Is what was written what the model is? A folder is loaded once more and compared before anybody is told.
+
+In: a model; later, the one that was read back. Out: nothing, or a CheckpointError that says which part differs.
+Compared is what the model gives for one fixed picture and question, so that memory holds one model at a time.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from panollava.errors import CheckpointError
+from panollava.models.native_prompt import NativePrompt
+from panollava.models.panorama_model import PanoramaModel
+from panollava.models.vlm import PanoramaVLM
+
+_WORDS = ("what is it?", "this")
+
+
+@torch.no_grad()
+def imprint(model: PanoramaModel) -> dict[str, Tensor]:
+    """What the parts give, by their names, in the order of the computation; in eval mode, always the same."""
+    training = model.training
+    model.eval()
+    try:
+        with model.autocast():
+            return _given(model)
+    finally:
+        model.train(training)
+
+
+def _given(model: PanoramaModel) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    if isinstance(model, PanoramaVLM):  # normalised pixels
+        pixels = torch.randn(1, len(model.views), 3, *model.vision.spec.image_size, generator=generator)
+    else:  # bytes
+        assert isinstance(model.prompt, NativePrompt)
+        pixels = torch.rand(1, len(model.views), 3, *model.prompt.size, generator=generator) * 255
+    features = model.encode_vision(pixels.to(model.device))
+    found = {"vision encoder": features}
+    if isinstance(model, PanoramaVLM):
+        if model.language is None:
+            return found | {"resampler": model.vicreg_projector(model.resampler(features))}
+        found["resampler or projection"] = model.encode_panorama(features)
+    assert model.prompt is not None
+    batch = model.prompt.collate([model.prompt.training(*_WORDS, 64)], side="right")
+    tensors = {key: tensor.to(model.device) for key, tensor in batch.items()}  # type: ignore[attr-defined]
+    return found | {"language model": model(vision_features=features, **tensors, stage="finetune")["logits"]}
+
+
+def answer_logits(model: PanoramaModel) -> Tensor:
+    """Logits of a fixed answer about a fixed picture: what merging adapters must not change."""
+    return imprint(model)["language model"]
+
+
+def refuse_other(folder: Path, again: PanoramaModel, wanted: dict[str, Tensor]) -> None:
+    """Raise CheckpointError where the model that was read from `folder` gives something else than the written one."""
+    found = imprint(again)
+    tolerance = 1e-3 if again.dtype == torch.float32 else 0.05
+    for part, tensor in wanted.items():
+        here = found[part].float().to(tensor.device)
+        size = tensor.float().std().clamp_min(1e-9)
+        if here.shape != tensor.shape or not bool((here - tensor.float()).abs().max() <= tolerance * size):
+            raise CheckpointError(
+                f"what was written is not what the model is: loaded once more, its {part} gives something else. "
+                f"Nothing of it is left in {folder}. This is a fault of panollava, or of transformers with the family: "
+                "please report it; the stage folder answers as before"
+            )
