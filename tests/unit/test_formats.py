@@ -18,6 +18,9 @@ from panollava.data.formats.rows import Table, TableRow
 from panollava.data.prepare import prepare_csv
 from panollava.data.samples import Row, read_rows, read_samples
 from panollava.errors import ConfigError, DataError
+from panollava.evaluation.predict import shuffled_options
+from panollava.evaluation.predictions import Prediction, read_predictions, write_predictions
+from panollava.evaluation.score import score_predictions
 
 
 @pytest.fixture(autouse=True)
@@ -37,9 +40,9 @@ def row_of(content: str, columns: dict[str, str | None] | None = None) -> TableR
     return row
 
 
-def prepared(content: str) -> list[Row]:
+def prepared(content: str, instruct: bool = False) -> list[Row]:
     Path("in.csv").write_text(content, encoding="utf-8")
-    prepare_csv(["in.csv"], "prepared.csv", "rejected.csv", progress=False)
+    prepare_csv(["in.csv"], "prepared.csv", "rejected.csv", progress=False, instruct=instruct)
     return read_rows("prepared.csv")
 
 
@@ -80,7 +83,7 @@ def test_further_columns_pass_through_where_some_row_has_them() -> None:
     # A prepared CSV is itself a source, and gives the same rows again.
     first = Path("prepared.csv").read_bytes()
     Path("prepared.csv").rename("in.csv")
-    prepare_csv(["in.csv"], "prepared.csv", "rejected.csv", progress=False)
+    prepare_csv(["in.csv"], "prepared.csv", "rejected.csv", progress=False, instruct=False)
     assert Path("prepared.csv").read_bytes() == first
 
 
@@ -114,12 +117,16 @@ def test_a_list_in_another_notation_is_named_and_its_letters_refused() -> None:
         ("a.png,q,B,text,", None),
         ("a.png,q,b,,", None),
         ("a.png,q,X,,", None),
-        ('a.png,q,C,,"[""x"", ""y""]"', "'C' is none of the options A to B"),
+        ('a.png,q,C,,"[""x"", ""y""]"', "'C' cannot be read as one of 2 options"),
         ('a.png,q,C,text,"[""x"", ""y""]"', None),
         ("a.png,q,B,mcq,", "answer_type is one of text, yes_no, choice, number, direction, point, box, got 'mcq'"),
         ("a.png,q,B,,[1", "options is a JSON list of texts"),
         ("a.png,q,B,,[]", "options is a JSON list of texts"),
         ("a.png,q,B,,{}", "the row has no options"),
+        ("a.png,q,maybe,yes_no,", "the answer 'maybe' cannot be read as yes or no"),
+        ("a.png,q,many,number,", "cannot be read as a number"),
+        ("a.png,q,north,direction,", "cannot be read as a direction"),
+        ('a.png,q,z,,"[""x"", ""y""]"', "'z' cannot be read as one of 2 options"),
     ],
 )
 def test_what_cannot_be_a_question_is_rejected(line: str, problem: str | None) -> None:
@@ -153,6 +160,64 @@ def test_a_query_with_other_options_or_turns_is_another_question() -> None:
     assert [(one.sample_id, one.references) for one in samples] == [
         (0, ("A", "B")), (1, ("A",)), (2, ("seen",)), (3, ("seen",))]  # fmt: skip
     assert rows[3].details.context_turns == (("user", "hello"), ("assistant", "yes?"))
+
+
+def test_the_prompt_states_options_and_the_wanted_kind_and_training_teaches_the_letter() -> None:
+    content = (
+        "image,question,answer,answer_type,options\n"
+        'a.png,Which?,right,,"[""left"", ""right""]"\na.png,Any?,Yes,yes_no,\na.png,How far?,3 m,number,\n'
+        'a.png,Where?,behind,direction,\na.png,Box?,"[1, 2, 3, 4]",box,\na.png,Point?,"[1, 2]",point,\n'
+        'a.png,Look?,"yaw 3, pitch 4",point,\na.png,Say?,a red box,,\n'
+    )
+    rows = prepared(content, instruct=True)
+    assert [row.prompt for row in rows] == [
+        "Which?\nA. left\nB. right\nAnswer with the letter.",
+        "Any?\nAnswer yes or no.",
+        "How far?\nAnswer with a number and its unit, if it has one.",
+        "Where?\nAnswer with the direction: degrees, or words such as front, right, behind, left, above.",
+        "Box?\nAnswer with the box [x1, y1, x2, y2] in pixels of the 64 x 32 panorama.",
+        "Point?\nAnswer with the point [x, y] in pixels of the 64 x 32 panorama.",
+        "Look?\nAnswer with the point as yaw and pitch in degrees.",
+        "Say?",
+    ]
+    assert [row.target for row in rows] == [
+        "B",
+        "Yes",
+        "3 m",
+        "behind",
+        "[1, 2, 3, 4]",
+        "[1, 2]",
+        "yaw 3, pitch 4",
+        "a red box",
+    ]
+    samples = read_samples("prepared.csv")
+    assert [one.prompt for one in samples] == [row.prompt for row in rows] and samples[0].targets == ("B",)
+    plain = prepared(content)
+    assert plain[0].prompt == "Which?\nA. left\nB. right" and [row.prompt for row in plain[1:]] == [
+        row.query for row in plain[1:]
+    ]
+
+
+def test_options_are_shuffled_by_seed_and_question_and_stay_the_same_question(tmp_path: Path) -> None:
+    rows = "".join(f'a.png,q{n},B,"[""w"", ""x"", ""y"", ""z""]"\n' for n in range(20))
+    prepared("image,question,answer,options\n" + rows + "a.png,say,a red box,\n")
+    samples = read_samples("prepared.csv")
+    shuffled = shuffled_options(samples, 7)
+    assert shuffled == shuffled_options(samples, 7) != shuffled_options(samples, 8)
+    assert len({one.shown for one in shuffled[:20]}) > 5 and shuffled[20] == samples[20]
+    assert all(sorted(one.shown) == ["w", "x", "y", "z"] for one in shuffled[:20])
+    assert f"A. {shuffled[0].shown[0]}" in shuffled[0].prompt
+    answers = [chr(65 + one.shown.index("x")) if one.shown else "a red box" for one in shuffled]
+    predictions = [
+        Prediction(one.sample_id, one.image_path, one.query, text, one.references, "", one.details, one.shown)
+        for one, text in zip(shuffled, answers, strict=True)
+    ]
+    write_predictions("p.csv", predictions)
+    rows_back = read_predictions("p.csv")
+    assert json.loads(rows_back[0]["options_shown"]) == list(shuffled[0].shown)
+    assert score_predictions(rows_back, metrics=["rouge_l"]).metrics["accuracy"].value == 1
+    always_b = [{**row, "prediction": "B"} for row in rows_back]
+    assert score_predictions(always_b, metrics=["rouge_l"]).metrics["accuracy"].value < 0.6
 
 
 @pytest.mark.parametrize(

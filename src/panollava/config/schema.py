@@ -341,6 +341,23 @@ class EvaluationSettings(Section):
         "Scores that need further passes of the model: some of perplexity, overlap_consistency, dino_similarity, "
         "yaw_equivariance, yaw_agreement (docs/evaluation.md). All but the overlap's two cost as much as predicting.",
     )
+    answer_instruction: bool = key(
+        True,
+        "Say in the prompt of a question with a right answer which kind of answer is wanted, in training too. Captions "
+        "have no such sentence.",
+    )
+    shuffle_options: bool = key(
+        False,
+        "Show the options of a choice in an order drawn for each question (training.seed), in prediction only.",
+    )
+    number_tolerance: float = key(
+        0.1, "Of answers that are numbers: right within this share of the truth; counts must be equal.", ge=0, lt=10,
+        typical="[0.05, 0.25]",
+    )  # fmt: skip
+    angle_tolerance_deg: float = key(
+        22.5, "Of answers that are directions or points: right within so many degrees on the sphere.", ge=0, le=180,
+        typical="[5, 45]",
+    )  # fmt: skip
     custom_metrics: list[Annotated[str, BeforeValidator(custom_metric)]] = key(
         [], "Your own metrics, each as package.module:function."
     )

@@ -61,6 +61,7 @@ def prepare_csv(
             fetch=ImageCache(images, allow_private=data["allow_private_addresses"]),
             surviving_csv=survivor,
             planned=[PlannedSource.of(one, columns=columns, format=data["format"]) for one in own],
+            instruct=slice.config["evaluation"]["answer_instruction"],
         )
 
 

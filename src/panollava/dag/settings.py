@@ -38,15 +38,18 @@ LANGUAGE = (
 """The model of the stages that read text."""
 ANSWERS = (
     *_named("generation", "max_new_tokens", "do_sample", "temperature", "top_p"),
-    "training.eval_batch_size", "training.seed", *MACHINE,
+    "training.eval_batch_size", "training.seed", "evaluation.shuffle_options", *MACHINE,
 )  # fmt: skip
 """How answers are generated; the model follows from the checkpoint."""
 
 PREPARATION = (
     "data.format", *section("data.columns."), "data.max_rejected_fraction",
-    "data.allow_private_addresses",
+    "data.allow_private_addresses", "evaluation.answer_instruction",
 )  # fmt: skip
-SCORES = _named("evaluation", "metrics", "protocol", "extra", "custom_metrics", "blind_control", "bootstrap_samples")
+SCORES = _named(
+    "evaluation", "metrics", "protocol", "extra", "custom_metrics", "blind_control", "bootstrap_samples",
+    "number_tolerance", "angle_tolerance_deg",
+)  # fmt: skip
 
 _OPTIMISATION = ("epochs", "batch_size", "accumulate_grad_batches", "optimizer", "lr", "muon_lr", "weight_decay",
                  "warmup_ratio", "max_grad_norm", "vision_trainable_blocks", "max_text_length")  # fmt: skip

@@ -86,8 +86,8 @@ def row_lengths(prompt: ChatPrompt, rows: Sequence[Row], max_text_length: int) -
     lengths = np.empty(len(rows), np.int32)
     for start in range(0, len(rows), _AT_ONCE):
         some = rows[start : start + _AT_ONCE]
-        queries = _token_counts(prompt, [row.query.strip() for row in some])
-        answers = _token_counts(prompt, [row.annotation.strip() for row in some]) + 1
+        queries = _token_counts(prompt, [row.prompt.strip() for row in some])
+        answers = _token_counts(prompt, [row.target.strip() for row in some]) + 1
         room = np.maximum(1, max_text_length - queries)
         lengths[start : start + len(some)] = shell + queries + np.minimum(answers, room)
     return lengths

@@ -12,14 +12,17 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 from panollava.config.fingerprints import PlannedSource
-from panollava.data.details import columns_of
+from panollava.data.details import NO_DETAILS, Details, columns_of
 from panollava.data.download import DownloadError, ImageCache
 from panollava.data.formats import Table, TableRow, read_source
 from panollava.data.prepared_images import write_images
+from panollava.data.prompting import instruction_of
+from panollava.data.questions import check_places, needs_size
 from panollava.data.samples import PREPARED_COLUMNS, Row, group_rows
 from panollava.data.tables import REJECTED_COLUMNS, is_url, resolve_image, why_no_image, write_table
 from panollava.errors import DataError, FileChanged
@@ -27,7 +30,7 @@ from panollava.files import sha256_file
 from panollava.logs import LOGGER
 from panollava.processes import available_cores
 from panollava.progress import track
-from panollava.views.panorama import PanoramaError, decode_panorama, read_image, warn_if_unstitched
+from panollava.views.panorama import PanoramaError, decode_panorama, load_panorama, read_image, warn_if_unstitched
 
 _DOWNLOADS_AT_ONCE = 8
 _REASONS_SHOWN = 10
@@ -67,16 +70,18 @@ def prepare_csv(
     planned: Sequence[PlannedSource] = (),
     progress: bool = True,
     within: Sequence[Path] | None = None,
+    instruct: bool = True,
 ) -> PrepareSummary:
     """Concatenate and check sources of any format; write a prepared CSV (`samples`) and what was rejected.
 
     Image paths are written relative to `root` where they lie below it, else absolute. `fetch` turns an http(s) URL
     into a verified file; without it such rows are rejected. `within` are the only folders from which a CSV of others
-    may have pictures opened. Raises DataError where a CSV cannot be
-    read, where no row is left or where more than `max_rejected_fraction` were rejected: then `rejected_csv` stands,
-    and its copy `surviving_csv` outside a job's outputs, but no prepared CSV, not even an older one. Raises
-    FileChanged, before anything is written, where a CSV or a picture that was read is not the one that `planned` tells
-    of. What the pictures were, images.json beside the prepared CSV says (`prepared_images`).
+    may have pictures opened. `instruct` (`evaluation.answer_instruction`) has the prompt of a question with a right
+    answer say which kind of answer is wanted. Raises DataError where a CSV cannot be read, where no row is left or
+    where more than `max_rejected_fraction` were rejected: then `rejected_csv` stands, and its copy `surviving_csv`
+    outside a job's outputs, but no prepared CSV, not even an older one. Raises FileChanged, before anything is written,
+    where a CSV or a picture that was read is not the one that `planned` tells of. What the pictures were, images.json
+    beside the prepared CSV says (`prepared_images`).
     """
     tables = [read_source(path, columns, format) for path in csv_paths]
     for note in dict.fromkeys(f"{table.path}: {note}" for table in tables for note in table.notes):
@@ -96,7 +101,12 @@ def prepare_csv(
         if image.problem is not None:
             rejected.append((row, image.problem))
         else:
-            accepted.append(Row(image.written, row.query, row.annotation, row.details))
+            try:
+                details = _completed(row, Path(root) / image.written, instruct)
+            except ValueError as error:
+                rejected.append((row, f"question not usable: {error}"))
+                continue
+            accepted.append(Row(image.written, row.query, row.annotation, details))
             digests[image.written] = image.sha256
 
     summary = _summary(accepted, rejected)
@@ -121,6 +131,30 @@ def prepare_csv(
     _write_prepared(output_csv, accepted)
     write_images(output_csv, digests)
     return summary
+
+
+def _completed(row: TableRow, panorama: Path, instruct: bool) -> Details:
+    """The row's details with the panorama's size where its answer needs it, and what the prompt says of answers.
+
+    Raises ValueError where the answer is no place in the panorama.
+    """
+    details = row.details
+    if details is NO_DETAILS:
+        return details
+    if needs_size(row.annotation, details):
+        height, width = _size_of(str(panorama))
+        details = replace(details, width=width, height=height)
+    check_places(row.annotation, details)
+    if instruct and not details.answer_instruction:
+        details = replace(details, answer_instruction=instruction_of(row.annotation, details))
+    return details
+
+
+@lru_cache(maxsize=1024)
+def _size_of(panorama: str) -> tuple[int, int]:
+    """Height and width of the full panorama."""
+    height, width = load_panorama(panorama).shape[:2]
+    return height, width
 
 
 def _write_prepared(path: str | Path, rows: Sequence[Row]) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from panollava.data.details import DETAIL_COLUMNS, NO_DETAILS, Details
+from panollava.data.prompting import prompt_of, target_of
 from panollava.errors import DataError
 
 csv.field_size_limit(2**31 - 1)  # 128 KiB by default; prepared texts may be longer
@@ -28,6 +29,16 @@ class Row:
     annotation: str
     details: Details = NO_DETAILS
 
+    @property
+    def prompt(self) -> str:
+        """The user's turn (`prompting`)."""
+        return prompt_of(self.query, self.details)
+
+    @property
+    def target(self) -> str:
+        """What the model is taught to answer."""
+        return target_of(self.annotation, self.details)
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -38,6 +49,17 @@ class Sample:
     query: str
     references: tuple[str, ...]
     details: Details = NO_DETAILS
+    shown: tuple[str, ...] = ()
+
+    @property
+    def prompt(self) -> str:
+        """The user's turn; its options as `shown`, if they are shown in another order than the row has them."""
+        return prompt_of(self.query, self.details, self.shown)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What a model that knows the references would answer."""
+        return tuple(target_of(text, self.details) for text in self.references)
 
 
 def read_rows(path: str | Path) -> list[Row]:

@@ -16,6 +16,7 @@ from panollava.evaluation.measures.rolled import equivariance, read_rolled
 from panollava.evaluation.metrics import METRICS, MetricResult
 from panollava.evaluation.metrics_shape import complaints
 from panollava.evaluation.protocols import ScoredTexts
+from panollava.evaluation.run_metrics import tolerances_of
 from panollava.evaluation.score import Rows, ScoreReport, score_predictions
 from panollava.files import read_json, sha256_file
 from panollava.logs import LOGGER
@@ -48,6 +49,7 @@ def score_again(
     blind_rows: Rows | None = None,
     bootstrap_samples: int = 0,
     custom_metrics: Sequence[str] = (),
+    text_only_rows: Rows | None = None,
 ) -> ScoreReport:
     """Score `rows` by the document's protocol and by those of its metrics that have a value and come from answers.
 
@@ -62,6 +64,8 @@ def score_again(
         blind_rows=blind_rows,
         bootstrap_samples=bootstrap_samples,
         lenient=True,
+        text_only_rows=text_only_rows,
+        tolerances=tolerances_of(document["provenance"].get("evaluation") or {}),
     )
 
 

@@ -37,6 +37,7 @@ class _Score(_Told):
 
 class _Controls(_Told):
     blind: dict[str, float | None] | None
+    text_only: dict[str, float | None] | None = None
 
 
 class _Intervals(_Told):
@@ -65,6 +66,11 @@ class _Checkpoint(_Told):
     config_digest: str | None = None
 
 
+class _Evaluation(_Told):
+    number_tolerance: float = Field(default=0.1, ge=0)
+    angle_tolerance_deg: float = Field(default=22.5, ge=0)
+
+
 class _Provenance(_Told):
     csv: _Csv | None = None
     inputs: _Inputs | None = None
@@ -72,6 +78,8 @@ class _Provenance(_Told):
     generation: dict[str, Any] | None = None
     predictions: str | None = None
     predictions_blind: str | None = None
+    predictions_text_only: str | None = None
+    evaluation: _Evaluation | None = None
     measures: dict[_FileName, str] | None = None
     versions: dict[str, str | None] | None = None
 

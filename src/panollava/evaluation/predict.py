@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from panollava.data.dataset import PictureStore, picture_batch
 from panollava.data.samples import Sample
 from panollava.errors import EvaluationError, PromptTooLong
 from panollava.evaluation.predictions import Prediction
-from panollava.files import write_text
+from panollava.files import digest_of, write_text
 from panollava.logs import LOGGER
 from panollava.models.panorama_model import PanoramaModel
 from panollava.models.processor import PanoramaProcessor
@@ -98,6 +98,22 @@ def _line(sample_id: int, text: str, error: str) -> str:
     return json.dumps([sample_id, text, error], ensure_ascii=True) + "\n"
 
 
+def shuffled_options(samples: list[Sample], seed: int) -> list[Sample]:
+    """For `evaluation.shuffle_options`: each choice with its options in an order drawn for the seed and the question.
+
+    The same question has the same order in every control and every run.
+    """
+    found = []
+    for sample in samples:
+        options = sample.details.options
+        if sample.details.answer_type == "choice" and len(options) > 1:
+            key = digest_of([seed, sample.image_path, sample.query, options])
+            order = np.random.default_rng(int(key, 16)).permutation(len(options))
+            sample = replace(sample, shown=tuple(options[place] for place in order))
+        found.append(sample)
+    return found
+
+
 def shuffled_pictures(samples: list[Sample], seed: int) -> dict[str, str] | None:
     """For the blind control: each picture's stand-in, never itself. None where there is only one picture."""
     paths = list(dict.fromkeys(sample.image_path for sample in samples))
@@ -149,7 +165,16 @@ def predict(
             LOGGER.info("batch %d of %d", number + 1, len(batches))
     answers = finished.texts
     predictions = [
-        Prediction(s.sample_id, s.image_path, s.query, answers[s.sample_id][0], s.references, answers[s.sample_id][1])
+        Prediction(
+            s.sample_id,
+            s.image_path,
+            s.query,
+            answers[s.sample_id][0],
+            s.references,
+            answers[s.sample_id][1],
+            s.details,
+            s.shown,
+        )
         for s in samples
     ]
     if samples and all(one.error for one in predictions):
@@ -181,7 +206,7 @@ def _batches(
         inside = set(chunk)
         members = [i for i, path in enumerate(shown) if path in inside]
         place = {path: number if by_picture else 0 for number, path in enumerate(chunk)}
-        members.sort(key=lambda i: (place[shown[i]], len(samples[i].query), samples[i].query, i))
+        members.sort(key=lambda i: (place[shown[i]], len(samples[i].prompt), samples[i].prompt, i))
         for first in range(0, len(members), size):
             yield chunk, members[first : first + size]
 
@@ -227,7 +252,7 @@ def _answer(
     if not seen:
         return answers
     try:
-        texts = _generate(model, features, list(seen.values()), [samples[i].query for i in seen], settings, by_picture)
+        texts = _generate(model, features, list(seen.values()), [samples[i].prompt for i in seen], settings, by_picture)
         return answers | {samples[i].sample_id: (text, "") for i, text in zip(seen, texts, strict=True)}
     except (RuntimeError, ValueError, IndexError, PromptTooLong) as error:  # what models raise about their input
         if is_out_of_memory(error):

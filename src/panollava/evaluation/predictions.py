@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from panollava.data.details import NO_DETAILS, Details, columns_of
 from panollava.data.tables import write_table
 from panollava.errors import EvaluationError
 
@@ -25,13 +27,18 @@ COLUMNS = (
     "reference_length",
     "error",
 )
+SHOWN = "options_shown"
+"""The column with the options in the order in which the model saw them."""
 NEEDED = ("prediction", "reference")
 _FIELD_LIMIT = 2**31 - 1  # csv's own limit of 131,072 characters would refuse a runaway generation
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One answered sample. `text` is "" where generation failed; `error` then says why (else "")."""
+    """One answered sample. `text` is "" where generation failed; `error` then says why (else "").
+
+    `shown` are the options in the order in which the model saw them, where that is not the row's own.
+    """
 
     sample_id: int
     image_path: str
@@ -39,25 +46,36 @@ class Prediction:
     text: str
     references: tuple[str, ...]
     error: str = ""
+    details: Details = NO_DETAILS
+    shown: tuple[str, ...] = ()
 
 
 def write_predictions(path: str | Path, predictions: Iterable[Prediction]) -> None:
     """Write one row per reference (one with an empty reference where a sample has none), atomically.
 
-    `prediction_length` and `reference_length` count words (text between white space).
+    `prediction_length` and `reference_length` count words (text between white space). Columns of `Details` follow where
+    some sample needs them; a sample with a name of its own has that as its `sample_id`.
     """
+    items = list(predictions)
+    further = tuple(name for name in columns_of(item.details for item in items) if name != "sample_id")
+    further += (SHOWN,) if any(item.shown for item in items) else ()
     write_table(
         path,
-        COLUMNS,
+        (*COLUMNS, *further),
         (
             (
-                str(item.sample_id), item.image_path, item.query, item.text, reference, str(len(item.text.split())),
-                str(len(reference.split())), item.error,
+                item.details.sample_id or str(item.sample_id), item.image_path, item.query, item.text, reference,
+                str(len(item.text.split())), str(len(reference.split())), item.error, *_further(item, further),
             )
-            for item in predictions
+            for item in items
             for reference in item.references or ("",)
         ),
     )  # fmt: skip
+
+
+def _further(item: Prediction, names: tuple[str, ...]) -> list[str]:
+    fields = item.details.to_fields() | ({SHOWN: json.dumps(item.shown, ensure_ascii=False)} if item.shown else {})
+    return [fields.get(name, "") for name in names]
 
 
 def read_predictions(path: str | Path) -> list[dict[str, str]]:

@@ -17,6 +17,7 @@ from panollava.errors import EvaluationError
 
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
 KEY = ("image_path", "original_query")
+_FURTHER = ("options", "context_turns")
 _SPACE = re.compile(r"\s+")
 
 
@@ -46,8 +47,16 @@ class ScoredTexts:
 
 
 def question_of(row: Mapping[str, str]) -> tuple[str, ...]:
-    """(image_path, original_query) of a row of a predictions CSV. Raises KeyError where it has no such columns."""
-    return tuple(row[name] for name in KEY)
+    """What a row of a predictions CSV asks of which picture: (image_path, original_query), then options and turns.
+
+    Raises KeyError where it has not the first two.
+    """
+    return (*(row[name] for name in KEY), *further_of(row))
+
+
+def further_of(row: Mapping[str, str]) -> tuple[str, ...]:
+    """What makes a question another one though image and query are the same; () for most."""
+    return tuple(f"{name} {row[name]}" for name in _FURTHER if row.get(name))
 
 
 def collapse(text: str) -> str:
@@ -76,9 +85,9 @@ def apply_protocol(rows: Sequence[Mapping[str, str]], protocol: str | None = Non
     if not kept:
         raise EvaluationError(f"None of the {len(rows)} rows has a reference: there is nothing to score.")
     if chosen == "grouped":
-        grouped: dict[tuple[str, str], list[tuple[Mapping[str, str], str]]] = {}
+        grouped: dict[tuple[str, ...], list[tuple[Mapping[str, str], str]]] = {}
         for row, reference in kept:
-            grouped.setdefault((row[KEY[0]], row[KEY[1]]), []).append((row, reference))
+            grouped.setdefault(question_of(row), []).append((row, reference))
         samples = list(grouped.values())
     else:
         samples = [[pair] for pair in kept]

@@ -28,7 +28,7 @@ from panollava.evaluation.predictions import Prediction, read_predictions, write
 from panollava.evaluation.protocols import PROTOCOLS, apply_protocol
 from panollava.evaluation.run_measures import measure_folder
 from panollava.evaluation.run_metrics import score_files
-from panollava.evaluation.run_predict import generation_settings, made_with
+from panollava.evaluation.run_predict import as_shown, generation_settings, made_with
 from panollava.evaluation.score import check_listed
 from panollava.files import digest_of, refuse_overwriting, sha256_file
 from panollava.logs import LOGGER
@@ -157,9 +157,10 @@ def evaluate_folder(
                 request.image_cache,
                 allow_private=experiment is not None and experiment.settings.data.allow_private_addresses,
             ),
+            instruct=evaluation["answer_instruction"],
             within=[csv_path.parent, loaded.project_root, Path()] if foreign else None,
         )
-        samples = read_samples(output / "prepared.csv")
+        samples = as_shown(read_samples(output / "prepared.csv"), evaluation, generation.seed)
         for name in _RESULTS:
             (output / name).unlink(missing_ok=True)  # what fails from here on must not leave an older result
         if request.max_samples is not None:

@@ -12,7 +12,7 @@ from panollava.config import WorkflowConfig
 from panollava.data.prepared_images import views_of_csv
 from panollava.data.samples import Sample, read_samples
 from panollava.errors import CheckpointError
-from panollava.evaluation.predict import GenerationSettings, kept_answers, predict, shuffled_pictures
+from panollava.evaluation.predict import GenerationSettings, kept_answers, predict, shuffled_options, shuffled_pictures
 from panollava.evaluation.predictions import write_predictions
 from panollava.files import digest_of, sha256_file
 from panollava.logs import LOGGER
@@ -39,7 +39,8 @@ def generation_settings(config: dict[str, Any]) -> GenerationSettings:
 def load_chosen(config: dict[str, Any], checkpoint: dict[str, Any], csv_path: Path) -> tuple[LoadedStage, list[Sample]]:
     """The stage that checkpoint.json names, and the samples of a prepared CSV; torch gets the configured threads."""
     torch.set_num_threads(config["training"]["cpu_threads"])
-    return load_own_stage(checkpoint), read_samples(csv_path)
+    samples = as_shown(read_samples(csv_path), config.get("evaluation", {}), config["training"]["seed"])
+    return load_own_stage(checkpoint), samples
 
 
 def load_own_stage(checkpoint: dict[str, Any]) -> LoadedStage:
@@ -74,6 +75,11 @@ def load_own_stage(checkpoint: dict[str, Any]) -> LoadedStage:
             f"({checkpoint['config_digest']}). {remedy}"
         )
     return loaded
+
+
+def as_shown(samples: list[Sample], evaluation: dict[str, Any], seed: int) -> list[Sample]:
+    """The samples with their options in the order in which `evaluation.shuffle_options` has them shown."""
+    return shuffled_options(samples, seed) if evaluation.get("shuffle_options", False) else samples
 
 
 def predict_csv(

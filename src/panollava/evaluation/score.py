@@ -13,8 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from panollava.answers.grading import Tolerances
+from panollava.answers.part import answer_part
 from panollava.config.schema import SCORE_NAMES
 from panollava.errors import EvaluationError
+from panollava.evaluation.accuracy import Graded, accuracy_metrics, grade_samples, only
 from panollava.evaluation.metrics import FACTS, LABELS, METRICS, MetricResult, MetricUnavailable, TextSet
 from panollava.evaluation.metrics.custom import check_names, run_custom
 from panollava.evaluation.metrics.java import java_version
@@ -27,14 +30,17 @@ from panollava.files import write_json
 from panollava.logs import LOGGER
 
 Rows = Sequence[Mapping[str, str]]
+_CONTROLS = {"blind": "blind control", "text_only": "text-only control"}
+_NO_TEXT = "no row wants a text: every answer is right or wrong"
 _VERSIONED = ("panollava", "torch", "transformers", "peft", "sacrebleu", "nltk", "rouge-score", "pycocoevalcap")
 
 
 @dataclass(frozen=True)
 class ScoreReport:
-    """Everything that metrics.json says but its provenance. `blind` has the keys of `metrics`, or is None.
+    """Everything that metrics.json says but its provenance.
 
-    `intervals` says how they were made; None where there are none.
+    `blind` and `text_only` have the keys of `metrics`, or are None. `num_unreadable` is None where no answer is right
+    or wrong. `intervals` says how they were made; None where there are none.
     """
 
     metrics: dict[str, MetricResult]
@@ -45,6 +51,8 @@ class ScoreReport:
     num_errors: int
     num_without_reference: int
     blind: dict[str, float | None] | None = None
+    text_only: dict[str, float | None] | None = None
+    num_unreadable: int | None = None
     intervals: dict[str, Any] | None = None
 
     def to_json(self, provenance: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -56,9 +64,10 @@ class ScoreReport:
             "num_references": self.num_references,
             "num_empty": self.num_empty,
             "num_errors": self.num_errors,
+            **({} if self.num_unreadable is None else {"num_unreadable": self.num_unreadable}),
             "num_without_reference": self.num_without_reference,
             "intervals": self.intervals,
-            "controls": {"blind": self.blind},
+            "controls": {"blind": self.blind, **({} if self.text_only is None else {"text_only": self.text_only})},
             "provenance": {**(provenance or {}), "versions": versions()},
         }
 
@@ -73,15 +82,18 @@ def score_predictions(
     lenient: bool = False,
     spice_heap: str = DEFAULT_HEAP,
     not_run: Mapping[str, str] | None = None,
+    text_only_rows: Rows | None = None,
+    tolerances: Tolerances | None = None,
 ) -> ScoreReport:
     """Score rows with `prediction` and `reference` (and `image_path`, `original_query`, `error` where there).
 
     `protocol` None means grouped where the columns allow it, else per-annotation. `metrics` is "auto" (all five,
     those that cannot run without a value) or a list of keys, each of which must run unless `lenient`.
     `custom_metrics` are dotted names `package.module:function`. `blind_rows` are the same samples answered with
-    shuffled pictures. With `bootstrap_samples` a score has an interval from as many draws of the images (`resampling`).
-    `spice_heap` is the most memory that SPICE's Java takes ("2500m"). `not_run` are custom metrics that stand there
-    without a value, and the reason of each.
+    shuffled pictures, `text_only_rows` without any. With `bootstrap_samples` a score has an interval from as many draws
+    of the images (`resampling`). `spice_heap` is the most memory that SPICE's Java takes ("2500m"). `not_run` are
+    custom metrics that stand there without a value, and the reason of each. Rows with an `answer_type` are right or
+    wrong (`accuracy`, by `tolerances`); the five score those that want a text.
 
     Raises EvaluationError for unknown names, for a listed metric that cannot run, and for a blind control whose
     samples or references differ from the predictions'.
@@ -89,30 +101,28 @@ def score_predictions(
     names = metric_names(metrics) if metrics or not lenient else []
     check_names(custom_metrics, taken=SCORE_NAMES)
     scored = apply_protocol(rows, protocol)
-    blind = None if blind_rows is None else apply_protocol(blind_rows, scored.protocol)
-    if blind is not None:
-        _same_samples(scored, blind)
-    tokens = PtbTokens()
-    texts = TextSet(scored.predictions, scored.references, scored.protocol, tokens)
-    blind_texts = None if blind is None else TextSet(blind.predictions, blind.references, scored.protocol, tokens)
-    must_run = metrics != "auto" and not lenient
-    if texts.coco_tokens and blind_texts is not None:
-        _tokenize_together(names, texts, blind_texts)
-
-    options = {"spice": {"heap": spice_heap, "also": blind_texts}}
-    results: dict[str, MetricResult] = {}
-    blind_values: dict[str, float | None] = {}
-    for name in names:
-        results[name] = _run(name, texts, must_run, options.get(name, {}))
-        if blind_texts is not None:
-            lost = results[name].value is None
-            blind_values[name] = None if lost else _run(name, blind_texts, must_run, options.get(name, {})).value
+    tolerances = tolerances or Tolerances()
+    graded = grade_samples(scored, tolerances)
+    controls = {
+        name: apply_protocol(given, scored.protocol)
+        for name, given in (("blind", blind_rows), ("text_only", text_only_rows))
+        if given is not None
+    }
+    for name, control in controls.items():
+        _same_samples(scored, control, _CONTROLS[name])
+    results, values = _caption_metrics(
+        names, scored, graded, controls, must_run=metrics != "auto" and not lenient, spice_heap=spice_heap
+    )
+    results |= accuracy_metrics(graded, tolerances)
+    for name, control in controls.items():
+        right = accuracy_metrics(grade_samples(control, tolerances), tolerances)
+        values[name] |= {key: result.value for key, result in right.items()}
     for dotted in custom_metrics:
         for key, result in run_custom(dotted, scored, taken=results).items():
             results[key] = result
-        if blind is not None:
-            for key, result in run_custom(dotted, blind, taken=blind_values).items():
-                blind_values[key] = result.value
+        for name, control in controls.items():
+            for key, result in run_custom(dotted, control, taken=values[name]).items():
+                values[name][key] = result.value
     for dotted, why in (not_run or {}).items():
         key = dotted.partition(":")[2]
         results[dotted if key in results else key] = MetricResult(None, "unknown", dotted, None, reason=why)
@@ -125,9 +135,59 @@ def score_predictions(
         num_empty=scored.num_empty,
         num_errors=scored.num_errors,
         num_without_reference=scored.num_without_reference,
-        blind=None if blind is None else {key: blind_values.get(key) for key in results},
+        blind={key: values["blind"].get(key) for key in results} if "blind" in values else None,
+        text_only={key: values["text_only"].get(key) for key in results} if "text_only" in values else None,
+        num_unreadable=graded.num_unreadable if graded else None,
         intervals=intervals,
     )
+
+
+def _caption_metrics(
+    names: Sequence[str],
+    scored: ScoredTexts,
+    graded: Graded,
+    controls: Mapping[str, ScoredTexts],
+    must_run: bool,
+    spice_heap: str,
+) -> tuple[dict[str, MetricResult], dict[str, dict[str, float | None]]]:
+    """The five of the samples that want a text, and their values in each control."""
+    places = [place for place, wants_text in enumerate(graded.texts()) if wants_text]
+    values: dict[str, dict[str, float | None]] = {name: {} for name in controls}
+    if not places:
+        if must_run and names:
+            raise EvaluationError(f"evaluation.metrics lists {names[0]}, which cannot run: {_NO_TEXT}.")
+        return {name: _without_value(name, _NO_TEXT) for name in names}, values
+    tokens = PtbTokens()
+    texts = _texts_of(scored, graded, places, tokens)
+    others = {name: _texts_of(control, graded, places, tokens) for name, control in controls.items()}
+    if texts.coco_tokens and others:
+        _tokenize_together(names, texts, *others.values())
+    options = {"spice": {"heap": spice_heap, "also": others.get("blind")}}
+    results: dict[str, MetricResult] = {}
+    for name in names:
+        result = _run(name, texts, must_run, options.get(name, {}))
+        if result.samples is not None and len(places) < scored.num_samples:
+            result = replace(result, samples=only(result.samples, places, scored.num_samples))
+        results[name] = result
+        for control, other in others.items():
+            lost = result.value is None
+            values[control][name] = None if lost else _run(name, other, must_run, options.get(name, {})).value
+    return results, values
+
+
+def _texts_of(scored: ScoredTexts, graded: Graded, places: Sequence[int], tokens: PtbTokens) -> TextSet:
+    """The samples at `places`; of a benchmark's answers in tags, what stands in them."""
+    said = [
+        answer_part(scored.predictions[place]) if graded.details[place].scoring else scored.predictions[place]
+        for place in places
+    ]
+    wanted = [
+        [answer_part(text) for text in scored.references[place]]
+        if graded.details[place].scoring
+        else scored.references[place]
+        for place in places
+    ]
+    return TextSet(said, wanted, scored.protocol, tokens)
 
 
 def compute_text_metrics(
@@ -251,11 +311,11 @@ def _tokenize_together(names: Sequence[str], *sets: TextSet) -> None:
             LOGGER.debug("tokenizing together failed, each metric reports it: %s", error)
 
 
-def _same_samples(scored: ScoredTexts, blind: ScoredTexts) -> None:
+def _same_samples(scored: ScoredTexts, blind: ScoredTexts, what: str) -> None:
     keys = [[tuple(row.get(name, "") for name in KEY) for row in one.rows] for one in (scored, blind)]
     if keys[0] != keys[1] or scored.references != blind.references:
         raise EvaluationError(
-            f"The blind control holds {blind.num_samples} samples with {blind.num_references} references, the "
+            f"The {what} holds {blind.num_samples} samples with {blind.num_references} references, the "
             f"predictions {scored.num_samples} with {scored.num_references}, and they are not the same ones in the "
             "same order: make both from the same CSV."
         )

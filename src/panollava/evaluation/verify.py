@@ -28,7 +28,7 @@ from panollava.evaluation.again import (
 from panollava.evaluation.metrics import LABELS, MetricResult
 from panollava.evaluation.predictions import read_predictions
 from panollava.evaluation.protocols import apply_protocol
-from panollava.evaluation.run_metrics import blind_rows_of
+from panollava.evaluation.run_metrics import rows_of_control
 from panollava.evaluation.score import versions
 from panollava.files import sha256_file
 from panollava.provenance import made_by
@@ -67,10 +67,14 @@ def verify(
     blind = path.parent / "predictions_blind.csv" if document["controls"]["blind"] is not None else None
     if blind is not None:
         checks.append(_digest("predictions_blind.csv", blind, provenance.get("predictions_blind"), needed=True))
+    text_only = path.parent / "predictions_text_only.csv" if document["controls"].get("text_only") is not None else None
+    if text_only is not None:
+        told = provenance.get("predictions_text_only")
+        checks.append(_digest("predictions_text_only.csv", text_only, told, needed=True))
     checks += [_digest(file.name, file, told, needed=True) for file, told in measure_files(document, path).items()]
     checks += _sources(document, path)
     if predictions is not None:
-        checks += _scores(document, path, predictions, blind, custom_metrics)
+        checks += _scores(document, path, predictions, {"blind": blind, "text_only": text_only}, custom_metrics)
     checks += _versions(provenance)
     if predict_again:
         checks.append(_answers(document, path, predictions, max_samples))
@@ -116,15 +120,22 @@ def _sources(document: Mapping[str, Any], path: Path) -> Iterator[Check]:
 
 
 def _scores(
-    document: Mapping[str, Any], path: Path, predictions: Path, blind: Path | None, chosen: Collection[str]
+    document: Mapping[str, Any],
+    path: Path,
+    predictions: Path,
+    controls: Mapping[str, Path | None],
+    chosen: Collection[str],
 ) -> Iterator[Check]:
     """Everything that follows from the predictions and from what the measures left, computed again."""
     draws = (document.get("intervals") or {}).get("draws", 0)
     custom, refused = custom_metrics_of(document, chosen)
     try:
         rows = read_predictions(predictions)
-        blind_rows = blind_rows_of(blind) if blind is not None and blind.is_file() else None
-        report = score_again(document, rows, blind_rows, draws, custom)
+        there = {
+            name: rows_of_control(file) if file is not None and file.is_file() else None
+            for name, file in controls.items()
+        }
+        report = score_again(document, rows, there["blind"], draws, custom, there["text_only"])
         further = measured_again(document, path, rows, apply_protocol(rows, document["protocol"]))
     except EvaluationError as error:
         yield Check("scores", "differs", f"they cannot be computed again: {error}")
@@ -141,10 +152,10 @@ def _scores(
             yield Check(LABELS.get(key, key), "not checked", why)
             continue
         yield _score(LABELS.get(key, key), told, found)
-        if blind_rows is not None and (value := (document["controls"]["blind"] or {}).get(key)) is not None:
-            again = (report.blind or {}).get(key)
-            if again is not None:
-                yield _number(f"{LABELS.get(key, key)}, blind", value, again)
+        for name, values in (("blind", report.blind), ("text_only", report.text_only)):
+            value, again = (document["controls"].get(name) or {}).get(key), (values or {}).get(key)
+            if value is not None and again is not None:
+                yield _number(f"{LABELS.get(key, key)}, {name.replace('_', ' ')}", value, again)
 
 
 def _score(label: str, told: Mapping[str, Any], found: MetricResult | None) -> Check:

@@ -8,7 +8,7 @@ from typing import Any
 
 from panollava.evaluation.console import metric_lines, summary_lines
 from panollava.evaluation.predictions import read_predictions
-from panollava.evaluation.run_metrics import blind_rows_of, score_files
+from panollava.evaluation.run_metrics import rows_of_control, score_files
 from panollava.logs import LOGGER
 from panollava.provenance import told_beside
 from panollava.reports.metrics_page import write_metrics_page
@@ -55,7 +55,7 @@ def metrics_of_run(
     write_metrics_page(document, metrics_page, experiment)
     write_samples_page(
         read_predictions(predictions),
-        blind_rows_of(blind),
+        rows_of_control(blind),
         "exact_match" in document["metrics"],
         samples_page,
         experiment,

@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from panollava.data.formats.csv import CSV
-from panollava.data.formats.rows import Columns, Format, Table, TableRow
+from panollava.data.formats.rows import Columns, Format, Rule, Table, TableRow
 from panollava.errors import DataError
 
-__all__ = ["FORMATS", "Table", "TableRow", "format_of", "read_source"]
+__all__ = ["FORMATS", "Table", "TableRow", "format_of", "read_source", "rule_of"]
 
 FORMATS: dict[str, Format] = {one.name: one for one in (CSV,)}
 """Every format by its name in `data.format`, in the order in which `auto` tries them; csv takes what is left."""
@@ -38,6 +38,16 @@ def format_of(path: str | Path, name: str = "auto") -> Format:
     except OSError:  # a name too long, or a file that may not be read: reading it says so
         found = None
     return found or CSV
+
+
+def rule_of(name: str) -> Rule:
+    """The rule of a benchmark's authors by the name that rows carry (`scoring`), FORMAT/RULE. Raises DataError."""
+    format, _, rule = name.partition("/")
+    found = FORMATS[format].rules.get(rule) if format in FORMATS else None
+    if found is None:
+        known = [f"{one.name}/{rule}" for one in FORMATS.values() for rule in one.rules]
+        raise DataError(f"scoring is a rule that a format knows ({', '.join(known) or 'none'}), got {name!r}")
+    return found
 
 
 def read_source(path: str | Path, columns: Columns | None = None, format: str = "auto") -> Table:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from panollava.answers.grading import Grade
 from panollava.data.details import NO_DETAILS, Details
 
+Rule = Callable[[str, str], Grade]
+"""The grade of what a model wrote (first) for what is true (second), as a benchmark's authors grade it."""
 Columns = Mapping[str, str | None]
 """`data.columns`: canonical names to the source's own, None where they are found by alias."""
 
@@ -50,9 +53,11 @@ class Format:
         matches: whether a path (a file or a folder that exists) holds this format; reads no more than its beginning.
         read: the rows. Raises DataError that names the file and what was found.
         files: the files below a folder that the rows depend on, pictures left out.
+        rules: the authors' own rules by name; a row whose `scoring` is FORMAT/RULE is graded by it.
     """
 
     name: str
     matches: Callable[[Path], bool]
     read: Callable[[Path, Columns], Table]
     files: Callable[[Path], list[Path]] = lambda path: [path]
+    rules: Mapping[str, Rule] = field(default_factory=dict)

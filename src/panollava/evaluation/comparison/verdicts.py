@@ -20,7 +20,7 @@ from panollava.evaluation.measures.measured import OF_PICTURES
 from panollava.evaluation.metrics import MetricResult
 from panollava.evaluation.metrics.result import LOWER_IS_BETTER
 from panollava.evaluation.metrics.sums import SampleSums
-from panollava.evaluation.protocols import KEY, ScoredTexts
+from panollava.evaluation.protocols import KEY, ScoredTexts, further_of
 from panollava.evaluation.resampling import CONFIDENCE, difference_of, holm, interval_of, units_of
 
 ALL = "all"
@@ -126,7 +126,8 @@ def _keys(scored: ScoredTexts, short: bool) -> list[tuple[object, ...]]:
     found: list[tuple[object, ...]] = []
     for row, references in zip(scored.rows, scored.references, strict=True):
         image = row.get(KEY[0], "")
-        key = (image.rpartition("/")[2] if short else image, row.get(KEY[1], ""), tuple(sorted(references)))
+        name = image.rpartition("/")[2] if short else image
+        key = (name, row.get(KEY[1], ""), further_of(row), tuple(sorted(references)))
         seen[key] = seen.get(key, 0) + 1
         found.append((*key, seen[key]))
     return found

@@ -69,9 +69,9 @@ def perplexity(
     signature = f"tokens:{model.config.answering_name}|end:counted|refs:all|mean:token"
     about = MetricResult(None, f"1 or more, {LOWER_IS_BETTER}", "panollava", package_version("panollava"), signature)
     every = [
-        _Reference(place, model.prompt.training(sample.query, text, _NO_LIMIT))
+        _Reference(place, model.prompt.training(sample.prompt, text, _NO_LIMIT))
         for place, sample in enumerate(samples)
-        for text in sample.references
+        for text in sample.targets
         if text.strip()
     ]
     longest = model.positions

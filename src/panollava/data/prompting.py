@@ -1,0 +1,64 @@
+"""What a model is asked and what it is taught to answer: the one template of training, prediction and measures.
+
+A query with its details enters; the text of the user's turn leaves: the query, its options one a line (`A. …`), and the
+kind of answer that is wanted. A plain caption's query stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from panollava.answers.grading import Question, read_truth
+from panollava.answers.letters import letter
+from panollava.answers.places import notation_of
+from panollava.data.details import Details
+
+_INSTRUCTIONS = {
+    "yes_no": "Answer yes or no.",
+    "number": "Answer with a number and its unit, if it has one.",
+    "direction": "Answer with the direction: degrees, or words such as front, right, behind, left, above.",
+}
+
+
+def prompt_of(query: str, details: Details, shown: Sequence[str] = ()) -> str:
+    """The user's turn. `shown` are the row's options in the order in which they are shown, if that is another one.
+
+    >>> print(prompt_of("Which is nearer?", Details("choice", ("cat", "dog"), answer_instruction="Answer by letter.")))
+    Which is nearer?
+    A. cat
+    B. dog
+    Answer by letter.
+    """
+    lines = [f"{letter(place)}. {option}" for place, option in enumerate(shown or details.options)]
+    return "\n".join([query, *lines, *([details.answer_instruction] if details.answer_instruction else [])])
+
+
+def target_of(annotation: str, details: Details) -> str:
+    """What the model is taught to answer: the letter of a choice, else the annotation.
+
+    >>> target_of("dog", Details("choice", ("cat", "dog")))
+    'B'
+    """
+    if details.answer_type == "choice" and details.options and not details.scoring:
+        return letter(read_truth(annotation, Question("choice", details.options)))
+    return annotation
+
+
+def instruction_of(annotation: str, details: Details) -> str:
+    """The sentence about the kind of answer that a question wants, "" for a text and under a rule of its own.
+
+    All that the answer tells is whether places are counted in degrees or in pixels.
+    """
+    kind = details.answer_type
+    if details.scoring or kind == "text":
+        return ""
+    if kind == "choice":
+        return "Answer with the letter." if details.options else "Answer in a few words."
+    size = f"{details.width} x {details.height}"
+    if kind == "box":
+        return f"Answer with the box [x1, y1, x2, y2] in pixels of the {size} panorama."
+    if kind == "point":
+        if notation_of(annotation) == "pixels":
+            return f"Answer with the point [x, y] in pixels of the {size} panorama."
+        return "Answer with the point as yaw and pitch in degrees."
+    return _INSTRUCTIONS[kind]
