@@ -223,13 +223,18 @@ def _contents(file: Path, columns: dict[str, str] | None, format: str) -> dict[s
     """The pictures that a source names, URLs left out, each once beside the file that names it; and its details."""
     from panollava.data.details import columns_of
     from panollava.data.formats import read_source
+    from panollava.data.formats.rows import EMBEDDED
     from panollava.data.tables import is_url
 
     try:
         table = read_source(file, columns, format)
     except DataError:
         return {"images": [], "details": []}
-    named = {(row.source_csv, row.image_path) for row in table.rows if row.image_path and not is_url(row.image_path)}
+    named = {
+        (row.source_csv, row.image_path)
+        for row in table.rows
+        if row.image_path and not is_url(row.image_path) and not row.image_path.startswith(EMBEDDED)
+    }
     images = sorted(["" if source == str(file) else source, name] for source, name in named)
     return {"images": images, "details": list(columns_of(row.details for row in table.rows))}
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from panollava.config.fingerprints import PlannedSource
 from panollava.data.details import NO_DETAILS, Details, columns_of
 from panollava.data.download import DownloadError, ImageCache
+from panollava.data.embedded import write_embedded
 from panollava.data.formats import Table, TableRow, read_source
 from panollava.data.prepared_images import write_images
 from panollava.data.prompting import instruction_of
@@ -87,7 +88,8 @@ def prepare_csv(
     for note in dict.fromkeys(f"{table.path}: {note}" for table in tables for note in table.notes):
         LOGGER.warning("%s", note)
     rows = [row for table in tables for row in table.rows]
-    images = _check_images(rows, Path(root), fetch, progress, within)
+    embedded = write_embedded(csv_paths, format, rows, fetch.folder if fetch else Path(root) / "cache/images")
+    images = _check_images(rows, Path(root), fetch, progress, within, embedded)
     _refuse_changed(images, planned)
 
     accepted: list[Row] = []
@@ -179,7 +181,12 @@ class _Image:
 
 
 def _check_images(
-    rows: Sequence[TableRow], root: Path, fetch: ImageCache | None, progress: bool, within: Sequence[Path] | None
+    rows: Sequence[TableRow],
+    root: Path,
+    fetch: ImageCache | None,
+    progress: bool,
+    within: Sequence[Path] | None,
+    embedded: Mapping[str, Path],
 ) -> dict[tuple[str, str], _Image]:
     """What each (CSV, image path) means; every file is fetched and decoded once, many at a time."""
     named = dict.fromkeys((row.source_csv, row.image_path) for row in rows if row.problem is None)
@@ -188,6 +195,8 @@ def _check_images(
     for csv_path, image_path in named:
         if is_url(image_path):
             files[csv_path, image_path] = image_path
+        elif image_path in embedded:
+            files[csv_path, image_path] = _plain(embedded[image_path])
         elif (found := resolve_image(image_path, csv_path, root, within)) is not None:
             files[csv_path, image_path] = _plain(found)
         elif within is not None and resolve_image(image_path, csv_path, root) is not None:

@@ -13,16 +13,11 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from panollava.data.formats.csv_questions import MAPPED_DETAILS, QuestionColumns
-from panollava.data.formats.rows import Columns, Format, Table, TableRow
+from panollava.data.formats.csv_questions import QuestionColumns
+from panollava.data.formats.rows import Columns, Format, Table, TableRow, find_columns, missing_values
 from panollava.data.text_file import read_text_file
 from panollava.errors import DataError
 
-COLUMN_ALIASES: dict[str, tuple[str, ...]] = {
-    "image_path": ("image_path", "url", "image", "image_url", "path"),
-    "query": ("query", "instruction", "question"),
-    "annotation": ("annotation", "response", "answer", "caption"),
-}
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 csv.field_size_limit(2**31 - 1)  # 128 KiB by default; a long text is no error, an open quote is found at the end
 
@@ -45,7 +40,7 @@ def read_csv(path: str | Path, columns: Columns | None = None) -> Table:
         for fields in reader:
             if fields and header is None:
                 header = tuple(fields)
-                places = _find_columns(path, header, wanted, text)
+                places = _find_places(path, header, wanted, text)
             elif fields:
                 assert header is not None
                 rows.append(_table_row(path, start, tuple(fields), header, places))
@@ -63,31 +58,14 @@ def read_csv(path: str | Path, columns: Columns | None = None) -> Table:
     return Table(path, header, tuple(rows), notes)
 
 
-def _find_columns(path: Path, header: Sequence[str], wanted: Mapping[str, str], text: str) -> dict[str, int]:
-    """The position of each canonical column."""
-    if unknown := set(wanted) - {*COLUMN_ALIASES, *MAPPED_DETAILS}:
-        listed = ", ".join((*COLUMN_ALIASES, *MAPPED_DETAILS))
-        raise DataError(f"data.columns can map {listed}, got {', '.join(sorted(unknown))}")
-    names = [_folded(name) for name in header]
-    places: dict[str, int] = {}
-    for canonical, aliases in COLUMN_ALIASES.items():
-        accepted = (_folded(wanted[canonical]),) if canonical in wanted else aliases
-        found = [place for place, name in enumerate(names) if name in accepted]
-        if not found:
+def _find_places(path: Path, header: Sequence[str], wanted: Mapping[str, str], text: str) -> dict[str, int]:
+    """`find_columns`; where they are not found, another separator may be why."""
+    try:
+        return find_columns(path, header, wanted)
+    except DataError as error:
+        if "no column for" in str(error):
             _refuse_separator(path, text)
-            raise DataError(
-                f"{path}: no column for {canonical}: expected {' or '.join(accepted)}, found {_listed(header)}. "
-                f"Map it with data.columns: {{{canonical}: NAME}}"
-            )
-        if len(found) > 1:
-            raise DataError(
-                f"{path}: several columns for {canonical}: {_listed([header[place] for place in found])}. "
-                f"Choose one with data.columns: {{{canonical}: NAME}}, or remove the others"
-            )
-        places[canonical] = found[0]
-    if len(set(places.values())) < len(places):
-        raise DataError(f"{path}: data.columns maps one column twice: {dict(wanted)}")
-    return places
+        raise
 
 
 def _refuse_separator(path: Path, text: str) -> None:
@@ -106,18 +84,10 @@ def _table_row(
         problem = f"wrong number of fields: {len(fields)}, expected {len(header)}"
         return TableRow(str(path), line, fields, problem=problem)
     values = {canonical: fields[place] for canonical, place in places.items()}
-    empty = [canonical for canonical, value in values.items() if not value]
+    empty = missing_values(values)
     missing = f"missing column value: {', '.join(empty)}" if empty else None
     given = (values["image_path"], values["query"], values["annotation"])
     return TableRow(str(path), line, fields, *given, problem=missing)
-
-
-def _folded(name: str) -> str:
-    return name.strip().casefold()
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(repr(name) for name in names)
 
 
 CSV = Format("csv", matches=lambda path: path.is_file(), read=read_csv)

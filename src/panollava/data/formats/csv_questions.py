@@ -18,8 +18,6 @@ from panollava.data.formats.rows import TableRow
 from panollava.data.questions import settle
 from panollava.errors import DataError
 
-MAPPED_DETAILS = ("answer_type", "options", "category", "sample_id")
-"""Further columns whose names `data.columns` can give."""
 ALIASES = {"options": ("options", "choices")}
 _LETTER_COLUMN = re.compile(r"(?:option|choice)?[\s_.-]*([a-z])")
 _QUESTION_PART = re.compile(r"option|choice|candidate|distractor|categor|hint|question|answer|explanation|rationale")

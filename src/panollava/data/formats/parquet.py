@@ -1,0 +1,126 @@
+"""Parquet files, folders of them, and what `datasets.save_to_disk` writes. Needs the extra `datasets` (pyarrow).
+
+The image column holds paths or image files themselves, as Hugging Face's image feature does (`{"bytes", "path"}`).
+Rows are read in small batches, and of pictures no more than the digest is kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from panollava.data.formats.pictures import EmbeddedImage, files_in
+from panollava.data.formats.records import Record, table_of
+from panollava.data.formats.rows import Columns, Format, Table
+from panollava.errors import DataError
+from panollava.files import read_json
+
+_MAGIC = b"PAR1"
+_STATE, _DICT = "state.json", "dataset_dict.json"
+_SHARD = re.compile(r"-\d{5}-of-\d{5}$")
+_ROWS_AT_ONCE = 32
+
+
+def read_parquet(path: Path, columns: Columns) -> Table:
+    """Raises DataError that names the file and what was found."""
+    records = [
+        Record(number, {name: _without_bytes(value) for name, value in row.items()})
+        for number, row in enumerate(_rows(path), start=1)
+    ]
+    return table_of(path, records, columns)
+
+
+def _embedded(path: Path) -> Iterator[bytes]:
+    for row in _rows(path):
+        for value in row.values():
+            yield from files_in(value)
+
+
+def _without_bytes(value: Any) -> Any:
+    """A value in which an EmbeddedImage stands for each image file."""
+    if isinstance(value, bytes):
+        return EmbeddedImage.of(value)
+    if isinstance(value, dict):
+        if isinstance(value.get("bytes"), bytes):
+            return EmbeddedImage.of(value["bytes"])
+        if set(value) == {"bytes", "path"}:
+            return value["path"]
+        return {name: _without_bytes(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_without_bytes(one) for one in value]
+    return value
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a file or folder, a few in memory at a time."""
+    arrow = _pyarrow()
+    for file in _files(path):
+        try:
+            yield from _rows_of_parquet(file) if file.suffix != ".arrow" else _rows_of_arrow(file)
+        except (arrow.ArrowException, OSError) as error:
+            raise DataError(f"{file} cannot be read: {error}") from error
+
+
+def _rows_of_parquet(file: Path) -> Iterator[dict[str, Any]]:
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(file) as source:
+        for batch in source.iter_batches(batch_size=_ROWS_AT_ONCE):
+            yield from batch.to_pylist()
+
+
+def _rows_of_arrow(file: Path) -> Iterator[dict[str, Any]]:
+    import pyarrow
+
+    with pyarrow.memory_map(str(file)) as memory, pyarrow.ipc.open_stream(memory) as source:
+        for batch in source:
+            for start in range(0, batch.num_rows, _ROWS_AT_ONCE):
+                yield from batch.slice(start, _ROWS_AT_ONCE).to_pylist()
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow
+        import pyarrow.ipc
+    except ImportError as error:
+        raise DataError(
+            "Parquet files and folders of datasets.save_to_disk need pyarrow, the extra datasets: "
+            "`pip install -e '.[datasets]'`"
+        ) from error
+    return pyarrow
+
+
+def _files(path: Path) -> list[Path]:
+    """The files with rows, in order. Raises DataError for a folder of several splits."""
+    if not path.is_dir():
+        return [path]
+    if (path / _DICT).is_file():
+        splits = read_json(path / _DICT).get("splits", [])
+        if len(splits) == 1:
+            return _files(path / splits[0])
+        listed = ", ".join(str(path / split) for split in splits)
+        raise DataError(f"{path} holds several splits. Name one of them: {listed}")
+    if (path / _STATE).is_file():
+        try:
+            return [path / file["filename"] for file in read_json(path / _STATE)["_data_files"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path / _STATE} is damaged: {error!r}") from error
+    files = sorted(path.glob("*.parquet"))
+    splits = sorted({_SHARD.sub("", file.stem) for file in files})
+    if len(splits) > 1:
+        raise DataError(f"{path} holds the Parquet files of several tables ({', '.join(splits)}). Name one file of it")
+    return files
+
+
+def _matches(path: Path) -> bool:
+    if path.is_dir():
+        return (path / _STATE).is_file() or (path / _DICT).is_file() or any(path.glob("*.parquet"))
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(len(_MAGIC)) == _MAGIC
+
+
+PARQUET = Format("parquet", matches=_matches, read=read_parquet, files=_files, embedded=_embedded)
