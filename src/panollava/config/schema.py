@@ -35,7 +35,7 @@ from panollava.config.values import (
 )
 from panollava.models.choices import STAGES as STAGES
 from panollava.models.choices import ResamplerName, Stage, StitchingMode, VicregMode, VisionLoss
-from panollava.views.strategies import MAX_VIEWS, CropStrategy
+from panollava.views.strategies import MAX_VIEWS, CropStrategy, Level
 
 Protocol = Literal["grouped", "per-annotation", "original"]
 MetricName = Literal["bleu4", "meteor", "rouge_l", "spice", "cider"]
@@ -158,6 +158,13 @@ class ImageProcessingSettings(Section):
     )
     cubemap_poles: bool = key(True, "Whether cubemap has its up and down faces (6 views) or not (4).")
     antialias: bool = key(True, "Anti-aliased rendering; false samples points, as py360convert does.")
+    level: Level = key(
+        "auto", "Whether the camera's pitch and roll, which a panorama's GPano metadata state, are taken out of it."
+    )
+    north: bool = key(False, "Whether panoramas are turned so that north, by their GPano metadata, is in the middle.")
+    min_coverage: float = key(
+        0.5, "Share of a view that a partial panorama must cover for the view to count in the overlap loss.", ge=0, le=1
+    )
     view_cache: Literal["raw", "jpeg"] = key(
         "raw", "How cached views are kept: raw pixels (exact, fastest), or JPEGs of quality 95 (a fifth of the space)."
     )

@@ -101,7 +101,7 @@ def cache_views(slice: JobSlice, csv: Path, index: Path, vision: Path | None = N
     try:
         build_view_cache(
             paths, views, (height, width), images["antialias"], index.parent, layout=images["view_cache"],
-            sha256=read_images(csv),
+            sha256=read_images(csv), level=images["level"], north=images["north"],
         )  # fmt: skip
     except PanoramaError as error:
         drawn = next((folder for folder in Path("cache/synthetic").glob("*") if f"{folder}/" in str(error)), None)

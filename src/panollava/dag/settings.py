@@ -21,7 +21,7 @@ def _named(section_name: str, *names: str) -> tuple[str, ...]:
 
 VIEWS = _named(
     "image_processing", "crop_strategy", "fov_deg", "overlap_ratio", "image_size", "anyres_max_patches",
-    "cubemap_poles", "antialias",
+    "cubemap_poles", "antialias", "level", "north",
 )  # fmt: skip
 """What views there are, and their pixels."""
 MACHINE = _named("training", "devices", "strategy", "precision", "cpu_threads")
@@ -56,7 +56,8 @@ _OPTIMISATION = ("epochs", "batch_size", "accumulate_grad_batches", "optimizer",
 _VICREG = ("vicreg_loss_weight", "vicreg_mode", *VICREG_TERMS)
 
 OF_VISION_STAGE = (
-    *VISION, "models.vicreg_projector_dim", *MACHINE, *_named("training", "seed", "cache_vision_features"),
+    *VISION, "image_processing.min_coverage", "models.vicreg_projector_dim", *MACHINE,
+    *_named("training", "seed", "cache_vision_features"),
     *_named("training.stage_configs.vision", *_OPTIMISATION, "loss", "densecl_temperature", *_VICREG),
 )  # fmt: skip
 OF_RESAMPLER_STAGE = (

@@ -39,9 +39,6 @@ from panollava.training.module import StageModule
 from panollava.training.stages import freeze_for_stage, stage_table_text
 from panollava.views.cache import ViewCache
 
-_MIN_COVERAGE = 0.5
-"""The share of a view that a partial panorama must cover for the overlap loss to compare it."""
-
 
 @dataclass(frozen=True)
 class StageParts:
@@ -128,7 +125,7 @@ def _kept_views(job: StageJob, *caches: ViewCache) -> dict[str, list[bool]]:
     """What the overlap loss compares of partial panoramas; nothing to say in the other stages."""
     if job.stage != "vision":
         return {}
-    least = _MIN_COVERAGE
+    least = job.config["image_processing"]["min_coverage"]
     kept = {path: views for cache in caches for path, views in kept_views(cache.coverage, least).items()}
     if kept:
         left_out = sum(len(views) - sum(views) for views in kept.values())

@@ -90,6 +90,8 @@ def stage_model_config(
     for key in ("crop_strategy", "fov_deg", "overlap_ratio", "anyres_max_patches", "cubemap_poles", "antialias",
                 "use_vision_processor"):  # fmt: skip
         document[key] = images[key]
+    # Later settings are left out of a slice at their default, which is the model configuration's own.
+    document |= {key: images[key] for key in ("level", "north") if key in images}
     if stage == "vision":
         document["use_lora"] = False
         document["vision_loss"], document["densecl_temperature"] = settings["loss"], settings["densecl_temperature"]
