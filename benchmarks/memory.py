@@ -76,9 +76,10 @@ def feed(folder: Path, cached: bool, workers: int) -> Callable[[], None]:
     from random_models import EXP1, build_backbones
 
     import panollava.training.run_stage  # noqa: F401
-    from panollava.data.batches import composition, picture_numbers, row_lengths
+    from panollava.data.batches import composition, picture_numbers
     from panollava.data.datamodule import StageDataModule
     from panollava.data.dataset import CaptionDataset, Collator
+    from panollava.data.lengths import row_lengths
     from panollava.data.samples import read_rows
     from panollava.models.processor import PanoramaProcessor
     from panollava.models.vlm import PanoramaVLM

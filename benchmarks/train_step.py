@@ -35,8 +35,9 @@ import torch.nn.functional as F
 from random_models import SIZES, Noise, Sizes, build_backbones, draw_rows
 from torch.utils.flop_counter import FlopCounterMode
 
-from panollava.data.batches import composition, picture_numbers, row_lengths
+from panollava.data.batches import composition, picture_numbers
 from panollava.data.dataset import CaptionDataset, Collator
+from panollava.data.lengths import row_lengths
 from panollava.data.loader import SeededBatches
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.vlm import PanoramaVLM

@@ -40,6 +40,10 @@ class EvaluationError(PanollavaError):
     """Predictions cannot be made or scored."""
 
 
+class ProtocolError(EvaluationError, ConfigError):
+    """Predictions cannot be scored by the protocol that was asked for."""
+
+
 class PromptTooLong(PanollavaError, ValueError):
     """A prompt and its answer leave the language model's context."""
 

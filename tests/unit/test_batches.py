@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from tiny_models import language_folder
 
-from panollava.data.batches import composition, picture_numbers, positions_read, row_lengths
+from panollava.data.batches import composition, picture_numbers, positions_read
+from panollava.data.lengths import row_lengths
 from panollava.data.loader import SeededBatches
 from panollava.data.samples import Row
 

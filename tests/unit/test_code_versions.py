@@ -37,7 +37,7 @@ _TRAIN = [
     *_MODEL, "data/dataset.py", "data/datamodule.py", "data/batches.py", "data/loader.py", "data/samples.py",
     "data/details.py",
     "training/module.py", "training/loss_sum.py", "training/callbacks.py", "training/distributed.py",
-    "training/features.py", "training/job.py",
+    "training/features.py", "training/job.py", "data/lengths.py",
     "training/run_stage.py", "training/build.py", "training/activations.py", "training/optimizers.py",
     "training/stages.py",
 ]  # fmt: skip

@@ -271,8 +271,8 @@ def test_overlap_of_pictures_is_the_mean_of_each(build: Any, tmp_path: Path) -> 
 # ---- how scores are kept -------------------------------------------------------------------------
 def measured_rows() -> Measured:
     result = MetricResult(None, "1 or more, lower is better", "panollava", "0", "s")
-    rows = [{"image_path": name, "nll": float(n + 1), "tokens": 2} for n, name in enumerate("aabbc")]
-    measured = Measured({"perplexity": result}, {"perplexity": 4.0}, rows, {"references": 5})
+    rows = [{"image_path": name, "nll": float(n + 1), "tokens": 2} for n, name in enumerate("aabbcdefgh")]
+    measured = Measured({"perplexity": result}, {"perplexity": 4.0}, rows, {"references": 10})
     measured.metrics["perplexity"] = replace(result, value=measured.sums("perplexity").total())
     return measured
 
@@ -304,7 +304,7 @@ def test_scores_enter_the_report_with_intervals_by_image() -> None:
     whole = with_measures(report, ["perplexity", "yaw_equivariance"], [measured_rows()], draws=200)
     assert list(whole.metrics) == ["rouge_l", "perplexity"] == list(whole.blind or ())
     result = whole.metrics["perplexity"]
-    assert result.value == pytest.approx(math.exp(15 / 10)) and whole.blind == {"rouge_l": 1.0, "perplexity": 4.0}
+    assert result.value == pytest.approx(math.exp(55 / 20)) and whole.blind == {"rouge_l": 1.0, "perplexity": 4.0}
     assert result.interval is not None and math.exp(0.75) <= result.interval[0] < result.value < result.interval[1]
     assert with_measures(report, ["perplexity"], [measured_rows()], 0).metrics["perplexity"].interval is None
     assert with_measures(report, [], [measured_rows()], 9) == report

@@ -92,10 +92,46 @@ def test_ptb_keeps_one_line_per_caption_whatever_it_holds(monkeypatch: pytest.Mo
         tokenize_lines(["a\nb"])
 
 
+NEIGHBOURS = [
+    "go to door A.",
+    "it is on platform no.",
+    "The U.S.",
+    "Mr.",
+    "The end",
+    "etc.",
+    "Big",
+    "it's",
+    "5 doors",
+    "x",
+]
+
+
 @needs_java
 def test_ptb_tokens_do_not_depend_on_the_neighbours() -> None:
-    captions = ["The U.S.", "Mr.", "The end", "etc.", "Big", "it's", "“so”"]
-    assert tokenize_lines(captions[::-1])[::-1] == tokenize_lines(captions)
+    """Plainly, a letter or "no." at a caption's end has other tokens before a sentence, or before a number."""
+    found = dict(zip(NEIGHBOURS, tokenize_lines(NEIGHBOURS), strict=True))
+    mixed = random.Random(0).sample(NEIGHBOURS * 20, 20 * len(NEIGHBOURS))
+    assert tokenize_lines(mixed) == [found[caption] for caption in mixed]
+    alone = [plain_tokens([caption], [["a"]])[0][0] for caption in NEIGHBOURS]
+    assert list(found.values()) == alone
+
+
+@needs_java
+def test_the_order_of_rows_changes_no_score() -> None:
+    texts = ["go to door A.", "The door no.", "5 doors are behind door A."]
+    rows = [
+        {"image_path": f"{i}", "original_query": "", "prediction": text, "reference": f"{text} You see it there"}
+        for i, text in enumerate(texts)
+    ]
+    scored = [
+        score_predictions([rows[i] for i in order], metrics=["meteor", "cider"], lenient=True).metrics
+        for order in ((0, 1, 2), (1, 2, 0), (2, 1, 0))
+    ]
+    for other in scored[1:]:
+        for key, result in other.items():
+            assert result.value == pytest.approx(scored[0][key].value, abs=1e-12), key
+            assert result.signature == scored[0][key].signature
+    assert "|tok:ptb-3.4.1|captions:apart|" in str(scored[0]["cider"].signature)
 
 
 def test_ptb_asks_once_for_each_caption(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,7 @@ def rows(predictions: list[str], image: str = "i{}") -> list[dict[str, str]]:
 
 GOOD = rows(["a red box number 0 is behind you", "a blue box number 1 is there"])
 BLIND = rows(["a blue cone is above", "the sky"])
+SIX = rows([text for n in range(3) for text in (f"a red box number {2 * n} is behind you", "a blue box is there")])
 
 
 @pytest.fixture
@@ -183,7 +184,7 @@ def custom_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "def hits(predictions, references, rows):\n"
         "    return {'samples': [float('red' in one) for one in predictions], 'scale': '0-1'}\n"
         "def pairs(predictions, references, rows):\n"
-        "    return {'samples': [(1, 2), (0, 3)]}\n"
+        "    return {'samples': [(1, 2), (0, 3)] * (len(predictions) // 2)}\n"
         "def short(predictions, references, rows):\n"
         "    return {'value': 1.0, 'samples': [1.0]}\n"
         "def nothing(predictions, references, rows):\n"
@@ -213,7 +214,7 @@ def custom_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "    return {'samples': 0.5}\n"
         "def array(predictions, references, rows):\n"
         "    import numpy\n"
-        "    return {'samples': numpy.array([[1, 2], [1, 4]]), 'scale': None}\n"
+        "    return {'samples': numpy.array([[1, 2], [1, 4]] * (len(predictions) // 2)), 'scale': None}\n"
         "def left(predictions, references, rows):\n"
         "    raise ValueError\n"
         "def thief(predictions, references, rows):\n"
@@ -250,9 +251,10 @@ def test_custom_metrics_stand_under_their_own_names(custom_module: str) -> None:
 
 def test_custom_metrics_with_samples_have_intervals(custom_module: str) -> None:
     names = [f"{custom_module}:{name}" for name in ("length", "share", "hits", "pairs")]
-    found = score_predictions(GOOD, metrics=["bleu4"], custom_metrics=names, bootstrap_samples=100).to_json()["metrics"]
-    assert (found["hits"]["value"], found["hits"]["interval"]) == (0.5, [0.0, 1.0])
-    assert (found["pairs"]["value"], found["pairs"]["interval"]) == (0.2, [0.0, 0.5])
+    found = score_predictions(SIX, metrics=["bleu4"], custom_metrics=names, bootstrap_samples=100).to_json()["metrics"]
+    for name, value in (("hits", 0.5), ("pairs", 0.2)):
+        low, high = found[name]["interval"]
+        assert found[name]["value"] == value and 0 <= low < value < high <= 1
     assert "interval" not in found["length"] and found["share"]["interval"] == [0.4, 0.6]
 
 
@@ -294,7 +296,7 @@ def test_a_custom_metrics_failure_is_its_own(custom_module: str, name: str, reas
 
 def test_arrays_of_samples_and_keys_that_another_custom_metric_returned(custom_module: str) -> None:
     names = [f"{custom_module}:{name}" for name in ("array", "pair", "left")]
-    found = score_predictions(GOOD, metrics=["bleu4"], custom_metrics=names, bootstrap_samples=20).metrics
+    found = score_predictions(SIX, metrics=["bleu4"], custom_metrics=names, bootstrap_samples=20).metrics
     assert (found["array"].value, found["array"].scale) == (pytest.approx(2 / 6), "unknown")
     assert found["array"].interval is not None
     assert found["left"].value == 1.0  # pair's: a failure of the function `left` does not take its place

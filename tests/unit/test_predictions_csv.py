@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from panollava.errors import EvaluationError
-from panollava.evaluation.predictions import COLUMNS, Prediction, read_predictions, write_predictions
+from panollava.evaluation.predictions import (
+    COLUMNS,
+    Prediction,
+    missing_or_doubled,
+    read_predictions,
+    write_predictions,
+)
+from panollava.evaluation.run_eval import score_csv
 
 NASTY = (
     "None",
@@ -46,6 +53,26 @@ def test_round_trip_keeps_every_character(tmp_path: Path) -> None:
     assert [row["reference"] for row in rows[:3]] == ["None", "second", NASTY[-1]]
     assert rows[-1]["error"] == "out of memory" and rows[-1]["reference"] == ""
     assert [path] == list(path.parent.iterdir())  # nothing half-written beside it
+
+
+def answered(samples: int) -> list[Prediction]:
+    return [Prediction(n, f"{n}.jpg", "q", f"answer {n}", ("one", "two")) for n in range(samples)]
+
+
+def test_deleted_and_doubled_rows_are_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "predictions.csv"
+    write_predictions(path, answered(9))
+    whole = path.read_text().splitlines()
+    assert missing_or_doubled(read_predictions(path)) == []
+    kept = [line for line in whole if line.split(",")[0] not in ("0", "7")]
+    path.write_text("\n".join([*kept, kept[3], kept[3]]) + "\n")
+    score_csv(path)
+    assert "2 of 9 sample_ids are missing (0, 7): were rows deleted? Scores are those of the rest" in caplog.text
+    assert "2 of 16 rows repeat another one in every column and count again; the first of them: " in caplog.text
+    strangers = [{"sample_id": text, "prediction": "a", "reference": text} for text in ("1", "2", "3")]
+    assert missing_or_doubled(strangers) == []
+    assert missing_or_doubled([{**row, "sample_id": row["sample_id"] + "04711"} for row in strangers]) == []
+    assert missing_or_doubled([{**row, "sample_id": "x"} for row in strangers]) == []
 
 
 def test_columns_lengths_and_newlines_on_disk(tmp_path: Path) -> None:

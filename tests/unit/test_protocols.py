@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from panollava.errors import EvaluationError
+from panollava.errors import ConfigError, EvaluationError
+from panollava.evaluation.console import summary_lines
 from panollava.evaluation.protocols import apply_protocol, collapse
+from panollava.evaluation.score import score_predictions
 
 
 def row(image: str, query: str, prediction: str, reference: str, error: str = "") -> dict[str, str]:
@@ -47,6 +49,46 @@ def test_every_row_alone(protocol: str) -> None:
     assert found.predictions == ["first", "", "second", "third"]
     assert found.references == [["r1"], ["r2"], ["r3"], ["r4"]]
     assert (found.num_samples, found.num_empty, found.num_errors, found.num_without_reference) == (4, 1, 1, 1)
+
+
+def folders(differing: int, samples: int = 6) -> list[dict[str, str]]:
+    """Rows of two folders whose pictures have the same base names; the first few have other answers there."""
+    return [
+        row(f"{n}.jpg", "q", f"{'other' if folder and n < differing else 'an'} answer {n}", f"r{folder}")
+        for folder in range(2)
+        for n in range(samples)
+    ]
+
+
+@pytest.mark.parametrize("protocol", [None, "grouped"])
+def test_differing_predictions_are_counted_and_refused_where_most_differ(protocol: str | None) -> None:
+    assert apply_protocol(ROWS, protocol).num_differing == 1
+    assert apply_protocol(folders(0), protocol).num_differing == 0
+    assert apply_protocol(folders(3), protocol).num_differing == 3
+    told = (
+        r"4 of 6 samples \(image, query\) of several rows have different predictions.*0\.jpg, query 'q': 'an answer 0' "
+        r"and 'other answer 0'.*full image paths.*--protocol per-annotation"
+    )
+    with pytest.raises(ConfigError, match=told):
+        apply_protocol(folders(4), protocol)
+    alone = [row(f"z{n}.jpg", "q", "x", "r") for n in range(100)]
+    with pytest.raises(EvaluationError, match="4 of 6 samples"):
+        apply_protocol([*folders(4), *alone], protocol)
+    with pytest.raises(ConfigError, match="1 of 1 samples"):
+        apply_protocol(folders(1, samples=1), protocol)
+    assert apply_protocol(folders(6), "per-annotation").num_differing == 0
+
+
+def test_white_space_makes_no_other_prediction() -> None:
+    rows = [row("a", "q", "an  answer", "r1"), row("a", "q", " an answer", "r2")]
+    assert apply_protocol(rows).num_differing == 0
+
+
+def test_differing_predictions_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    report = score_predictions(folders(2), metrics=["rouge_l"])
+    assert "2 of 6 samples have rows with different predictions: the first of each is scored" in caplog.text
+    assert report.to_json()["num_differing"] == 2
+    assert summary_lines(report.to_json())[-1].endswith(", 2 with different predictions, the first of which is scored")
 
 
 def test_rows_without_a_reference_leave_before_the_first_prediction_is_taken() -> None:

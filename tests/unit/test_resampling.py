@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from panollava.evaluation.console import summary_lines
 from panollava.evaluation.metrics import TextSet
 from panollava.evaluation.metrics.bleu import bleu4
 from panollava.evaluation.metrics.sums import SampleSums, means, nltk_bleu_value, ratios, sacrebleu_value
@@ -92,11 +93,35 @@ def test_rows_without_a_picture_are_units_of_their_own() -> None:
     assert units_of([{}, {"image_path": ""}, {}]) == [0, 1, 2]
 
 
-def test_intervals_repeat_and_need_two_pictures() -> None:
-    samples = means([0.0, 1.0, 0.5])
-    assert interval_of(samples, [0, 1, 2], 100) == interval_of(samples, [0, 1, 2], 100)
-    assert interval_of(samples, [0, 0, 0], 100) is None
-    assert interval_of(ratios([(1, 2), (0, 0), (0, 0)]), [0, 1, 2], 100) is None  # most draws have no score
+def test_intervals_repeat() -> None:
+    samples = means([0.0, 1.0, 0.5, 0.2, 0.9, 0.1])
+    found = interval_of(samples, range(6), 100)
+    assert found is not None and found == interval_of(samples, range(6), 100)
+    assert interval_of(ratios([(1, 2), *[(0, 0)] * 7]), range(8), 100) is None  # most draws have no score
+
+
+def test_few_panoramas_have_no_interval_and_a_few_more_a_remark() -> None:
+    """Rows do not count: ten about five panoramas are five."""
+    samples = means([0.0, 1.0, 0.5, 0.2, 0.9] * 2)
+    assert interval_of(samples, [0, 1, 2, 3, 4] * 2, 100) is None
+    assert difference_of(samples, samples, [0, 1, 2, 3, 4] * 2, 100).interval is None
+    assert interval_of(samples, [0, 1, 2, 3, 4, 5, 0, 1, 2, 3], 100) is not None
+    for pictures, note in (
+        (2, "no intervals: the test set has 2 panoramas, they need at least 6"),
+        (5, "no intervals: the test set has 5 panoramas, they need at least 6"),
+        (6, "intervals of 6 panoramas are too narrow: 95 % needs at least 10"),
+        (9, "intervals of 9 panoramas are too narrow: 95 % needs at least 10"),
+        (10, None),
+    ):
+        report = score_predictions(ROWS[: 3 * pictures], metrics=["rouge_l"], bootstrap_samples=50)
+        assert report.intervals is not None and report.intervals["note"] == note
+        assert report.intervals["units"] == pictures
+        assert (report.metrics["rouge_l"].interval is None) == (pictures < 6)
+        lines = summary_lines(report.to_json())
+        assert [line for line in lines if "panoramas" in line] == ([note] if note else [])
+    unnamed = [{**row, "image_path": ""} for row in ROWS[:7]]
+    report = score_predictions(unnamed, metrics=["rouge_l"], bootstrap_samples=50)
+    assert report.intervals is not None and report.intervals["note"].startswith("intervals of 7 rows are too narrow")
 
 
 def test_many_units_are_drawn_in_blocks_and_every_one_of_them() -> None:
@@ -129,12 +154,12 @@ def test_where_nothing_differs_one_test_in_twenty_says_so() -> None:
 
 
 def test_equal_answers_do_not_differ_and_few_pictures_prove_nothing() -> None:
-    samples = means([0.2, 0.4, 0.9])
-    same = difference_of(samples, samples, [0, 1, 2], 500)
+    samples = means([0.2, 0.4, 0.9, 0.1, 0.5, 0.6])
+    same = difference_of(samples, samples, range(6), 500)
     assert (same.value, same.interval, same.p) == (0.0, (0.0, 0.0), 1.0)
     far = difference_of(means([0.0, 0.0, 0.0]), means([1.0, 1.0, 1.0]), [0, 1, 2], 2000)
     assert far.p is not None and far.p == pytest.approx(0.25, abs=0.05)  # two of eight exchanges
-    assert difference_of(samples, samples, [0, 0, 0], 500).p is None
+    assert difference_of(samples, samples, [0] * 6, 500).p is None
 
 
 def test_corpus_scores_are_compared_by_their_sums() -> None:

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import csv
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -185,6 +186,20 @@ def _wait(condition: Callable[[], bool], seconds: float) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.005)
+
+
+def test_the_log_tells_which_answers_are_cut(
+    stage_job: Callable[..., StageJob], caplog: pytest.LogCaptureFixture
+) -> None:
+    job = stage_job("resampler", 1, "cut", max_text_length=3)
+    with caplog.at_level(logging.WARNING, "panollava"):
+        build_stage(job, leads=False)
+        assert not caplog.messages
+        build_stage(job)
+    assert [line.split(" (")[0] for line in caplog.messages if "are cut" in line] == [
+        f"{rows} of {rows} answers are cut at max_text_length 3 and lose the token that ends them"
+        for rows in (TRAIN_ROWS, VAL_ROWS)
+    ]
 
 
 def test_speed_settings_reach_the_model_and_the_batches(stage_job: Callable[..., StageJob]) -> None:

@@ -256,7 +256,7 @@ _NODES = (
         "metrics",
         rule="compute_metrics",
         job=jobs.compute_metrics,
-        code_version=2,
+        code_version=3,
         reads=settings.SCORES,
         parents=parents.of_metrics,
         inputs=inputs.of_metrics,

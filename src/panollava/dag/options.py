@@ -33,6 +33,9 @@ def of_stage(task: Task) -> Mapping[str, Any]:
     """Folders, names and settings that change nothing about the result."""
     experiment, stage = task.experiment, task.node.name.removeprefix("train_")
     names, init = experiment.names, task.document["inputs"].get("init_checkpoint")
+    settings = untracked(experiment)
+    if stage == "vision":
+        settings["prompt"]["csvs"] = _later_csvs(experiment)
     return {
         "state": names.state_dir(stage),
         "cache": CACHE,
@@ -44,7 +47,7 @@ def of_stage(task: Task) -> Mapping[str, Any]:
             **{f"{split}_csv": _configured_csv(experiment, split, stage) for split in SPLITS},
             "remembered": remembered_settings(experiment),
         },
-        "untracked": untracked(experiment),
+        "untracked": settings,
         **({"init_checkpoint": init["path"]} if init else {}),
     }
 
@@ -53,6 +56,19 @@ def _configured_csv(experiment: WorkflowConfig, split: str, stage: str) -> str |
     """The source CSVs of a stage as files: one path, or a list."""
     files = source_csvs(experiment.slice_of(f"prepare_{split}", stage))
     return files[0] if len(files) == 1 else files
+
+
+def _later_csvs(experiment: WorkflowConfig) -> dict[str, list[str]]:
+    """The prepared CSVs of the stages that read text, by the key of their `max_text_length`: the vision stage, before
+    it trains, says which of their texts will not be kept whole.
+    """
+    return {
+        f"training.stage_configs.{stage}.max_text_length": [
+            f"{CACHE}/csv/{experiment.csv_key(split, stage)}/prepared.csv" for split in ("train", "val")
+        ]
+        for stage in experiment.settings.training.stages
+        if stage != "vision"
+    }
 
 
 def untracked(cfg: WorkflowConfig) -> dict[str, Any]:

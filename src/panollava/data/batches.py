@@ -11,14 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from panollava.data.samples import Row
-from panollava.models.prompt import ChatPrompt
 
 Compose = Callable[[list[int], torch.Generator], list[list[int]]]
 Ints = NDArray[np.int32]
@@ -27,7 +25,6 @@ POOL_BATCHES = 4
 """So many batches at a time are divided anew by length."""
 ROWS_TOGETHER = 4
 """At most so many rows of a picture stay together."""
-_AT_ONCE = 1024
 
 
 def composition(choice: str, batch_size: int, pictures: Ints, lengths: Ints) -> Compose | None:
@@ -75,27 +72,6 @@ def picture_numbers(rows: Sequence[Row]) -> Ints:
     """The picture of each row, counted in order of first appearance."""
     numbers: dict[str, int] = {}
     return np.array([numbers.setdefault(row.image_path, len(numbers)) for row in rows], np.int32)
-
-
-def row_lengths(prompt: ChatPrompt, rows: Sequence[Row], max_text_length: int) -> Ints:
-    """The length of each row's sequence in training: template, picture, query and answer with its end token.
-
-    To within a token or two, where a tokenizer merges the query with the template around it.
-    """
-    shell = len(prompt.generation("").input_ids)
-    lengths = np.empty(len(rows), np.int32)
-    for start in range(0, len(rows), _AT_ONCE):
-        some = rows[start : start + _AT_ONCE]
-        queries = _token_counts(prompt, [row.prompt.strip() for row in some])
-        answers = _token_counts(prompt, [row.target.strip() for row in some]) + 1
-        room = np.maximum(1, max_text_length - queries)
-        lengths[start : start + len(some)] = shell + queries + np.minimum(answers, room)
-    return lengths
-
-
-def _token_counts(prompt: ChatPrompt, texts: list[str]) -> Ints:
-    encoded: Any = prompt.tokenizer(texts, add_special_tokens=False)["input_ids"]
-    return np.fromiter(map(len, encoded), np.int32, len(texts))
 
 
 def positions_read(batches: Sequence[Sequence[int]], pictures: Ints, lengths: Ints, begin: int) -> list[int]:

@@ -46,7 +46,8 @@ def summary_lines(document: Mapping[str, Any]) -> list[str]:
         shown = [index for index in range(3) if any(row[index] for row in rows)]
         widths = [max(len(row[index]) for row in (head, *rows)) for index in range(3)]
         lines = ["  ".join(row[index].ljust(widths[index]) for index in shown).rstrip() for row in (head, *rows)]
-    return [*lines, summary_line(document)]
+    note = (document.get("intervals") or {}).get("note")
+    return [*lines, *([note] if note else []), summary_line(document)]
 
 
 def summary_line(document: Mapping[str, Any]) -> str:
@@ -55,8 +56,11 @@ def summary_line(document: Mapping[str, Any]) -> str:
         f"{document['protocol']}: {document['num_samples']} samples, {document['num_references']} references, "
         f"{document['num_empty']} empty, {document['num_errors']} errors"
     )
-    without = document.get("num_without_reference", 0)
-    return f"{line}, {without} rows without a reference left out" if without else line
+    if without := document.get("num_without_reference", 0):
+        line += f", {without} rows without a reference left out"
+    if differing := document.get("num_differing", 0):
+        line += f", {differing} with different predictions, the first of which is scored"
+    return line
 
 
 def print_metrics(document: Mapping[str, Any], stream: TextIO | None = None) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,7 @@ COLUMNS = (
 SHOWN = "options_shown"
 """The column with the options in the order in which the model saw them."""
 NEEDED = ("prediction", "reference")
+_EXAMPLES = 5
 _FIELD_LIMIT = 2**31 - 1  # csv's own limit of 131,072 characters would refuse a runaway generation
 
 
@@ -113,6 +115,34 @@ def read_predictions(path: str | Path) -> list[dict[str, str]]:
     if not rows:
         raise EvaluationError(f"{source} holds a header and no rows: there is nothing to score.")
     return rows
+
+
+def missing_or_doubled(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Lines for the log where a file looks as if rows of it had been deleted, or stood there twice.
+
+    Whoever writes predictions numbers their samples one after the other: a number that is missing is a sample that was
+    answered and is not scored. A row that repeats another in every column counts again; a data set may repeat a
+    reference, so it stays.
+    """
+    told = []
+    numbers = {int(text) for row in rows if (text := row.get("sample_id", "").strip()).isdecimal()}
+    if numbers:
+        first_number = 0 if "prediction_length" in rows[0] else min(1, *numbers)  # ours count from 0, others may from 1
+        gone = sorted(set(range(first_number, max(numbers) + 1)) - numbers)
+        if gone and len(gone) < len(numbers):  # more: they are numbered in some other way
+            shown = ", ".join(map(str, gone[:_EXAMPLES])) + (", …" if len(gone) > _EXAMPLES else "")
+            told.append(
+                f"{len(gone):,} of {len(gone) + len(numbers):,} sample_ids are missing ({shown}): were rows deleted? "
+                "Scores are those of the rest"
+            )
+    counts = Counter(tuple(sorted(row.items())) for row in rows)
+    if doubled := sum(counts.values()) - len(counts):
+        first = dict(next(row for row, count in counts.items() if count > 1))
+        told.append(
+            f"{doubled:,} of {len(rows):,} rows repeat another one in every column and count again; the first of them: "
+            f"prediction {first['prediction']!r}, reference {first['reference']!r}"
+        )
+    return told
 
 
 def _check_header(source: Path, header: list[str]) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from panollava.config.schema import Protocol
-from panollava.errors import EvaluationError
+from panollava.errors import EvaluationError, ProtocolError
 
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
 KEY = ("image_path", "original_query")
@@ -23,7 +23,10 @@ _SPACE = re.compile(r"\s+")
 
 @dataclass(frozen=True)
 class ScoredTexts:
-    """`predictions[i]` against `references[i]`; `rows[i]` is the row that the prediction came from."""
+    """`predictions[i]` against `references[i]`; `rows[i]` is the row that the prediction came from.
+
+    `num_differing` counts the samples whose rows hold different predictions, of which the first is scored.
+    """
 
     protocol: str
     predictions: list[str]
@@ -31,6 +34,7 @@ class ScoredTexts:
     rows: list[Mapping[str, str]]
     num_errors: int
     num_without_reference: int
+    num_differing: int = 0
 
     @property
     def num_samples(self) -> int:
@@ -69,7 +73,8 @@ def apply_protocol(rows: Sequence[Mapping[str, str]], protocol: str | None = Non
 
     grouped: each (image_path, original_query) once, its first prediction against all its references.
     per-annotation and original: each row against its own reference.
-    Raises EvaluationError for an unknown protocol, `grouped` without its columns, and when no row is left.
+    Raises EvaluationError for an unknown protocol, `grouped` without its columns, and when no row is left;
+    ProtocolError for `grouped` where most samples of several rows have different predictions.
     """
     if protocol is not None and protocol not in PROTOCOLS:
         raise EvaluationError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}.")
@@ -89,7 +94,9 @@ def apply_protocol(rows: Sequence[Mapping[str, str]], protocol: str | None = Non
         for row, reference in kept:
             grouped.setdefault(question_of(row), []).append((row, reference))
         samples = list(grouped.values())
+        differing = _differing(samples)
     else:
+        differing = 0
         samples = [[pair] for pair in kept]
     first = [sample[0][0] for sample in samples]
     return ScoredTexts(
@@ -99,4 +106,25 @@ def apply_protocol(rows: Sequence[Mapping[str, str]], protocol: str | None = Non
         rows=first,
         num_errors=sum(bool(row.get("error", "").strip()) for row in first),
         num_without_reference=len(rows) - len(kept),
+        num_differing=differing,
     )
+
+
+def _differing(samples: Sequence[Sequence[tuple[Mapping[str, str], str]]]) -> int:
+    """How many samples hold different predictions. A model answers a question once, so rows that repeat it as often
+    as it has references agree; where most do not, (image, query) does not tell what was asked, and grouping would
+    drop answers. Raises ProtocolError there; a single one among other samples is only counted.
+    """
+    several = [sample for sample in samples if len(sample) > 1]
+    differing = [sample for sample in several if len({collapse(row["prediction"]) for row, _ in sample}) > 1]
+    if 2 * len(differing) > len(several) and (len(differing) > 1 or len(samples) == 1):
+        row = differing[0][0][0]
+        answers = list(dict.fromkeys(collapse(row["prediction"]) for row, _ in differing[0]))
+        raise ProtocolError(
+            f"protocol grouped: {len(differing):,} of {len(several):,} samples (image, query) of several rows have "
+            f"different predictions, and only the first of each would be scored; for instance {row[KEY[0]]}, query "
+            f"{row[KEY[1]]!r}: {answers[0]!r} and {answers[1]!r}. Where the rows are answers to different questions, "
+            "write full image paths, so that pictures of one name differ; to score each row against its own "
+            "reference: --protocol per-annotation"
+        )
+    return len(differing)

@@ -7,6 +7,9 @@ and rows drawn singly would make intervals too narrow. Seeded: equal inputs give
 Intervals: percentile bootstrap (Efron and Tibshirani 1993, chapter 13). Test: paired approximate randomization (Noreen
 1989; Riezler and Maxwell 2005), two-sided: if both systems were alike, exchanging their answers about an image would
 change nothing. CIDEr's document frequencies stay those of the whole set, so that a sample keeps its score.
+
+Few panoramas drawn again vary too little: a percentile interval of them holds the true score less often than 95 times
+in 100. From ten on it is near enough; below, that is said (`too_few`); below six there is none.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ CONFIDENCE = 0.95
 SEED = 0
 _CELLS = 2_000_000  # of one block of weights [draws, images]: 16 MB
 _LEAST_SCORED = 0.95  # share of draws that must have a score
+LEAST_UNITS, ENOUGH_UNITS = 6, 10
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,19 @@ def units_of(rows: Sequence[Mapping[str, str]]) -> list[int]:
     return [numbers.setdefault(row.get("image_path") or ("row", i), len(numbers)) for i, row in enumerate(rows)]
 
 
+def too_few(units: int, what: str = "panoramas") -> str | None:
+    """What is to be known of intervals made of so few units, None where there are enough of them."""
+    if units >= ENOUGH_UNITS:
+        return None
+    if units < LEAST_UNITS:
+        return f"no intervals: the test set has {units} {what}, they need at least {LEAST_UNITS}"
+    return f"intervals of {units} {what} are too narrow: 95 % needs at least {ENOUGH_UNITS}"
+
+
 def interval_of(samples: SampleSums, units: Sequence[int], draws: int) -> tuple[float, float] | None:
-    """The 95 % interval of a score; None with fewer than two units, or where too many draws have no score."""
+    """The 95 % interval of a score; None with fewer than six units, or where too many draws have no score."""
     sums = by_unit(samples, units)
-    if len(sums) < 2 or draws < 1:
+    if len(sums) < LEAST_UNITS or draws < 1:
         return None
     return _interval(np.concatenate([samples.value(weights @ sums) for weights in _draws(len(sums), draws)]))
 
@@ -53,13 +66,18 @@ def interval_of(samples: SampleSums, units: Sequence[int], draws: int) -> tuple[
 def difference_of(
     first: SampleSums, second: SampleSums, units: Sequence[int], draws: int, test: bool = True
 ) -> Difference:
-    """Compare two systems that answered the same samples, in the same order; without `test` there is no p."""
+    """Compare two systems that answered the same samples, in the same order; without `test` there is no p.
+
+    The interval needs six units as any other; p knows itself how little few units can show.
+    """
     one, other = by_unit(first, units), by_unit(second, units)
     value = float(second.value(other.sum(axis=0)) - first.value(one.sum(axis=0)))
     if len(one) < 2 or draws < 1:
         return Difference(value, None, None)
-    drawn = [second.value(weights @ other) - first.value(weights @ one) for weights in _draws(len(one), draws)]
     p = _p_value(value, one, other, first, second, draws) if test else None
+    if len(one) < LEAST_UNITS:
+        return Difference(value, None, p)
+    drawn = [second.value(weights @ other) - first.value(weights @ one) for weights in _draws(len(one), draws)]
     return Difference(value, _interval(np.concatenate(drawn)), p)
 
 

@@ -24,7 +24,7 @@ from panollava.errors import ConfigError, EvaluationError
 from panollava.evaluation.answer import refuse_without_language
 from panollava.evaluation.found_folder import describe, disagreements
 from panollava.evaluation.predict import answers_in_locked, predict, shuffled_pictures
-from panollava.evaluation.predictions import Prediction, read_predictions, write_predictions
+from panollava.evaluation.predictions import Prediction, missing_or_doubled, read_predictions, write_predictions
 from panollava.evaluation.protocols import PROTOCOLS, apply_protocol
 from panollava.evaluation.run_measures import measure_folder
 from panollava.evaluation.run_metrics import score_files
@@ -259,6 +259,8 @@ def score_csv(
         hint = " To have questions answered first, pass --checkpoint-dir or --config." if predictions.is_file() else ""
         raise EvaluationError(f"{error}{hint}") from error
     apply_protocol(rows, protocol)
+    for line in missing_or_doubled(rows):
+        LOGGER.warning("%s: %s", predictions, line)
     (output / "metrics.json").unlink(missing_ok=True)
     # No model, so nothing extra.
     evaluation: dict[str, Any] = {**_EVALUATION, "protocol": protocol, "custom_metrics": list(custom_metrics)}

@@ -25,7 +25,7 @@ from panollava.evaluation.metrics.ptb import PtbTokens
 from panollava.evaluation.metrics.result import package_version
 from panollava.evaluation.metrics.spice_run import DEFAULT_HEAP
 from panollava.evaluation.protocols import KEY, ScoredTexts, apply_protocol
-from panollava.evaluation.resampling import CONFIDENCE, SEED, interval_of, units_of
+from panollava.evaluation.resampling import CONFIDENCE, SEED, interval_of, too_few, units_of
 from panollava.files import write_json
 from panollava.logs import LOGGER
 
@@ -50,6 +50,7 @@ class ScoreReport:
     num_empty: int
     num_errors: int
     num_without_reference: int
+    num_differing: int = 0
     blind: dict[str, float | None] | None = None
     text_only: dict[str, float | None] | None = None
     num_unreadable: int | None = None
@@ -66,6 +67,7 @@ class ScoreReport:
             "num_errors": self.num_errors,
             **({} if self.num_unreadable is None else {"num_unreadable": self.num_unreadable}),
             "num_without_reference": self.num_without_reference,
+            "num_differing": self.num_differing,
             "intervals": self.intervals,
             "controls": {"blind": self.blind, **({} if self.text_only is None else {"text_only": self.text_only})},
             "provenance": {**(provenance or {}), "versions": versions()},
@@ -108,6 +110,11 @@ def score_predictions(
         for name, given in (("blind", blind_rows), ("text_only", text_only_rows))
         if given is not None
     }
+    if scored.num_differing:
+        LOGGER.warning(
+            "%d of %d samples have rows with different predictions: the first of each is scored",
+            scored.num_differing, scored.num_samples,
+        )  # fmt: skip
     for name, control in controls.items():
         _same_samples(scored, control, _CONTROLS[name])
     results, values = _caption_metrics(
@@ -135,6 +142,7 @@ def score_predictions(
         num_empty=scored.num_empty,
         num_errors=scored.num_errors,
         num_without_reference=scored.num_without_reference,
+        num_differing=scored.num_differing,
         blind={key: values["blind"].get(key) for key in results} if "blind" in values else None,
         text_only={key: values["text_only"].get(key) for key in results} if "text_only" in values else None,
         num_unreadable=graded.num_unreadable if graded else None,
@@ -287,6 +295,9 @@ def _add_intervals(results: dict[str, MetricResult], scored: ScoredTexts, draws:
         if result.value is not None and result.samples is not None and result.interval is None:
             results[key] = replace(result, interval=interval_of(result.samples, units, draws))
     by_image = any(row.get(KEY[0]) for row in scored.rows)
+    note = too_few(max(units) + 1, "panoramas" if by_image else "rows")
+    if note is not None:
+        LOGGER.warning("%s", note)
     return {
         "method": "percentile bootstrap",
         "confidence": CONFIDENCE,
@@ -294,6 +305,7 @@ def _add_intervals(results: dict[str, MetricResult], scored: ScoredTexts, draws:
         "units": max(units) + 1,
         "draws": draws,
         "seed": SEED,
+        "note": note,
     }
 
 

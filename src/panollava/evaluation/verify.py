@@ -36,7 +36,7 @@ from panollava.trust import find_inside
 
 State = Literal["holds", "differs", "not checked"]
 _MARKS: dict[State, str] = {"holds": "✓", "differs": "✗", "not checked": "–"}
-_COUNTS = ("num_samples", "num_references", "num_empty", "num_errors", "num_without_reference")
+_COUNTS = ("num_samples", "num_references", "num_empty", "num_errors", "num_without_reference", "num_differing")
 _SHOWN = 3
 
 
@@ -142,7 +142,7 @@ def _scores(
         return
     for key in _COUNTS:
         count = getattr(report, key)
-        same = count == document.get(key)
+        same = count == document.get(key, 0 if key == "num_differing" else None)  # older files do not have it
         yield Check(
             key, "holds" if same else "differs", str(count) if same else f"{document.get(key)} told, {count} found"
         )

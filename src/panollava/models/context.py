@@ -20,20 +20,35 @@ from panollava.models.vision import checkpoint_config
 from panollava.models.vlm import plan_model_views
 
 
+def planned_positions(config: ModelConfig) -> int | None:
+    """How many tokens a sequence of this model may have, from its config.json; None where that states no limit."""
+    source = config.vlm_source if config.is_native else config.language_source
+    return positions_of(checkpoint_config(source, config.trust_remote_code))
+
+
+def prompt_of(config: ModelConfig) -> ChatPrompt:
+    """The prompt of a model with this configuration, from its tokenizer and its numbers alone: no weights are loaded.
+
+    Raises CheckpointError or OSError where the language model's files are not to be had.
+    """
+    if config.is_native:
+        return native_prompt(config, plan_model_views(config))
+    tokenizer = AutoTokenizer.from_pretrained(config.language_source, trust_remote_code=config.trust_remote_code)
+    return ChatPrompt(tokenizer, count_image_tokens(config), config.system_message)
+
+
 def check_context(config: ModelConfig, text: Mapping[str, int]) -> str:
     """Refuse a picture, a system message or a text that leaves the context; else one line for the log.
 
     `text` maps keys of the experiment's configuration to the most tokens that each allows behind picture and template.
     Raises ConfigError; CheckpointError or OSError where the language model's files are not to be had.
     """
-    source = config.vlm_source if config.is_native else config.language_source
-    name = config.answering_name
-    positions = positions_of(checkpoint_config(source, config.trust_remote_code))
+    name, positions = config.answering_name, planned_positions(config)
     views, image = len(plan_model_views(config)), count_image_tokens(config)
     if config.is_native:
         template = len(native_prompt(config, plan_model_views(config)).generation("").input_ids) - image
     else:
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=config.trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(config.language_source, trust_remote_code=config.trust_remote_code)
         template = len(ChatPrompt(tokenizer, 1, config.system_message).generation("").input_ids) - 1
     shown = f"{image:,} image tokens ({views} view{'s' * (views > 1)}) and {template:,} of template and system message"
     if positions is None:

@@ -102,8 +102,15 @@ class LanguageModel(nn.Module):
         """Logits [B, K, vocab] at the K `positions` (int64), or [B, L, vocab] at all when None.
 
         `attention_mask` None: every position counts, as where only the ends of sequences are padded. `past` is what
-        `read` returned for what stands before: `attention_mask` then covers it too, and `past` grows.
+        `read` returned for what stands before: `attention_mask` then covers it too, and `past` grows. Raises
+        PromptTooLong where there are more tokens than positions.
         """
+        length = embeds.shape[1] if past is None or attention_mask is None else attention_mask.shape[1]
+        if self.positions is not None and length > self.positions:
+            raise PromptTooLong(
+                f"a sequence of {length:,} tokens leaves the language model's {self.positions:,} positions: shorten "
+                "the query, lower max_text_length or the number of image tokens"
+            )
         options: dict[str, Any] = {"use_cache": past is not None}
         if past is not None:
             options["past_key_values"] = past

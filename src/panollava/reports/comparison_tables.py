@@ -8,6 +8,7 @@ import pandas as pd
 
 from panollava.evaluation.comparison.verdicts import BASELINE, Comparison, Line
 from panollava.evaluation.metrics import LABELS
+from panollava.evaluation.resampling import too_few
 from panollava.files import write_text
 from panollava.reports.rendering import between, number, probability
 
@@ -72,6 +73,8 @@ def notes(comparison: Comparison) -> list[str]:
             f"Too few pictures for a verdict: with {comparison.units:,} no p can be smaller than about "
             f"{min(smallest, 1.0):.2g}."
         )
+    if few := too_few(comparison.units):
+        found.append(f"{few[0].upper()}{few[1:]}.")
     found += [f"{name} is not compared: {why}." for name, why in comparison.refused.items()]
     return found
 

@@ -9,6 +9,7 @@ from typing import Any
 from panollava.evaluation.console import summary_line
 from panollava.evaluation.metrics import LABELS
 from panollava.evaluation.metrics.result import LOWER_IS_BETTER
+from panollava.evaluation.resampling import LEAST_UNITS
 from panollava.reports.rendering import ABSENT, write_page
 
 
@@ -23,6 +24,7 @@ def write_metrics_page(document: Mapping[str, Any], path: Path, experiment: str)
         rows=[_row(key, metric, (blind or {}).get(key)) for key, metric in document["metrics"].items()],
         has_blind=bool(blind),
         intervals=document.get("intervals"),
+        least_units=LEAST_UNITS,
         checkpoint=document["provenance"]["checkpoint"],
     )
 

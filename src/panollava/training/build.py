@@ -13,9 +13,10 @@ import lightning as L
 import numpy as np
 import torch
 
-from panollava.data.batches import Compose, composition, picture_numbers, positions_read, row_lengths
+from panollava.data.batches import Compose, composition, picture_numbers, positions_read
 from panollava.data.datamodule import StageDataModule
 from panollava.data.dataset import CaptionDataset, Collator, kept_views
+from panollava.data.lengths import TextLimits, report_lengths, row_lengths
 from panollava.data.loader import SeededBatches
 from panollava.data.prepared_images import views_of_csv
 from panollava.data.samples import Row, read_rows
@@ -52,8 +53,11 @@ class StageParts:
     total_steps: int
 
 
-def build_stage(job: StageJob) -> StageParts:
-    """Everything that `job` needs to train. Computes the frozen encoder's features where they are not cached yet."""
+def build_stage(job: StageJob, leads: bool = True) -> StageParts:
+    """Everything that `job` needs to train. Computes the frozen encoder's features where they are not cached yet.
+
+    `leads`: this is the process that checks texts and speaks of them; others need not do it again.
+    """
     config, settings = job.config, job.settings
     training = config["training"]
     torch.set_num_threads(training["cpu_threads"])
@@ -64,7 +68,8 @@ def build_stage(job: StageJob) -> StageParts:
     train_rows, val_rows = read_rows(job.train_csv), read_rows(job.val_csv)
 
     model_config = model_config_of(job, train_views.image_size)
-    check_prompt(job, model_config)
+    if leads:
+        check_prompt(job, model_config)
     model = build_model(model_config, with_language=job.stage != "vision", dtype=language_dtype(training["precision"]))
     if job.init_weights is not None:
         # The projector serves the vision stage's loss alone.
@@ -75,6 +80,11 @@ def build_stage(job: StageJob) -> StageParts:
         LOGGER.info(line)
     if job.stage == "vision":
         LOGGER.info("overlap loss: %s", model.vision_loss().describe())
+
+    if leads and job.stage != "vision" and model.prompt is not None:
+        key = f"training.stage_configs.{job.stage}.max_text_length"
+        limits = TextLimits(key, settings["max_text_length"], model.positions, model_config.answering_name)
+        report_lengths(model.prompt, {"training rows": train_rows, "validation rows": val_rows}, limits)
 
     processor = PanoramaProcessor.for_model(model_config)
     pictures: list[Any] = [train_views, val_views]

@@ -11,10 +11,12 @@ from typing import Any
 
 import torch
 
+from panollava.data.lengths import TextLimits, report_lengths
+from panollava.data.samples import read_rows
 from panollava.errors import CheckpointError, ConfigError
 from panollava.logs import LOGGER
 from panollava.models.config import ModelConfig
-from panollava.models.context import check_context
+from panollava.models.context import check_context, planned_positions, prompt_of
 from panollava.training.stages import StageName
 
 
@@ -117,23 +119,36 @@ def check_prompt(job: StageJob, model_config: ModelConfig) -> None:
     """Refuse images and texts that leave the language model's context, before anything is loaded or trained.
 
     Raises ConfigError. The vision stage, which knows no language model, checks for the stages after it where that
-    model is at hand.
+    model is at hand, and says which of their answers will be cut.
     """
     prompt = job.untracked.get("prompt")
     if prompt is None:
         return
     if job.stage == "vision":
-        settings = {key: value for key, value in prompt.items() if key != "text"}
+        settings = {key: value for key, value in prompt.items() if key not in ("text", "csvs")}
         model_config = replace(model_config, **settings)
         folder = prompt["language_path"]
         if folder is not None and not (job.root / folder).is_dir():
             return  # the DAG builds it meanwhile
     try:
         LOGGER.info(check_context(model_config, prompt["text"]))
+        if job.stage == "vision":
+            _report_later_texts(job, model_config, prompt)
     except (OSError, CheckpointError):
         if job.stage != "vision":
             raise
         LOGGER.info("%s is not at hand: whether prompts fit is seen later", prompt["language_model_name"])
+
+
+def _report_later_texts(job: StageJob, model_config: ModelConfig, prompt: dict[str, Any]) -> None:
+    """What `check_lengths` has to say of the stages after this one, whose prepared CSVs `prompt` names by the key of
+    their `max_text_length`. Those that are prepared later are told by their own stage.
+    """
+    for key, csvs in prompt.get("csvs", {}).items():
+        limits = TextLimits(key, prompt["text"][key], planned_positions(model_config), model_config.answering_name)
+        there = {csv: read_rows(job.root / csv) for csv in csvs if (job.root / csv).is_file()}
+        if there:
+            report_lengths(prompt_of(model_config), there, limits)
 
 
 def resolve_precision(precision: str) -> str:

@@ -139,7 +139,7 @@ def _train(job: StageJob, state: StateFolder) -> dict[str, Any]:
 
 def _train_along(environment: OneMachine, job: StageJob) -> None:
     """Any other rank: reads what rank 0 has prepared, and writes nothing."""
-    _fit(job, StateFolder(job.state_folder), build_stage(job), environment)
+    _fit(job, StateFolder(job.state_folder), build_stage(job, leads=False), environment)
 
 
 def _fit(

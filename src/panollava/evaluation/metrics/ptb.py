@@ -3,6 +3,12 @@
 Captions enter as text, one line each after white space was collapsed; a string of tokens joined by single
 blanks leaves. The jar is the one that pycocoevalcap ships. One Java start serves any number of captions
 (0.2 s to start, 25,000 captions a second), so `PtbTokens` collects what it has not seen yet and asks once.
+
+The tokenizer looks at the line behind a caption to decide whether a full stop at its end belongs to an abbreviation:
+"to door A." has the token `a.` before a line in lower case and `a` before one that begins a sentence, "no." another one
+before a number. So a line that begins no sentence stands behind each caption: its tokens are its own, whatever is
+scored with it and in whatever order. pycocoevalcap, which sends all captions in one go, gives a caption these tokens
+where its neighbour begins no sentence and no number.
 """
 
 from __future__ import annotations
@@ -18,7 +24,8 @@ from panollava.evaluation.metrics.java import need_java
 from panollava.evaluation.metrics.result import MetricUnavailable
 
 JAR = "stanford-corenlp-3.4.1.jar"
-SIGNATURE = "tok:ptb-3.4.1"
+SIGNATURE = "tok:ptb-3.4.1|captions:apart"
+_BETWEEN = "x"  # a line that begins no sentence
 _TIMEOUT_S = 600
 # COCO-caption drops these tokens after tokenization (pycocoevalcap.tokenizer.ptbtokenizer, compared in a test).
 PUNCTUATION = frozenset(
@@ -50,7 +57,8 @@ def tokenize_lines(lines: Sequence[str]) -> list[str]:
     java = need_java()
     with tempfile.TemporaryDirectory(prefix="panollava-ptb-") as folder:
         captions = Path(folder) / "captions.txt"
-        captions.write_text("\n".join(lines), encoding="utf-8", newline="\n")
+        apart = "".join(f"{line}\n{_BETWEEN}\n" for line in lines)
+        captions.write_text(apart, encoding="utf-8", newline="\n")
         command = [
             java,
             "-XX:TieredStopAtLevel=1",  # short run: the optimizing compiler never pays here
@@ -71,13 +79,13 @@ def tokenize_lines(lines: Sequence[str]) -> list[str]:
         tail = done.stderr.decode(errors="replace").strip()[-500:]
         raise EvaluationError(f"The PTB tokenizer failed with exit code {done.returncode}: {tail}")
     found = done.stdout.decode("utf-8").split("\n")
-    if len(found) == len(lines) + 1 and not found[-1]:
+    if found and not found[-1]:
         found.pop()  # the newline that ends the last line
-    if len(found) != len(lines):
+    if len(found) != 2 * len(lines) or set(found[1::2]) - {_BETWEEN}:
         raise EvaluationError(
-            f"The PTB tokenizer returned {len(found)} lines for {len(lines)} captions; no score would be right."
+            f"The PTB tokenizer returned {len(found)} lines for {2 * len(lines)}, or moved them: no score can be right."
         )
-    return [" ".join(word for word in line.rstrip().split(" ") if word not in PUNCTUATION) for line in found]
+    return [" ".join(word for word in line.rstrip().split(" ") if word not in PUNCTUATION) for line in found[::2]]
 
 
 class PtbTokens:
