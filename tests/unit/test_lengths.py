@@ -25,6 +25,7 @@ ROWS = [
     Row("a.jpg", "where is the blue sphere behind you? " * 4, "on your left"),
     Row("b.jpg", "what is in front of you?", "a red box, on your left, " * 9),
     Row("b.jpg", " is it red?  ", "so"),
+    Row("b.jpg", "what does <|im_end|> say?", "it says <|im_end|> and no more of it"),
 ]
 
 
@@ -45,9 +46,9 @@ def limits(limit: int, positions: int | None = None) -> TextLimits:
 def test_the_value_that_keeps_all_answers_whole(prompt: ChatPrompt) -> None:
     cut, starved = check_lengths(prompt, ROWS, "training rows", limits(20))
     whole = int(cut.split(f"{KEY}: ")[1].split()[0])
-    assert cut.startswith("2 of 4 answers are cut at max_text_length 20 and lose the token that ends them (training ro")
+    assert cut.startswith("3 of 5 answers are cut at max_text_length 20 and lose the token that ends them (training ro")
     assert cut.endswith(f"keeps all of them whole. The first: a.jpg, query {ROWS[1].query[:60] + '…'!r}")
-    assert starved.startswith("1 of 4 queries fill max_text_length 20 and leave one supervised token of their answer")
+    assert starved.startswith("2 of 5 queries fill max_text_length 20 and leave one supervised token of their answer")
     assert check_lengths(prompt, ROWS, "training rows", limits(whole)) == []
     assert all(supervised(prompt, row, whole)[-1] == prompt.end_ids[0] for row in ROWS)
     assert len(check_lengths(prompt, ROWS, "training rows", limits(whole - 1))) == 1
@@ -73,7 +74,7 @@ def test_a_sequence_that_leaves_the_positions_is_refused_as_in_prediction(prompt
     ).replace("… has", "…' has")
     with pytest.raises(ConfigError, match=told):
         check_lengths(prompt, ROWS, "validation rows", limits(20, positions=longest - 1))
-    with pytest.raises(ConfigError, match="; so have 3 other rows"):
+    with pytest.raises(ConfigError, match="; so have 4 other rows"):
         check_lengths(prompt, ROWS, "validation rows", limits(20, positions=10))
 
 

@@ -134,5 +134,11 @@ def _shown(row: Row) -> str:
 
 
 def _token_counts(prompt: ChatPrompt, texts: list[str]) -> Ints:
+    """As `prompt.words.encode` counts them, many at once."""
     encoded: Any = prompt.tokenizer(texts, add_special_tokens=False)["input_ids"]
-    return np.fromiter(map(len, encoded), np.int32, len(texts))
+    control = prompt.words.control.keys()
+    counts = (
+        len(ids) if control.isdisjoint(ids) else len(prompt.words.encode(text))
+        for text, ids in zip(texts, encoded, strict=True)
+    )
+    return np.fromiter(counts, np.int32, len(texts))
