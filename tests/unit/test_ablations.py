@@ -188,7 +188,10 @@ def test_the_ablation_that_comes_with_the_project(tmp_path: Path) -> None:
         ("experiment: {name: x}\ntraining.seed: [1]\n", r"g\.yaml:1: experiment\.name cannot be set in an ablation"),
         ("models: [{name: a, experiment.name: x}]\n", r"g\.yaml:1: experiment\.name cannot be set in an ablation"),
         ("workflow: {experiments: [A]}\ntraining.seed: [1]\n", r"g\.yaml:1: workflow\.experiments belongs in"),
-        (f"training.seed: {list(range(201))}\n", r"g\.yaml: 201 values give 201 cells, at most 200"),
+        (
+            f"training.seed: {list(range(101))}\nlora.rank: {list(range(1, 101))}\n",
+            r"g\.yaml: 101 x 100 values give 10,100 cells, at most 10,000 in one file\. Is a list longer",
+        ),
         (f"experiment_name: {'x' * 98}\ntraining.seed: [1]\n", r"g\.yaml:1: the cell's name 'x+_seed1' cannot be one"),
         ("experiment_name: a/b\ntraining.seed: [1]\n", r"g\.yaml:1: the cell's name 'a/b_seed1' cannot be one"),
         ("training.seed: [1\n", r"g\.yaml:1: not valid YAML"),
@@ -200,6 +203,11 @@ def test_wrong_files_are_named_with_their_line_and_hinder_nobody(tmp_path: Path,
         found.ablation("g")
     assert found.experiment("B").names.experiment == "B"
     assert len(found.cells(found.ablation("fine"))) == 2 and found.ablations() == ["fine"]
+
+
+def test_a_grid_of_many_cells(tmp_path: Path) -> None:
+    grid = project(tmp_path, a_g=f"training.seed: {list(range(50))}\nlora.rank: {list(range(1, 11))}\n").ablation("g")
+    assert len(grid.cells) == 500 and grid.cells[-1].name == "g_seed49_rank10"
 
 
 @pytest.mark.parametrize(

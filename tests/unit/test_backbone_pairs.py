@@ -18,6 +18,7 @@ from panollava.files import write_json
 from panollava.models.config import ModelConfig
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.vlm import PanoramaVLM
+from panollava.training.backbone_digests import backbone_digests
 from panollava.training.checkpointing import load_stage, load_weights, save_weights
 from panollava.training.job import StageJob
 from panollava.training.metadata import build_metadata
@@ -138,7 +139,10 @@ def test_reloaded_from_the_folder_alone(
     save_weights(folder / entry["file"], model.trained_state_dict(), {"stage": "finetune"})
     write_links(folder, [entry])
     processor = PanoramaProcessor.for_model(model.config, model.vision)
-    write_json(folder / METADATA, build_metadata(job, model, processor, [entry], entry, 2, 2, 2))
+    write_json(
+        folder / METADATA,
+        build_metadata(job, model, processor, [entry], entry, 2, 2, 2, backbones=backbone_digests(job)),
+    )
     expected = model.generate(pixels_of(model), QUERIES, max_new_tokens=5)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

@@ -37,7 +37,8 @@ from panollava.config.yaml_file import YamlFile, read_yaml
 from panollava.errors import ConfigError
 
 ABLATIONS_FOLDER = Path("config/ablations")
-MOST_CELLS = 200
+MOST_CELLS = 10_000
+"""More are a slip of the pen: nobody waits for so many trainings, and planning them takes minutes."""
 _OWN_KEYS = ("experiment_name", "base", "models", "lora_configs", "vary")
 _LORA_NAMES = {"lora_r": "rank", "lora_alpha": "alpha", "lora_dropout": "dropout"}
 
@@ -245,7 +246,10 @@ def _check_axes(file: YamlFile, axes: list[Axis]) -> None:
     count = prod(len(axis) for axis in axes)
     if count > MOST_CELLS:
         sizes = " x ".join(str(len(axis)) for axis in axes)
-        raise ConfigError(f"{file.path}: {sizes} values give {count} cells, at most {MOST_CELLS}. Use several files")
+        raise ConfigError(
+            f"{file.path}: {sizes} values give {count:,} cells, at most {MOST_CELLS:,} in one file. "
+            "Is a list longer than it was meant to be? Else use several files"
+        )
     for one, other in combinations(axes, 2):
         for key in (key for choice in one for key in choice.settings):
             if line := next((choice.lines[key] for choice in other if key in choice.settings), None):

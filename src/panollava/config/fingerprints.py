@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from stat import S_ISREG
 from typing import Any
 
@@ -205,7 +205,17 @@ def file_fingerprint(path: str, root: str | Path = ".", *, key: str = "a file") 
 
 def folder_fingerprint(folder: str | Path, root: str | Path = ".") -> str:
     """One SHA-256 over names and contents of all files below a folder (dot files left out)."""
-    root = Path(root)
+    return hashlib.sha256(canonical_json(sorted(_digests_below(folder, Path(root)).items())).encode()).hexdigest()
+
+
+def folder_digest(folder: str | Path, root: str | Path = ".") -> str:
+    """`files.sha256_folder` of a folder, of which only files that are new or changed are read."""
+    found = _digests_below(folder, Path(root))
+    rows = [[path, found[path]] for path in sorted(found, key=PurePosixPath)]
+    return hashlib.sha256(canonical_json(rows).encode()).hexdigest()
+
+
+def _digests_below(folder: str | Path, root: Path) -> dict[str, str | None]:
     top = root / folder
     files = sorted(
         (path.relative_to(top).as_posix(), path)
@@ -216,7 +226,7 @@ def folder_fingerprint(folder: str | Path, root: str | Path = ".") -> str:
     digests = index.digests(files)
     index.keep_only(digests)
     index.save()
-    return hashlib.sha256(canonical_json(sorted(digests.items())).encode()).hexdigest()
+    return digests
 
 
 def _contents(file: Path, columns: dict[str, str] | None, format: str) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from panollava.training.stage_folder import (
     find_stage_folder,
     read_metadata,
 )
+from panollava.training.stages import STAGES
 from panollava.training.without_metadata import metadata_of_config
 from panollava.trust import check_hub_id, find_inside, is_project, made_here, may_run_code
 
@@ -183,10 +184,10 @@ def resolve_backbones(
                 f"{' and '.join(str(root / str(document[key])) for root in roots)}"
             )
         if sha256_folder(found) != digest:
+            rules = [f"train_{one}" for one in STAGES[: STAGES.index(metadata["stage"]) + 1]]
             raise CheckpointError(
                 f"the {part} backbone in {found} differs from the one this stage was trained with. Bring that one "
-                "back, or train again: "
-                f"panollava run {metadata['experiment_name']} --forcerun train_{metadata['stage']}"
+                f"back, or train again: panollava run {metadata['experiment_name']} --forcerun {' '.join(rules)}"
             )
         document[key] = str(found)
     return ModelConfig.from_json(document)

@@ -28,7 +28,7 @@ class StageJob:
     that change nothing about the result (`dag.options.untracked`), and `prompt` (see `check_prompt`). `naming` holds
     experiment, checkpoint_prefix, dataset_name, wandb_run and the configured CSVs (train_csv, val_csv, test_csv) for
     the metadata, and `remembered`, the settings of generation and evaluation that an evaluation of the folder alone
-    uses.
+    uses. `forced` names the command that asks for the stage anew, whatever state there is; None where none does.
     """
 
     stage: StageName
@@ -48,6 +48,7 @@ class StageJob:
     language_folder: Path | None = None
     naming: dict[str, Any] = field(default_factory=dict)
     untracked: dict[str, Any] = field(default_factory=dict)
+    forced: str | None = None
 
     @property
     def init_weights(self) -> Path | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from panollava.files import read_json, sha256_folder
+from panollava.files import read_json
 from panollava.models.panorama_model import PanoramaModel
 from panollava.models.processor import PanoramaProcessor
 from panollava.training.job import StageJob
@@ -14,14 +14,13 @@ from panollava.versions import package_version
 
 def build_metadata(
     job: StageJob, model: PanoramaModel, processor: PanoramaProcessor, checkpoints: list[dict[str, Any]],
-    best: dict[str, Any], global_step: int, train_rows: int, val_rows: int,
+    best: dict[str, Any], global_step: int, train_rows: int, val_rows: int, backbones: dict[str, str | None],
 ) -> dict[str, Any]:  # fmt: skip
-    """checkpoint_metadata.json (SPEC 8): enough to rebuild model, processor and data settings."""
+    """checkpoint_metadata.json (SPEC 8): enough to rebuild model, processor and data settings.
+
+    `backbones` are the digests of local folders (`backbone_digests`).
+    """
     model_config = model.config.to_json()
-    backbones: dict[str, str | None] = {}
-    for part in ("vision", "language") if job.stage != "vision" else ("vision",):
-        folder = job.vision_folder if part == "vision" else job.language_folder
-        backbones[part] = sha256_folder(folder) if folder else None
     settings = job.settings
     return {
         "experiment_name": job.naming["experiment"],

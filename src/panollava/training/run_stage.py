@@ -13,6 +13,7 @@ import platform
 import shutil
 import time
 import warnings
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from panollava.files import atomic_path, sha256_file, write_json
 from panollava.logs import LOGGER
 from panollava.models.panorama_model import PanoramaModel
 from panollava.models.processor import PanoramaProcessor
+from panollava.training.backbone_digests import backbone_digests, refuse_other_backbones
 from panollava.training.build import StageParts, build_stage
 from panollava.training.callbacks import Checkpoints, History, Interrupted, StepNoise
 from panollava.training.checkpointing import load_weights, save_weights
@@ -51,8 +53,13 @@ def run_stage(job: StageJob) -> Path:
                 partial.unlink()  # of a killed start; nobody else is at work here
         state = StateFolder(job.state_folder)
         try:
-            fingerprint = {"slice": job.digest, "init": _check_upstream(job)}
-            kept = state.belongs_to(fingerprint) and _checkpoints_are_there(state, job.stage_folder)
+            backbones = backbone_digests(job)
+            fingerprint = {"slice": job.digest, "init": _check_upstream(job, backbones), "backbones": backbones}
+            kept = (
+                state.belongs_to(fingerprint)
+                and not _begins_afresh(job, state)
+                and _checkpoints_are_there(state, job.stage_folder)
+            )
             if not kept:
                 state.clear(fingerprint, job.slice)
                 shutil.rmtree(job.stage_folder / "lora_weights", ignore_errors=True)
@@ -61,9 +68,9 @@ def run_stage(job: StageJob) -> Path:
                 stage=job.stage, status="running", config_digest=job.digest, error=None, completed_at=None,
                 started_at=state.record.get("started_at") or started_at, process=[platform.node(), os.getpid()],
                 upstream_checkpoint=str(job.init_weights) if job.init_weights else None,
-                artifact_dir=job.stage_folder.as_posix(),
+                artifact_dir=job.stage_folder.as_posix(), forced=job.forced or state.record.get("forced"),
             )  # fmt: skip
-            metadata = _train(job, state)
+            metadata = _train(job, state, backbones)
             elapsed = round(before + (time.monotonic() - started) / 60, 4)
             state.update_record(
                 status="completed", completed_at=now(), elapsed_minutes=elapsed, progress=None, process=None,
@@ -84,8 +91,15 @@ def _real_name(folder: Path, link: str) -> str:
     return (folder / (folder / link).readlink()).as_posix()
 
 
-def _check_upstream(job: StageJob) -> str | None:
-    """The digest of the initial weights; refuses an upstream stage that another configuration trained."""
+def _begins_afresh(job: StageJob, state: StateFolder) -> bool:
+    """Whether the command asks for the stage anew. What the same command has begun already goes on: it may have been
+    interrupted and started again by a scheduler."""
+    return job.forced is not None and state.record.get("forced") != job.forced
+
+
+def _check_upstream(job: StageJob, backbones: Mapping[str, str | None]) -> str | None:
+    """The digest of the initial weights; refuses an upstream stage that another configuration trained, and one of
+    other backbones."""
     if job.init_checkpoint is not None:
         return check_initial_weights(job, job.init_checkpoint)
     if job.init_folder is None:
@@ -98,6 +112,7 @@ def _check_upstream(job: StageJob) -> str | None:
             f"{job.init_folder} was trained with another configuration (digest {found}) than this experiment asks for "
             f"({expected}). Remove {job.init_folder / METADATA} and run the same command again."
         )
+    refuse_other_backbones(job, metadata, backbones)
     return sha256_file(job.init_folder / "best.ckpt")
 
 
@@ -115,7 +130,7 @@ def _checkpoints_are_there(state: StateFolder, folder: Path) -> bool:
     return True
 
 
-def _train(job: StageJob, state: StateFolder) -> dict[str, Any]:
+def _train(job: StageJob, state: StateFolder, backbones: dict[str, str | None]) -> dict[str, Any]:
     """Rank 0: prepare what the other ranks will find, train with them, complete the folder."""
     check_loggers(job)
     parts = build_stage(job)
@@ -134,7 +149,13 @@ def _train(job: StageJob, state: StateFolder) -> dict[str, Any]:
         checkpoints, global_step = _fit(job, state, parts, environment)
     if len(checkpoints) != epochs:
         raise TrainingError(f"stage {job.stage} ended after {len(checkpoints)} of {epochs} epochs")
-    return _finish(job, state, parts.model, parts.processor, checkpoints, global_step, train_rows, val_rows)
+    if backbone_digests(job) != backbones:
+        raise TrainingError(
+            f"a backbone of stage {job.stage} changed while it was trained, so that its weights belong to no backbone. "
+            "Run the same command again, which trains it anew."
+        )
+    rows = (train_rows, val_rows)
+    return _finish(job, state, parts.model, parts.processor, checkpoints, global_step, rows, backbones)
 
 
 def _train_along(environment: OneMachine, job: StageJob) -> None:
@@ -214,7 +235,7 @@ def _resumed_step(resume: Path) -> int | None:
 
 def _finish(
     job: StageJob, state: StateFolder, model: PanoramaModel, processor: PanoramaProcessor,
-    checkpoints: list[dict[str, Any]], global_step: int, train_rows: int, val_rows: int,
+    checkpoints: list[dict[str, Any]], global_step: int, rows: tuple[int, int], backbones: dict[str, str | None],
 ) -> dict[str, Any]:  # fmt: skip
     """Links, adapter, curves, metadata: what makes the folder complete. The metadata comes last."""
     folder = job.stage_folder
@@ -226,7 +247,7 @@ def _finish(
         shutil.copyfile(state.history, partial)
     plot_loss_curves(state.history, folder / "loss_curves.png", f"{job.naming['experiment']}: {job.stage}")
     write_links(folder, checkpoints)
-    metadata = build_metadata(job, model, processor, checkpoints, best, global_step, train_rows, val_rows)
+    metadata = build_metadata(job, model, processor, checkpoints, best, global_step, *rows, backbones=backbones)
     write_json(folder / METADATA, metadata)
     LOGGER.info("best checkpoint: %s", best["file"])
     return metadata

@@ -1,0 +1,43 @@
+"""The backbones of a stage that lie in local folders: what they are before and after the training.
+
+Enters: a stage's job. Leaves: a digest by part, None for a hub id. A folder that is edited while its stage trains is an
+error: nobody could say which weights the stage was trained upon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from panollava.config.fingerprints import folder_digest, folder_fingerprint
+from panollava.errors import FileChanged, TrainingError
+from panollava.training.job import StageJob
+from panollava.training.stage_folder import METADATA
+
+
+def backbone_digests(job: StageJob) -> dict[str, str | None]:
+    """`vision` and, but in the vision stage, `language`: `sha256_folder` of local folders.
+
+    Raises FileChanged where a folder is not what the stage was planned with.
+    """
+    found: dict[str, str | None] = {}
+    for part in ("vision",) if job.stage == "vision" else ("vision", "language"):
+        folder = job.vision_folder if part == "vision" else job.language_folder
+        found[part] = folder_digest(folder, job.root) if folder else None
+        planned = job.slice.get("inputs", {}).get(f"{part}_folder")
+        if folder and planned is not None and folder_fingerprint(folder, job.root) != planned:
+            raise FileChanged(folder)
+    return found
+
+
+def refuse_other_backbones(job: StageJob, metadata: Mapping[str, Any], digests: Mapping[str, str | None]) -> None:
+    """Raise TrainingError where the stage before was trained upon other backbones than this one gets."""
+    assert job.init_folder is not None
+    for part, digest in digests.items():
+        before = metadata.get("backbones", {}).get(part)
+        if None not in (digest, before) and digest != before:
+            raise TrainingError(
+                f"{job.init_folder} was trained upon another {part} backbone than the one that is there now. Bring "
+                f"that one back, or remove {job.init_folder / METADATA} and run the same command again, which trains "
+                "it anew."
+            )
