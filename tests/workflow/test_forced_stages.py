@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,3 +79,20 @@ def test_another_backbone_is_another_stage(job: StageJob, monkeypatch: pytest.Mo
     monkeypatch.setattr(module, "build_stage", edited)
     with pytest.raises(TrainingError, match="a backbone of stage finetune changed while it was trained"):
         run_stage(alone)
+
+
+@pytest.mark.parametrize(
+    ("options", "forced"),
+    [
+        ([], []),
+        (["--forcerun", "train_finetune"], ["finetune"]),
+        (["-R", "runs/SMALL/resampler/anyres-e2p_mlp/best.ckpt"], ["resampler"]),
+        (["--force"], []),  # of the metrics alone
+        (["--forceall"], ["finetune", "resampler", "vision"]),
+    ],
+)
+def test_what_the_command_asks_for_is_forced(finished: Project, options: list[str], forced: list[str]) -> None:
+    """Stages that run because of a forced one before it go on where they were, if they can."""
+    done = finished.call("snakemake", "-n", "-p", "results/SMALL/metrics.json", *options)
+    names = dict(re.findall(r"train_(\w+)\.py .*--forced=(\w+)", done.stdout + done.stderr))
+    assert sorted(names) == forced and len(set(names.values())) <= 1

@@ -126,8 +126,10 @@ def train_stage(
     init_checkpoint: Path | None = None,
     vision: Path | None = None,
     language: Path | None = None,
+    forced: str | None = None,
 ) -> None:
-    """`init` is the best checkpoint of the stage before, `vision` and `language` weights that the DAG built."""
+    """`init` is the best checkpoint of the stage before, `vision` and `language` weights that the DAG built. `forced`
+    names the command that asks for the stage anew (`--forcerun`), so that no older state of it is used."""
     quiet_torch()  # DDP is told on purpose to expect parameters without gradient
     from panollava.training.job import StageJob
     from panollava.training.run_stage import run_stage
@@ -151,6 +153,7 @@ def train_stage(
             language_folder=language.parent if language else None,
             naming=naming,
             untracked=untracked,
+            forced=forced,
         )
     )
 

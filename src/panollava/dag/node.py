@@ -108,6 +108,8 @@ class Node:
     """None: it takes a moment, and runs where Snakemake runs."""
     threads: Callable[[WorkflowConfig], int] | None = None
     log: str = ""
+    resumes: bool = False
+    """Whether its job goes on from a state of its own, unless it is asked for anew."""
     links: tuple[str, ...] = ()
     """Outputs that are links: one whose target is gone is removed before anybody stumbles over it."""
     folders: tuple[str, ...] = ()

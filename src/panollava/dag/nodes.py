@@ -42,6 +42,7 @@ def _stage(stage: str, reads: tuple[str, ...], code_version: int) -> Node:
         },
         told_by="metadata",
         links=("best", "last"),
+        resumes=True,
         not_empty=("metadata",),
         options=options.of_stage,
         resources=Resources(16000, 1440, gpu=True, grows_in_time=False),
