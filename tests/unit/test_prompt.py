@@ -11,6 +11,7 @@ from tiny_models import CHATML, GEMMA, tokenizer
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from panollava.errors import ConfigError
 from panollava.models.plain_text import PlainText
 from panollava.models.prompt import IGNORED, ChatPrompt
 
@@ -218,3 +219,31 @@ def test_added_words_are_no_control() -> None:
     words.add_tokens(["\n\n", "<table>", "panorama", "<think>", "<|tool|>"])
     named = set(PlainText(words).control.values())
     assert {"<think>", "<|tool|>", "<|im_end|>"} <= named and not named & {"\n\n", "<table>", "panorama"}
+
+
+PARTS = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for part in m['content'] %}{{ part['text'] }}{% endfor %}"
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+CLOSED = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+
+
+def test_a_template_may_want_content_as_parts() -> None:
+    plain, parts = tokenizer(), tokenizer(PARTS)
+    plain.chat_template = PARTS.replace(
+        "{% for part in m['content'] %}{{ part['text'] }}{% endfor %}", "{{ m['content'] }}"
+    )
+    for system in ("", "You look around."):
+        wanted, found = ChatPrompt(plain, 2, system), ChatPrompt(parts, 2, system)
+        assert found.training("where?", "here", 32) == wanted.training("where?", "here", 32)
+        assert found.end_ids == wanted.end_ids
+
+
+def test_a_template_that_opens_no_turn_of_the_assistant_is_refused() -> None:
+    for system in ("", "You look around."):
+        with pytest.raises(ConfigError, match=r"never reads add_generation_prompt.*assistant.*plain prompt"):
+            ChatPrompt(tokenizer(CLOSED), 2, system)
+    # one that needs none, as Llama 2's
+    inst = "{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]" \
+           "{% elif m['role'] == 'assistant' %} {{ m['content'] }}<|im_end|>{% endif %}{% endfor %}"  # fmt: skip
+    assert ChatPrompt(tokenizer(inst), 2).generation("where?")

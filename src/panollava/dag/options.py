@@ -86,6 +86,8 @@ def untracked(cfg: WorkflowConfig) -> dict[str, Any]:
         "language_path": backbone_folder(cfg, "language"),
         "stitching_mode": cfg.settings.image_processing.stitching_mode,
         "system_message": cfg.settings.system_messages.default,
+        "use_lora": "finetune" in training.stages and cfg.settings.lora.use_lora,
+        "lora": cfg.settings.lora.model_dump(mode="json", exclude={"use_lora"}),
         "text": {**text, "generation.max_new_tokens": cfg.settings.generation.max_new_tokens},
     }
     return {**{name: getattr(training, name) for name in _OF_TRAINING}, "prompt": prompt}

@@ -7,15 +7,16 @@ numbers and the key to change. Traded away: queries, whose length nobody bounds;
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-from transformers import AutoTokenizer
+from typing import Any
 
 from panollava.errors import ConfigError
 from panollava.models.build import count_image_tokens
 from panollava.models.config import ModelConfig
 from panollava.models.language import positions_of
+from panollava.models.language_weights import refuse_quantisation, refuse_stray_adapter, text_config
 from panollava.models.native_prompt import native_prompt
 from panollava.models.prompt import ChatPrompt
+from panollava.models.tokenizer import load_tokenizer
 from panollava.models.vision import checkpoint_config
 from panollava.models.vlm import plan_model_views
 
@@ -26,6 +27,15 @@ def planned_positions(config: ModelConfig) -> int | None:
     return positions_of(checkpoint_config(source, config.trust_remote_code))
 
 
+def checked_tokenizer(config: ModelConfig) -> Any:
+    """The tokenizer of a composed model's language model; what no weight has to tell of the two is checked."""
+    source = config.language_source
+    refuse_stray_adapter(source)
+    text_part = text_config(source, checkpoint_config(source, config.trust_remote_code))
+    refuse_quantisation(source, text_part)
+    return load_tokenizer(source, getattr(text_part, "vocab_size", None), config.trust_remote_code)
+
+
 def prompt_of(config: ModelConfig) -> ChatPrompt:
     """The prompt of a model with this configuration, from its tokenizer and its numbers alone: no weights are loaded.
 
@@ -33,14 +43,14 @@ def prompt_of(config: ModelConfig) -> ChatPrompt:
     """
     if config.is_native:
         return native_prompt(config, plan_model_views(config))
-    tokenizer = AutoTokenizer.from_pretrained(config.language_source, trust_remote_code=config.trust_remote_code)
-    return ChatPrompt(tokenizer, count_image_tokens(config), config.system_message)
+    return ChatPrompt(checked_tokenizer(config), count_image_tokens(config), config.system_message)
 
 
 def check_context(config: ModelConfig, text: Mapping[str, int]) -> str:
     """Refuse a picture, a system message or a text that leaves the context; else one line for the log.
 
     `text` maps keys of the experiment's configuration to the most tokens that each allows behind picture and template.
+    Refused are also a language model and a tokenizer that cannot be used, as far as no weight says so.
     Raises ConfigError; CheckpointError or OSError where the language model's files are not to be had.
     """
     name, positions = config.answering_name, planned_positions(config)
@@ -48,7 +58,7 @@ def check_context(config: ModelConfig, text: Mapping[str, int]) -> str:
     if config.is_native:
         template = len(native_prompt(config, plan_model_views(config)).generation("").input_ids) - image
     else:
-        tokenizer = AutoTokenizer.from_pretrained(config.language_source, trust_remote_code=config.trust_remote_code)
+        tokenizer = checked_tokenizer(config)
         template = len(ChatPrompt(tokenizer, 1, config.system_message).generation("").input_ids) - 1
     shown = f"{image:,} image tokens ({views} view{'s' * (views > 1)}) and {template:,} of template and system message"
     if positions is None:

@@ -21,7 +21,7 @@ from peft import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoTokenizer, GenerationConfig
+from transformers import GenerationConfig
 from transformers.utils import is_flash_attn_2_available
 
 from panollava.errors import ConfigError, PromptTooLong
@@ -33,6 +33,7 @@ from panollava.models.language_weights import causal_class, load_language, text_
 from panollava.models.merging import merged
 from panollava.models.probes import probe
 from panollava.models.prompt import pad_id_of
+from panollava.models.tokenizer import load_tokenizer
 from panollava.models.vision import checkpoint_config
 
 _FLASH_INSTALL = "pip install flash-attn --no-build-isolation"
@@ -60,7 +61,8 @@ class LanguageModel(nn.Module):
                 f"{source}: {type(self.model).__name__} takes no inputs_embeds, so no picture can stand in its prompt"
             )
         self.model.requires_grad_(False)
-        self.tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
+        rows = self.model.get_input_embeddings().weight.shape[0]
+        self.tokenizer = load_tokenizer(source, rows, trust_remote_code)
         self.own_end_ids = _as_ids(self.model.generation_config.eos_token_id)
         self.model.generation_config = GenerationConfig()
         self._selects = "logits_to_keep" in accepted

@@ -131,10 +131,10 @@ class NativePrompt(ChatPrompt):
                 "behind it, so that the panorama cannot be read apart from the question"
             )
 
-    def _render(self, query: str, answer: str | None = None) -> str:
-        return self._conversation(query.strip(), answer, self._system_role)
+    def _render(self, query: str, answer: str | None = None, opens: bool = True) -> str:
+        return self._conversation(query.strip(), answer, self._system_role, opens)
 
-    def _conversation(self, user: str, answer: str | None, system_role: bool) -> str:
+    def _conversation(self, user: str, answer: str | None, system_role: bool, opens: bool = True) -> str:
         if self.processing.family.prefix_lm:
             system = f"{self._shown_system}\n" if self.system_message else ""
             return f"{system}{user}\n" + ("" if answer is None else f"{answer}{self.tokenizer.eos_token or ''}")
@@ -155,7 +155,7 @@ class NativePrompt(ChatPrompt):
             messages,
             chat_template=_SAME_DAY + template,
             tokenize=False,
-            add_generation_prompt=answer is None,
+            add_generation_prompt=answer is None and opens,
             enable_thinking=False,
         )
         if answer is None and rendered.rstrip().endswith("<think>"):  # of a model that always thinks

@@ -19,6 +19,7 @@ import torch
 from jinja2 import TemplateError
 from torch import Tensor
 
+from panollava.errors import ConfigError
 from panollava.models.plain_text import PlainText
 
 IGNORED = -100  # the label that torch's cross entropy leaves out
@@ -73,8 +74,11 @@ class ChatPrompt:
         # What stands in the template: a system message that reads like control is put in its place as text, later.
         self._shown_system = self.system_message if self._is_plain(self.system_message) else _SYSTEM
         self.pad_id = pad_id_of(tokenizer)
+        self._wants_parts = False
+        self._wants_parts = self._shows_parts_alone()
         self._system_role = bool(self.system_message) and self._takes_system_role()
         self.end_ids = self._end_of_turn()
+        self._refuse_without_generation_prompt()
         self._frames: dict[str, tuple[list[int], list[int]]] = {}
 
     @property
@@ -162,11 +166,11 @@ class ChatPrompt:
             batch["labels"] = table(labels, IGNORED)
         return batch
 
-    def _render(self, query: str, answer: str | None = None) -> str:
-        """The conversation as text, with the marker where the picture goes."""
-        return self._conversation(f"{_MARKER}\n{query.strip()}", answer, self._system_role)
+    def _render(self, query: str, answer: str | None = None, opens: bool = True) -> str:
+        """The conversation as text, with the marker where the picture goes; `opens` the assistant's turn."""
+        return self._conversation(f"{_MARKER}\n{query.strip()}", answer, self._system_role, opens)
 
-    def _conversation(self, user: str, answer: str | None, system_role: bool) -> str:
+    def _conversation(self, user: str, answer: str | None, system_role: bool, opens: bool = True) -> str:
         messages = [{"role": "user", "content": user}]
         if system_role:
             messages.insert(0, {"role": "system", "content": self._shown_system})
@@ -174,18 +178,54 @@ class ChatPrompt:
             messages[0]["content"] = f"{self._shown_system}\n\n{user}"
         if answer is not None:
             messages.append({"role": "assistant", "content": answer})
+        return self._templated(messages, answer is None and opens)
+
+    def _templated(self, messages: list[dict[str, str]], opens: bool) -> str:
         if getattr(self.tokenizer, "chat_template", None) is None:
             return _plain(messages, self.tokenizer.bos_token or "", self.tokenizer.eos_token or "")
+        shown: Any = messages
+        if self._wants_parts:
+            shown = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages]
         rendered: str = self.tokenizer.apply_chat_template(
-            messages,
+            shown,
             chat_template=_SAME_DAY + self.tokenizer.get_chat_template(),
             tokenize=False,
-            add_generation_prompt=answer is None,
+            add_generation_prompt=opens,
             enable_thinking=False,
         )
         if rendered.rstrip().endswith("<think>"):  # of a model that always thinks: nothing, and on to the answer
             rendered = f"{rendered.rstrip()}\n\n</think>\n\n"
         return rendered
+
+    def _shows_parts_alone(self) -> bool:
+        """Whether the template wants a message's content as a list of parts: text alone it refuses or leaves out."""
+        user = [{"role": "user", "content": _MARKER}]
+        try:
+            if _MARKER in self._templated(user, True):
+                return False
+        except (TemplateError, TypeError):  # it adds up text and what it takes for a part
+            pass
+        self._wants_parts = True
+        try:
+            return _MARKER in self._templated(user, True)
+        except (TemplateError, TypeError):  # neither form: the first one's error is the one to tell
+            return False
+        finally:
+            self._wants_parts = False
+
+    def _refuse_without_generation_prompt(self) -> None:
+        """Raise ConfigError where the template opens no turn of the assistant: an answer would go on the user's."""
+        if getattr(self.tokenizer, "chat_template", None) is None:
+            return
+        asked = self._render("x")
+        before, _ = self._split(self._render("x", _ANSWER), _ANSWER)
+        opening = before.removeprefix(asked) if before.startswith(asked) else ""
+        if opening.strip() and asked == self._render("x", opens=False):
+            raise ConfigError(
+                "the chat template never reads add_generation_prompt, so an answer would stand in the user's turn. Let "
+                f"it end with {{% if add_generation_prompt %}}{opening!r}{{% endif %}}, or remove chat_template for a "
+                "plain prompt"
+            )
 
     def _takes_system_role(self) -> bool:
         """Whether the template has a place for the system message (Gemma's raises, others drop it)."""

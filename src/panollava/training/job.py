@@ -17,6 +17,7 @@ from panollava.errors import CheckpointError, ConfigError
 from panollava.logs import LOGGER
 from panollava.models.config import ModelConfig
 from panollava.models.context import check_context, planned_positions, prompt_of
+from panollava.models.language_check import check_language_model
 from panollava.training.stages import StageName
 
 
@@ -150,6 +151,24 @@ def _report_later_texts(job: StageJob, model_config: ModelConfig, prompt: dict[s
         there = {csv: read_rows(job.root / csv) for csv in csvs if (job.root / csv).is_file()}
         if there:
             report_lengths(prompt_of(model_config), there, limits)
+
+
+def check_later_language(job: StageJob) -> None:
+    """In the vision stage: refuse a language model that the stages after it could not use.
+
+    Raises ConfigError and CheckpointError. One that the DAG builds meanwhile is its own.
+    """
+    prompt = job.untracked.get("prompt")
+    if job.stage != "vision" or prompt is None or prompt.get("language_model_name") is None:
+        return
+    settings = {key: value for key, value in prompt.items() if key not in ("text", "csvs")}
+    if settings["language_path"] is not None:
+        folder = job.root / settings["language_path"]
+        if not folder.is_dir():
+            return
+        settings["language_path"] = str(folder)
+    config = ModelConfig(**settings, trust_remote_code=job.config["models"]["trust_remote_code"])
+    check_language_model(config, language_dtype(job.config["training"]["precision"]))
 
 
 def resolve_precision(precision: str) -> str:

@@ -35,7 +35,7 @@ from panollava.training.checkpointing import load_weights, save_weights
 from panollava.training.curves import plot_loss_curves
 from panollava.training.distributed import OneMachine, ddp, other_ranks
 from panollava.training.initial_weights import check_initial_weights
-from panollava.training.job import StageJob, check_loggers, is_out_of_memory, training_loggers
+from panollava.training.job import StageJob, check_later_language, check_loggers, is_out_of_memory, training_loggers
 from panollava.training.metadata import build_metadata
 from panollava.training.stage_folder import METADATA, read_metadata, write_links
 from panollava.training.state_folder import FolderLock, StateFolder, now
@@ -133,6 +133,7 @@ def _checkpoints_are_there(state: StateFolder, folder: Path) -> bool:
 def _train(job: StageJob, state: StateFolder, backbones: dict[str, str | None]) -> dict[str, Any]:
     """Rank 0: prepare what the other ranks will find, train with them, complete the folder."""
     check_loggers(job)
+    check_later_language(job)
     parts = build_stage(job)
     train_rows, val_rows = len(parts.data.train), len(parts.data.val)  # type: ignore[arg-type]
     epochs = job.settings["epochs"]
