@@ -15,6 +15,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    AutoModel,
     CLIPConfig,
     CLIPModel,
     CLIPVisionConfig,
@@ -41,8 +42,10 @@ from transformers import (
     SiglipVisionConfig,
     SiglipVisionModel,
 )
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from panollava.models.config import LoraSettings, ModelConfig
+from panollava.models.vision_tower import tower_class
 
 VISION = {
     "hidden_size": 16,
@@ -72,6 +75,32 @@ GEMMA = (
     "{{ m['content'] | trim }}<end_of_turn>\n{% endfor %}"
     "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
 )
+# Folder -> model type, prefix tokens, further settings.
+OTHER_ENCODERS: dict[str, tuple[str, int, dict[str, Any]]] = {
+    "dinov3": ("dinov3_vit", 3, {"num_register_tokens": 2}),
+    "metaclip2": ("metaclip_2_vision_model", 1, {}),
+    "chinese-clip": ("chinese_clip_vision_model", 1, {}),
+    "altclip": ("altclip_vision_model", 1, {}),
+    "aimv2": ("aimv2_vision_model", 0, {}),
+    "aimv2-native": ("aimv2_vision_model", 0, {"is_native": True}),
+    "radio": ("radio", 5, {"num_cls_tokens": 2, "num_registers": 3, "summary_idxs": [0, 1]}),
+    "tipsv2": ("tipsv2_vision_model", 3, {"num_register_tokens": 2}),
+    "vit": ("vit", 1, {}),
+    "deit": ("deit", 2, {}),
+    "vit-msn": ("vit_msn", 1, {}),
+    "vit-mae": ("vit_mae", 1, {}),
+    "ijepa": ("ijepa", 0, {}),
+    "beit": ("beit", 1, {"use_relative_position_bias": True}),
+    "data2vec": ("data2vec-vision", 1, {"use_relative_position_bias": True}),
+    "blip": ("blip_vision_model", 1, {}),
+    "blip2": ("blip_2_vision_model", 1, {}),
+    "instructblip": ("instructblip_vision_model", 1, {}),
+    "janus": ("janus_vision_model", 0, {}),
+    "idefics2": ("idefics2_vision", 0, {}),
+    "idefics3": ("idefics3_vision", 0, {}),
+    "smolvlm": ("smolvlm_vision", 0, {}),
+    "internvl": ("internvl_vision", 1, {"use_mean_pooling": False}),
+}
 OWN_CODE = """
 from transformers import MLCDVisionConfig, MLCDVisionModel
 
@@ -91,7 +120,8 @@ TEXT = [
 
 
 def vision_folder(root: Path, family: str, seed: int = 0) -> Path:
-    """One of siglip, siglip-full, naflex, naflex-full, clip, clip-full, dinov2, dinov2-registers, mlcd, rice, own-code.
+    """One of siglip, siglip-full, naflex, naflex-full, clip, clip-full, dinov2, dinov2-registers, mlcd, rice, own-code,
+    and of OTHER_ENCODERS.
 
     `siglip-full` is also what a SigLIP2 of fixed resolution looks like, and `rice` how its authors' folders say mlcd.
     """
@@ -114,6 +144,12 @@ def vision_folder(root: Path, family: str, seed: int = 0) -> Path:
         "mlcd": lambda: MLCDVisionModel(MLCDVisionConfig(**VISION)),
     }
     folder = root / family
+    if family in OTHER_ENCODERS:
+        config = CONFIG_MAPPING[OTHER_ENCODERS[family][0]](**{**VISION, **OTHER_ENCODERS[family][2]})
+        model = tower_class(config)
+        (AutoModel.from_config(config) if model is AutoModel else model(config)).save_pretrained(folder)
+        (folder / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.5] * 3, "image_std": [0.5] * 3}))
+        return folder
     build[{"rice": "mlcd", "own-code": "mlcd"}.get(family, family)]().save_pretrained(folder)
     if family in ("rice", "own-code"):
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

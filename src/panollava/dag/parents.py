@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from panollava.config.encoder_check import check_encoder_folder
 from panollava.config.fingerprints import file_fingerprint, folder_fingerprint
 from panollava.config.names import SPLITS
 from panollava.config.own_code import code_digest
@@ -132,6 +133,8 @@ def _add_backbone(cfg: WorkflowConfig, part: str, inputs: dict[str, Any], upstre
     if name in (MINIATURE_VISION, MINIATURE_LANGUAGE):
         upstream.append((f"miniature_{part}", None))
     elif (cfg.root / name).is_dir():
+        if part == "vision":
+            check_encoder_folder(cfg)
         inputs[f"{part}_folder"] = folder_fingerprint(name, cfg.root)
     elif not _HUB_ID.fullmatch(name):
         key = "vision_name" if part == "vision" else "language_model_name"

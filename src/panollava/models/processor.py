@@ -7,6 +7,7 @@ standard deviation come from the vision model. Cached and freshly rendered views
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,15 +142,45 @@ def _spec_of(config: ModelConfig) -> VisionSpec:
 
 
 def _stated_statistics(source: str) -> tuple[Triple, Triple]:
-    """Mean and std that a vision model's image processor states."""
+    """Mean and std of pixels in [0, 1] that a vision model's image processor amounts to.
+
+    Its arithmetic on pixels in [0, 255] is (pixel * rescale_factor - mean) / std, without the steps that `do_rescale`
+    and `do_normalize` switch off. Raises ConfigError for what it states otherwise.
+    """
     remedy = "set image_processing.use_vision_processor: false for the family's published mean and std"
     try:
         stated, _ = ImageProcessingMixin.get_image_processor_dict(source)
     except OSError as error:
         raise ConfigError(f"{source} has no image processor ({error}); {remedy}") from error
-    if "image_mean" not in stated or "image_std" not in stated:
-        raise ConfigError(f"the image processor of {source} states no image_mean and image_std; {remedy}")
-    return _triple(stated["image_mean"]), _triple(stated["image_std"])
+    told = f"the image processor of {source}"
+    mean, std, factor = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 1.0
+    if stated.get("do_flip_channel_order"):
+        raise ConfigError(f"{told} swaps red and blue (do_flip_channel_order), which views cannot")
+    if stated.get("do_normalize", True):
+        if stated.get("image_mean") is None or stated.get("image_std") is None:
+            raise ConfigError(f"{told} states no image_mean and image_std; {remedy}")
+        mean = _stated_triple(stated["image_mean"], "image_mean", told, remedy)
+        std = _stated_triple(stated["image_std"], "image_std", told, remedy)
+    if stated.get("do_rescale", True):
+        factor = stated.get("rescale_factor", 1 / 255)
+        if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not 0 < factor < math.inf:
+            raise ConfigError(f"{told} states the rescale_factor {factor!r}, expected a number above 0; {remedy}")
+    if min(std) <= 0:
+        raise ConfigError(f"{told} states the image_std {list(std)}, expected numbers above 0; {remedy}")
+    scale = factor * 255  # exactly 1 where the factor is the usual one
+    if math.isclose(scale, 1.0, rel_tol=1e-6):
+        return mean, std
+    red, green, blue = mean
+    return (red / scale, green / scale, blue / scale), (std[0] / scale, std[1] / scale, std[2] / scale)
+
+
+def _stated_triple(stated: Any, key: str, told: str, remedy: str) -> Triple:
+    """Three numbers, or one for all channels."""
+    values = stated if isinstance(stated, (list, tuple)) else [stated]
+    numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v)]
+    if len(numbers) != len(values) or len(values) not in (1, 3):
+        raise ConfigError(f"{told} states the {key} {stated!r}, expected three numbers or one; {remedy}")
+    return _triple(numbers * 3 if len(numbers) == 1 else numbers)
 
 
 def _triple(values: Sequence[float]) -> Triple:

@@ -130,7 +130,8 @@ def _save_vision(model: PanoramaVLM, folder: Path, processor: PanoramaProcessor)
         stated, _ = ImageProcessingMixin.get_image_processor_dict(model.config.vision_source)
     except OSError:
         stated = {}
-    statistics = {"image_mean": list(processor.mean), "image_std": list(processor.std)}
+    statistics = {"image_mean": list(processor.mean), "image_std": list(processor.std), "do_normalize": True,
+                  "do_rescale": True, "rescale_factor": 1 / 255}  # fmt: skip
     write_json(folder / "preprocessor_config.json", {**stated, **statistics})
 
 

@@ -2,70 +2,37 @@
 
 In: normalised pixels [N, 3, H, W]. Out: the last hidden state's patch tokens [N, S, D], row by row from the
 top left, S = (H/patch)·(W/patch); class and register tokens are dropped. What differs between families stands in
-one table, and the shapes follow from the configuration alone, before any weight is loaded. Another encoder of
-transformers is one more row; one that brings its own code (`trust_remote_code`) needs none, if it takes pixels and
-returns prefix and patch tokens.
+one table (`vision_families`), and the shapes follow from the configuration alone, before any weight is loaded. An
+encoder without a row, of transformers or with code of its own (`trust_remote_code`), is tried: if it returns prefix and
+patch tokens in their order it is taken, else refused.
 Traded away: pooled outputs and intermediate layers; NaFlex' batches of pictures of different shape.
 """
 
 from __future__ import annotations
 
+import inspect
 import pickle
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
+from transformers.models.auto.modeling_auto import MODEL_MAPPING
 from transformers.utils import logging as transformers_logging
 
 from panollava.errors import CheckpointError, ConfigError
 from panollava.logs import LOGGER
-
-Triple = tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class VisionFamily:
-    """What differs between encoders: inputs, prefix tokens, the norm after the last block, resizing, pixel scale."""
-
-    name: str
-    class_token: bool | None  # None: whatever precedes the patch tokens, seen at the first picture only
-    final_norm: str | None = None  # None: no norm touches the patch tokens after the last block
-    unused: tuple[str, ...] = ()  # parameters the patch tokens never pass; they stay frozen
-    interpolate: bool = False  # whether forward asks for `interpolate_pos_encoding`; others adapt by themselves
-    patchified: bool = False  # takes flattened patches with their grid's shape, instead of pixels
-    statistics: tuple[Triple, Triple] | None = None  # published mean and std of pixels in [0, 1]
-
-
-_HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-_CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_MASK = ("embeddings.mask_token",)
-_POOLED = ("post_layernorm.",)
-
-# model_type of config.json (for a full checkpoint: of its vision tower) -> family
-FAMILIES: dict[str, VisionFamily] = {
-    # SigLIP, and SigLIP2 of fixed resolution, whose checkpoints have the same architecture
-    "siglip_vision_model": VisionFamily(
-        "SigLIP", False, "post_layernorm", unused=("head.",), interpolate=True, statistics=_HALF
-    ),
-    "siglip2_vision_model": VisionFamily(
-        "SigLIP2 NaFlex", False, "post_layernorm", unused=("head.",), patchified=True, statistics=_HALF
-    ),
-    "clip_vision_model": VisionFamily("CLIP", True, unused=_POOLED, interpolate=True, statistics=_CLIP),
-    "dinov2": VisionFamily("DINOv2", True, "layernorm", unused=_MASK, statistics=_IMAGENET),
-    "dinov2_with_registers": VisionFamily("DINOv2", True, "layernorm", unused=_MASK, statistics=_IMAGENET),
-    # MLCD and RICE-ViT; the second name stands in folders of their authors
-    "mlcd_vision_model": VisionFamily("MLCD", True, unused=_POOLED, statistics=_CLIP),
-    "mlcd": VisionFamily("MLCD", True, unused=_POOLED, statistics=_CLIP),
-}
-_OWN_CODE = VisionFamily("own code", None)
+from panollava.models.vision_families import FAMILIES, TRIED, VisionFamily
+from panollava.models.vision_probe import check_layout, shallow, unused_parameters
+from panollava.models.vision_tower import load_tower, tower_class
 
 
 @dataclass(frozen=True)
@@ -97,7 +64,7 @@ def checkpoint_config(source: str, trust_remote_code: bool = False) -> Any:
         return config
     except OSError as error:
         raise CheckpointError(f"{source}: {str(error).partition(chr(10))[0]}") from error
-    except ValueError as error:
+    except (ValueError, StrictDataclassError) as error:
         if "trust_remote_code" in str(error) and not trust_remote_code:
             raise ConfigError(
                 f"{source} brings Python code of its own, which runs only if you trust it: "
@@ -108,15 +75,29 @@ def checkpoint_config(source: str, trust_remote_code: bool = False) -> Any:
 
 
 def vision_config(source: str, trust_remote_code: bool = False) -> Any:
-    """The vision tower's configuration of a checkpoint: its own, or the `vision_config` of a full model's."""
+    """The vision tower's configuration of a checkpoint: its own, or the `vision_config` of a full model's.
+
+    Raises ConfigError for a model that takes no pixels.
+    """
     config = checkpoint_config(source, trust_remote_code)
     config = getattr(config, "vision_config", None) or config
-    if config.model_type not in FAMILIES and not _has_own_code(config):
-        raise ConfigError(
-            f"{source} has model type {config.model_type!r}; known vision encoders: {', '.join(sorted(FAMILIES))}, "
-            "and those that bring code of their own (models.trust_remote_code)"
-        )
+    if config.model_type in FAMILIES or _has_own_code(config):
+        return config
+    try:
+        kind = tower_class(config)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}; {_known()}") from error
+    kind = MODEL_MAPPING.get(type(config), kind)
+    if getattr(kind, "main_input_name", None) != "pixel_values":
+        raise ConfigError(f"{source} has model type {config.model_type!r}, which takes no pixels; {_known()}")
     return config
+
+
+def _known() -> str:
+    return (
+        f"known vision encoders: {', '.join(sorted(FAMILIES))}, other encoders of patch tokens, and those that bring "
+        "code of their own (models.trust_remote_code)"
+    )
 
 
 def describe_vision(
@@ -124,10 +105,12 @@ def describe_vision(
 ) -> VisionSpec:
     """Shapes of the encoder at `image_size` (its own when None). Reads config.json only.
 
-    Raises ConfigError when the size is not a multiple of the patch.
+    An encoder's own size that its patch does not divide (384 by 14) is cut to whole patches, as the models themselves
+    leave the rest out. Raises ConfigError when a size that was asked for is not a multiple of the patch, or when the
+    encoder takes its own size alone.
     """
     config = vision_config(source, trust_remote_code)
-    family = FAMILIES.get(config.model_type, _OWN_CODE)
+    family = FAMILIES.get(config.model_type, TRIED)
     lacking = [name for name in ("hidden_size", "num_hidden_layers", "patch_size") if not hasattr(config, name)]
     if lacking:
         raise ConfigError(f"the configuration of {source} states no {', '.join(lacking)}")
@@ -142,16 +125,28 @@ def describe_vision(
         raise ConfigError(
             f"image_size [{height}, {width}] is not a multiple of the patch {list(patch)} of {source}; nearest: {near}"
         )
-    registers = int(getattr(config, "num_register_tokens", 0) or 0)
+    if family.sizes not in ("any", "interpolated") and not getattr(config, family.sizes) and size != native:
+        raise ConfigError(
+            f"image_size [{height}, {width}]: {source} ({family.name}) takes its own size {list(native or ())} alone: "
+            "its position embeddings are not interpolated"
+        )
     return VisionSpec(
         family=family,
         hidden_size=config.hidden_size,
         num_blocks=config.num_hidden_layers,
-        num_prefix_tokens=None if family.class_token is None else int(family.class_token) + registers,
+        num_prefix_tokens=_num_prefix_tokens(config, family),
         image_size=(height, width),
         grid=(height // patch[0], width // patch[1]),
         native_size=(height, width) == native,
     )
+
+
+def _num_prefix_tokens(config: Any, family: VisionFamily) -> int | None:
+    if family.prefix is None:
+        return None
+    if isinstance(family.prefix, str):
+        return int(getattr(config, family.prefix))
+    return family.prefix + int(getattr(config, "num_register_tokens", 0) or 0)
 
 
 def _has_own_code(config: Any) -> bool:
@@ -160,17 +155,66 @@ def _has_own_code(config: Any) -> bool:
 
 
 def _native_size(config: Any, patch: tuple[int, int]) -> tuple[int, int] | None:
-    """The size an encoder was made for: as stated, or (NaFlex) the square of `num_patches`; None where neither is."""
+    """The size an encoder was made for, in whole patches: as stated, or (NaFlex) the square of `num_patches`; None
+    where neither is."""
     if getattr(config, "image_size", None) is not None:
-        return _pair(config.image_size)
+        height, width = _pair(config.image_size)
+        return height // patch[0] * patch[0], width // patch[1] * patch[1]
     if getattr(config, "num_patches", None) is not None:
         side = round(config.num_patches**0.5)
         return side * patch[0], side * patch[1]
     return None
 
 
+def try_encoder(source: str, image_size: tuple[int, int] | None = None, trust_remote_code: bool = False) -> None:
+    """Refuse an encoder before any job: by its configuration, and without a row in the table by a trial of one random
+    block, since where tokens stand does not depend on weights. Raises ConfigError, CheckpointError."""
+    spec = describe_vision(source, image_size, trust_remote_code)
+    if spec.family is not TRIED:
+        return
+    config = shallow(vision_config(source, trust_remote_code))
+    kind = tower_class(config)
+    options = {"trust_remote_code": trust_remote_code} if kind is AutoModel else {}
+    build = AutoModel.from_config if kind is AutoModel else kind._from_config
+    with packages_there(source):
+        model = build(config, **options)
+    _check_layout(source, model.eval(), replace(spec, num_blocks=1))
+
+
+def _check_layout(source: str, model: Any, spec: VisionSpec) -> None:
+    blocks = blocks_of(model, spec.num_blocks)
+    check_layout(source, partial(raw_output, model, spec), blocks, spec.image_size, spec.grid, spec.hidden_size)
+
+
+def blocks_of(model: nn.Module, count: int) -> nn.ModuleList | None:
+    """The first list of `count` modules: the transformer's blocks. None where there is none."""
+    lists = (module for module in model.modules() if isinstance(module, nn.ModuleList))
+    return next((one for one in lists if len(one) == count), None)
+
+
+def raw_output(model: Any, spec: VisionSpec, pixel_values: Tensor) -> Any:
+    """What the model itself returns for pixels [N, 3, H, W]."""
+    inputs: dict[str, Any] = {"pixel_values": pixel_values}
+    if spec.family.patchified:
+        inputs = patchified(pixel_values, spec.grid)
+    elif not spec.native_size and "interpolate_pos_encoding" in _forward_parameters(model.__class__):
+        inputs["interpolate_pos_encoding"] = True
+    if spec.family.masked:  # patches are sorted by this noise: all stay where they are
+        inputs["noise"] = torch.arange(spec.num_tokens, device=pixel_values.device).expand(len(pixel_values), -1)
+    return model(**inputs)
+
+
+@cache
+def _forward_parameters(kind: Any) -> frozenset[str]:
+    """The names that the forward of a class of models takes."""
+    return frozenset(inspect.signature(kind.forward).parameters)
+
+
 class VisionEncoder(nn.Module):
-    """An encoder of a known family, loaded frozen and in float32 through transformers' Auto classes."""
+    """An encoder, loaded frozen and in float32; one that has no row in the table of families is tried at once.
+
+    Raises ConfigError for what does not return patch tokens in their order, CheckpointError for missing weights.
+    """
 
     def __init__(self, source: str, image_size: tuple[int, int] | None = None, trust_remote_code: bool = False) -> None:
         super().__init__()
@@ -179,19 +223,15 @@ class VisionEncoder(nn.Module):
         refuse_adapter(source)
         if hasattr(config, "vision_use_head"):
             config.vision_use_head = False  # SigLIP's pooling head: nothing here would ever train it
+        if self.spec.family.masked:
+            config.mask_ratio = 0.0
         self.model: Any
-        with quiet_loading(), readable_weights(source):
-            loaded: Any = AutoModel.from_pretrained(
-                source,
-                config=config,
-                dtype=torch.float32,
-                trust_remote_code=trust_remote_code,
-                ignore_mismatched_sizes=True,  # refused below, with their names
-                output_loading_info=True,
-            )
-        self.model, loading = loaded
+        with quiet_loading(), readable_weights(source), packages_there(source):
+            self.model, loading = load_tower(source, config, self.spec.family, trust_remote_code)
         refuse_missing_weights(source, loading)
         self.unexpected_keys = sorted(loading["unexpected_keys"])
+        if self.spec.num_prefix_tokens is None:
+            _check_layout(source, self.model.eval(), self.spec)
         self.set_trainable_blocks(0)
 
     @property
@@ -200,14 +240,10 @@ class VisionEncoder(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         spec = self.spec
-        inputs: dict[str, Any] = {"pixel_values": pixel_values}
-        if spec.family.patchified:
-            inputs = patchified(pixel_values, spec.grid)
-        elif spec.family.interpolate and not spec.native_size:
-            inputs["interpolate_pos_encoding"] = True
-        hidden = self.model(**inputs).last_hidden_state  # [N, prefix + S, D]
+        hidden = raw_output(self.model, spec, pixel_values).last_hidden_state  # [N, prefix + S, D]
         prefix = hidden.shape[1] - spec.num_tokens
-        if prefix < 0 or spec.num_prefix_tokens not in (None, prefix) or hidden.shape[2] != spec.hidden_size:
+        fits = len(hidden) == len(pixel_values) and prefix >= 0 and hidden.shape[2] == spec.hidden_size
+        if not fits or spec.num_prefix_tokens not in (None, prefix):
             before = "any number of" if spec.num_prefix_tokens is None else spec.num_prefix_tokens
             raise ConfigError(
                 f"{type(self.model).__name__} returns {list(hidden.shape[1:])} for a view of {list(spec.image_size)} "
@@ -218,16 +254,16 @@ class VisionEncoder(nn.Module):
 
     def blocks(self) -> nn.ModuleList:
         """The transformer blocks, first to last."""
-        for module in self.model.modules():
-            if isinstance(module, nn.ModuleList) and len(module) == self.spec.num_blocks:
-                return module
-        raise ConfigError(f"no list of {self.spec.num_blocks} blocks in {type(self.model).__name__}")
+        blocks = blocks_of(self.model, self.spec.num_blocks)
+        if blocks is None:
+            raise ConfigError(f"no list of {self.spec.num_blocks} blocks in {type(self.model).__name__}")
+        return blocks
 
     def set_trainable_blocks(self, count: int) -> None:
         """Train nothing (0), the last `count` blocks with the norm behind them, or everything (-1).
 
         Parameters that patch tokens never pass (class-token norms, mask tokens) stay frozen always; the norm of an
-        encoder with code of its own, which nobody here knows by name, trains with -1 only.
+        encoder without a row in the table, which nobody here knows by name, trains with -1 only.
         Raises ValueError when there are not that many blocks.
         """
         if not -1 <= count <= self.spec.num_blocks:
@@ -238,11 +274,13 @@ class VisionEncoder(nn.Module):
         if count > 0:
             self.blocks()[-count:].requires_grad_(True)
         norm, unused = self.spec.family.final_norm, self.spec.family.unused
+        if count == -1 and self.spec.family is TRIED:
+            unused = unused_parameters(self.model, partial(raw_output, self.model, self.spec), self.spec.image_size)
         for name, parameter in self.model.named_parameters():
             own = name.removeprefix("vision_model.")  # some versions of transformers wrap the tower once more
             if count > 0 and norm and own.startswith(f"{norm}."):
                 parameter.requires_grad_(True)
-            if own.startswith(unused):
+            if name in unused or own.startswith(unused):
                 parameter.requires_grad_(False)
 
 
@@ -272,6 +310,16 @@ def quiet_loading() -> Iterator[None]:
         transformers_logging.set_verbosity(level)
         if bars:
             transformers_logging.enable_progress_bar()
+
+
+@contextmanager
+def packages_there(source: str) -> Iterator[None]:
+    """A model whose code needs a package that is not installed: a ConfigError that says so."""
+    try:
+        yield
+    except ImportError as error:
+        told = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ConfigError(f"{source}: {told}") from error
 
 
 @contextmanager
