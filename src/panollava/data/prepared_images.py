@@ -6,11 +6,11 @@ moved is found again by its content.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from panollava.errors import DataError
-from panollava.files import read_json, write_json
+from panollava.files import digest_of, read_json, write_json
 from panollava.views.cache import ViewCache
 
 IMAGES = "images.json"
@@ -34,6 +34,38 @@ def read_images(csv_path: str | Path) -> dict[str, str] | None:
     if not isinstance(found, dict) or not all(isinstance(one, str) for one in found.values()):
         raise DataError(f"{path} is damaged: expected a digest for each image path. {remedy}")
     return found
+
+
+def told_of_pictures(contents: Mapping[str, str], paths: Iterable[str]) -> dict[str, str] | None:
+    """Two digests of the pictures at `paths`, for comparisons: with their paths, and of what they show alone, so that
+    renamed ones are still the same. None where the content of one is not known.
+    """
+    named = set(paths)
+    if not named <= contents.keys():
+        return None
+    pairs = sorted((path, contents[path]) for path in named)
+    return {"by_path": digest_of(pairs), "by_content": digest_of(sorted({content for _, content in pairs}))}
+
+
+def shared_pictures(first: Mapping[str, str], second: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(path in `second`, its path in `first`) of each picture that both hold, by content, in the order of `second`."""
+    places: dict[str, str] = {}
+    for path, content in first.items():
+        places.setdefault(content, path)
+    return [(path, places[content]) for path, content in second.items() if content in places]
+
+
+def leakage(train: Mapping[str, str], other: Mapping[str, str], names: tuple[str, str]) -> str | None:
+    """A line for the log where the set `other` shows pictures of `train`; `names` are what the two sets are called."""
+    shared = shared_pictures(train, other)
+    if not shared:
+        return None
+    path, there = shared[0]
+    example = path if path == there else f"{path}, there {there}"
+    return (
+        f"{len(shared):,} of the {len(other):,} panoramas of the {names[1]} set are in the {names[0]} set too, by "
+        f"their content (for instance {example}): its numbers say little about panoramas that were never seen"
+    )
 
 
 def views_of_csv(folder: str | Path, csv_path: str | Path) -> ViewCache:

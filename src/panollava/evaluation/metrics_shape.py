@@ -53,6 +53,12 @@ class _Csv(_Told):
 class _Source(_Told):
     path: str = ""
     sha256: str | None = None
+    images: str | None = None
+
+
+class _Pictures(_Told):
+    by_path: str
+    by_content: str
 
 
 class _Inputs(_Told):
@@ -74,6 +80,7 @@ class _Evaluation(_Told):
 class _Provenance(_Told):
     csv: _Csv | None = None
     inputs: _Inputs | None = None
+    pictures: _Pictures | None = None
     checkpoint: _Checkpoint | None = None
     generation: dict[str, Any] | None = None
     predictions: str | None = None

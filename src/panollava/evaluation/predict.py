@@ -8,9 +8,10 @@ on and gives the same answers. Traded away: the order of the CSV while predictin
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -114,13 +115,30 @@ def shuffled_options(samples: list[Sample], seed: int) -> list[Sample]:
     return found
 
 
-def shuffled_pictures(samples: list[Sample], seed: int) -> dict[str, str] | None:
-    """For the blind control: each picture's stand-in, never itself. None where there is only one picture."""
+def shuffled_pictures(
+    samples: list[Sample], seed: int, contents: Mapping[str, str] | None = None
+) -> dict[str, str] | None:
+    """For the blind control: each picture's stand-in, never itself. None where there is only one picture.
+
+    `contents` says what each path shows (its SHA-256), so that a picture under two paths is one picture; without it,
+    and for a path that it does not hold, the path does. Each picture stands in for one other, but where more than half
+    of the paths show the same: their stand-ins are the others in turn.
+    """
     paths = list(dict.fromkeys(sample.image_path for sample in samples))
-    if len(paths) < 2:
+    shown: dict[str, list[str]] = {}
+    for place in np.random.default_rng(seed).permutation(len(paths)):
+        path = paths[place]
+        shown.setdefault((contents or {}).get(path, path), []).append(path)
+    if len(shown) < 2:
         return None
-    order = [paths[i] for i in np.random.default_rng(seed).permutation(len(paths))]
-    return dict(zip(order, order[1:] + order[:1], strict=True))
+    # Paths of one picture stand together, and each gets the one that is as far behind it as the largest such group.
+    order = [path for group in shown.values() for path in group]
+    largest = max(shown.values(), key=len)
+    stand_ins = dict(zip(order, order[len(largest) :] + order[: len(largest)], strict=True))
+    if 2 * len(largest) > len(order):
+        others = [path for group in shown.values() if group is not largest for path in group]
+        stand_ins |= dict(zip(largest, cycle(others), strict=False))
+    return stand_ins
 
 
 def predict(

@@ -19,6 +19,7 @@ from panollava.config.schema import EvaluationSettings
 from panollava.data.download import ImageCache
 from panollava.data.formats import read_source
 from panollava.data.prepare import prepare_csv
+from panollava.data.prepared_images import read_images, told_of_pictures
 from panollava.data.samples import Sample, read_samples
 from panollava.errors import ConfigError, EvaluationError
 from panollava.evaluation.answer import refuse_without_language
@@ -167,7 +168,8 @@ def evaluate_folder(
             samples = samples[: request.max_samples]
 
         pictures = RenderedPictures(loaded.processor, root)
-        stand_ins = shuffled_pictures(samples, generation.seed) if evaluation["blind_control"] else None
+        contents = read_images(output / "prepared.csv") or {}
+        stand_ins = shuffled_pictures(samples, generation.seed, contents) if evaluation["blind_control"] else None
         if evaluation["blind_control"] and stand_ins is None:
             LOGGER.warning("there is one picture only: nothing to shuffle, so no blind control")
         csv = {
@@ -187,6 +189,7 @@ def evaluate_folder(
             "config": digest_of([remembered, checkpoint["config_digest"]]),
             "csv": csv,
             "checkpoint": checkpoint,
+            "pictures": told_of_pictures(contents, (sample.image_path for sample in samples)),
             **made_with(loaded.model, generation),
         }
         key = digest_of([request.answers_version, made, loaded.metadata["model_config"], _pictures_of(samples, root)])

@@ -33,9 +33,10 @@ def measure_perplexity_csv(
     """The perplexity of the references in `csv_path`, and blind."""
     training = config["training"]
     loaded, samples = load_chosen(config, checkpoint, csv_path)
+    pictures = views_of_csv(views, csv_path)
     measured = perplexity(
-        loaded.model, loaded.processor, samples, views_of_csv(views, csv_path), batch_size=training["eval_batch_size"],
-        device=first_device(), stand_ins=shuffled_pictures(samples, training["seed"]),
+        loaded.model, loaded.processor, samples, pictures, batch_size=training["eval_batch_size"],
+        device=first_device(), stand_ins=shuffled_pictures(samples, training["seed"], pictures.sha256),
     )  # fmt: skip
     _write(measured, output, digest, checkpoint)
 
@@ -51,8 +52,8 @@ def measure_overlap_csv(
 ) -> None:
     """Whether the views of the pictures in `csv_path` agree, and the plot of it."""
     loaded, samples = load_chosen(config, checkpoint, csv_path)
-    stand_ins = shuffled_pictures(samples, config["training"]["seed"])
     pictures = views_of_csv(views, csv_path)
+    stand_ins = shuffled_pictures(samples, config["training"]["seed"], pictures.sha256)
     measured = overlap_of(loaded, samples, pictures, Path(), stand_ins, plot, pictures.sha256)
     _write(measured, output, digest, checkpoint)
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from panollava.config import WorkflowConfig
-from panollava.data.prepared_images import views_of_csv
+from panollava.data.prepared_images import told_of_pictures, views_of_csv
 from panollava.data.samples import Sample, read_samples
 from panollava.errors import CheckpointError
 from panollava.evaluation.predict import GenerationSettings, kept_answers, predict, shuffled_options, shuffled_pictures
@@ -100,8 +100,13 @@ def predict_csv(
     """
     loaded, samples = load_chosen(config, checkpoint, csv_path)
     settings, csv_sha256 = generation_settings(config), sha256_file(csv_path)
-    stand_ins = shuffled_pictures(samples, settings.seed) if blind else None
-    told = {"csv": {"path": str(csv_path), "sha256": csv_sha256}, **made_with(loaded.model, settings)}
+    pictures = views_of_csv(views, csv_path)
+    stand_ins = shuffled_pictures(samples, settings.seed, pictures.sha256) if blind else None
+    told = {
+        "csv": {"path": str(csv_path), "sha256": csv_sha256},
+        "pictures": told_of_pictures(pictures.sha256, (sample.image_path for sample in samples)),
+        **made_with(loaded.model, settings),
+    }
     if blind and stand_ins is None:
         LOGGER.warning("%s holds one picture only: there is nothing to shuffle, so no blind control", csv_path)
         write_predictions(output, [])
@@ -109,7 +114,7 @@ def predict_csv(
     key = digest_of({"slice": digest, "checkpoint": checkpoint["sha256"], "csv": csv_sha256})
     with kept_answers(state, key) as kept:
         predictions = predict(
-            loaded.model, loaded.processor, samples, views_of_csv(views, csv_path), settings,
+            loaded.model, loaded.processor, samples, pictures, settings,
             device=first_device(), stand_ins=stand_ins, finished=kept("answers"),
             by_picture=loaded.model.shares_prefix,
         )  # fmt: skip

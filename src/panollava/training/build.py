@@ -18,7 +18,7 @@ from panollava.data.datamodule import StageDataModule
 from panollava.data.dataset import CaptionDataset, Collator, kept_views
 from panollava.data.lengths import TextLimits, report_lengths, row_lengths
 from panollava.data.loader import SeededBatches
-from panollava.data.prepared_images import views_of_csv
+from panollava.data.prepared_images import leakage, views_of_csv
 from panollava.data.samples import Row, read_rows
 from panollava.logs import LOGGER
 from panollava.models.build import build_model
@@ -69,6 +69,8 @@ def build_stage(job: StageJob, leads: bool = True) -> StageParts:
 
     model_config = model_config_of(job, train_views.image_size)
     if leads:
+        if shared := leakage(train_views.sha256, val_views.sha256, ("training", "validation")):
+            LOGGER.warning("%s", shared)
         check_prompt(job, model_config)
     model = build_model(model_config, with_language=job.stage != "vision", dtype=language_dtype(training["precision"]))
     if job.init_weights is not None:

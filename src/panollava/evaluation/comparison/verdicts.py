@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from panollava.errors import EvaluationError
 from panollava.evaluation.comparison.query_types import query_types
@@ -77,7 +78,9 @@ def compare_results(results: Sequence[Result], draws: int) -> Comparison:
     refused: dict[str, str] = {}
     for result in results[1:]:
         try:
-            order[result.name] = matching_samples(first.scored, result.scored)
+            matched = matching_samples(first.scored, result.scored)
+            refuse_other_pictures(first, result)
+            order[result.name] = matched
         except EvaluationError as why:
             refused[result.name] = str(why)
     types = query_types([row.get(KEY[1], "") for row in first.scored.rows])
@@ -118,6 +121,32 @@ def matching_samples(first: ScoredTexts, second: ScoredTexts) -> list[int]:
         )
     places = {key: index for index, key in enumerate(other)}
     return [places[key] for key in whole]
+
+
+def refuse_other_pictures(first: Result, second: Result) -> None:
+    """Raise EvaluationError where pictures of equal paths, or of equal names, are others by the digests that both
+    metrics.json tell: of the pictures that were shown, or, in older files, of the CSVs and of what they named.
+    """
+    one, other = (result.document["provenance"] for result in (first, second))
+    shown, others = one.get("pictures"), other.get("pictures")
+    if shown and others:
+        paths = [{row.get(KEY[0], "") for row in result.scored.rows} for result in (first, second)]
+        by = "by_path" if paths[0] == paths[1] else "by_content"
+        differ = shown[by] != others[by]
+    else:
+        told = [[(csv.get("sha256"), csv.get("images")) for csv in _csvs(provenance)] for provenance in (one, other)]
+        known = all(images for csvs in told for _, images in csvs)
+        same_csvs = [csv for csv, _ in told[0]] == [csv for csv, _ in told[1]]
+        differ = known and same_csvs and told[0] != told[1]
+    if differ:
+        raise EvaluationError(
+            "other panoramas: the pictures behind its paths are not the baseline's, by the digests of both metrics.json"
+        )
+
+
+def _csvs(provenance: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    found: list[Mapping[str, Any]] = (provenance.get("inputs") or {}).get("csvs", [])
+    return found
 
 
 def _keys(scored: ScoredTexts, short: bool) -> list[tuple[object, ...]]:
