@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from panollava.config.section import Section, key
+
+QuestionType = Literal["text", "yes_no", "choice", "number", "direction"]
 
 
 class SyntheticSettings(Section):
@@ -12,6 +16,12 @@ class SyntheticSettings(Section):
     and test hold every question of their scenes with all references.
     """
 
+    question_types: list[QuestionType] = key(
+        ["text"],
+        "Kinds of questions: text (captions), yes_no, choice, number, direction. The miniature language model learns "
+        "to answer them too.",
+        min_length=1,
+    )
     seed: int = key(0, "Seed of the drawn scenes: the same seed gives the same bytes.", ge=0)
     train_scenes: int = key(1200, "Number of training panoramas.", ge=1, typical="[100, 2000]")
     val_scenes: int = key(60, "Number of validation panoramas.", ge=1, typical="[20, 200]")

@@ -39,7 +39,7 @@ from panollava.views.strategies import MAX_VIEWS, CropStrategy, Level
 
 Protocol = Literal["grouped", "per-annotation", "original"]
 MetricName = Literal["bleu4", "meteor", "rouge_l", "spice", "cider"]
-FormatName = Literal["auto", "parquet", "llava", "csv"]
+FormatName = Literal["auto", "panoenv", "osr_bench", "parquet", "llava", "csv"]
 """`auto` and the names of `data.formats.FORMATS`."""
 ExtraName = Literal["perplexity", "overlap_consistency", "dino_similarity", "yaw_equivariance", "yaw_agreement"]
 SCORE_NAMES: tuple[str, ...] = (*get_args(MetricName), *get_args(ExtraName))

@@ -35,7 +35,8 @@ def pretrain_language(slice: JobSlice, weights: Path) -> None:
     from panollava.config.embedded import MiniatureLanguageSettings
     from panollava.miniature.language import build_language
 
-    build_language(MiniatureLanguageSettings(**slice.config["models"]["miniature"]["language"]), weights.parent)
+    language = MiniatureLanguageSettings(**slice.config["models"]["miniature"]["language"])
+    build_language(language, weights.parent, slice.config["data"]["synthetic"]["question_types"])
 
 
 def prepare_csv(

@@ -92,7 +92,7 @@ _NODES = (
         rule="pretrain_language",
         job=jobs.pretrain_language,
         code_version=1,
-        reads=settings.section("models.miniature.language."),
+        reads=(*settings.section("models.miniature.language."), "data.synthetic.question_types"),
         cache="miniature/language",
         outputs=_cached(
             "miniature/language",

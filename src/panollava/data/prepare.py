@@ -147,7 +147,9 @@ def _completed(row: TableRow, panorama: Path, instruct: bool) -> Details:
         height, width = _size_of(str(panorama))
         details = replace(details, width=width, height=height)
     check_places(row.annotation, details)
-    if instruct and not details.answer_instruction:
+    if not instruct:
+        return replace(details, answer_instruction="")
+    if not details.answer_instruction:
         details = replace(details, answer_instruction=instruction_of(row.annotation, details))
     return details
 

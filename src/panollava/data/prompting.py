@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from panollava.answers.grading import Question, read_truth
+from panollava.answers.choice import words_of
 from panollava.answers.letters import letter
 from panollava.answers.places import notation_of
 from panollava.data.details import Details
@@ -34,13 +34,15 @@ def prompt_of(query: str, details: Details, shown: Sequence[str] = ()) -> str:
 
 
 def target_of(annotation: str, details: Details) -> str:
-    """What the model is taught to answer: the letter of a choice, else the annotation.
+    """What the model is taught to answer: the letter where the annotation is an option's words, else the annotation.
 
-    >>> target_of("dog", Details("choice", ("cat", "dog")))
-    'B'
+    >>> target_of("dog", Details("choice", ("cat", "dog"))), target_of("It barks: B", Details("choice", ("cat", "dog")))
+    ('B', 'It barks: B')
     """
     if details.answer_type == "choice" and details.options and not details.scoring:
-        return letter(read_truth(annotation, Question("choice", details.options)))
+        words = [words_of(option) for option in details.options]
+        if words.count(words_of(annotation)) == 1:
+            return letter(words.index(words_of(annotation)))
     return annotation
 
 

@@ -47,8 +47,8 @@ class Graded:
         return [(about, one) for about, one in zip(self.details, self.grades, strict=True) if one is not None]
 
     def texts(self) -> list[bool]:
-        """Whether each sample wants a text, which is what caption metrics score."""
-        return [one.answer_type == "text" for one in self.details]
+        """Whether each sample wants a text and no rule of its own scores it: what caption metrics score."""
+        return [one.answer_type == "text" and not one.scoring for one in self.details]
 
 
 def grade_samples(scored: ScoredTexts, tolerances: Tolerances) -> Graded:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from panollava.answers.grading import Tolerances
-from panollava.answers.part import answer_part
 from panollava.config.schema import SCORE_NAMES
 from panollava.errors import EvaluationError
 from panollava.evaluation.accuracy import Graded, accuracy_metrics, grade_samples, only
@@ -166,8 +165,8 @@ def _caption_metrics(
             raise EvaluationError(f"evaluation.metrics lists {names[0]}, which cannot run: {_NO_TEXT}.")
         return {name: _without_value(name, _NO_TEXT) for name in names}, values
     tokens = PtbTokens()
-    texts = _texts_of(scored, graded, places, tokens)
-    others = {name: _texts_of(control, graded, places, tokens) for name, control in controls.items()}
+    texts = _texts_of(scored, places, tokens)
+    others = {name: _texts_of(control, places, tokens) for name, control in controls.items()}
     if texts.coco_tokens and others:
         _tokenize_together(names, texts, *others.values())
     options = {"spice": {"heap": spice_heap, "also": others.get("blind")}}
@@ -183,19 +182,13 @@ def _caption_metrics(
     return results, values
 
 
-def _texts_of(scored: ScoredTexts, graded: Graded, places: Sequence[int], tokens: PtbTokens) -> TextSet:
-    """The samples at `places`; of a benchmark's answers in tags, what stands in them."""
-    said = [
-        answer_part(scored.predictions[place]) if graded.details[place].scoring else scored.predictions[place]
-        for place in places
-    ]
-    wanted = [
-        [answer_part(text) for text in scored.references[place]]
-        if graded.details[place].scoring
-        else scored.references[place]
-        for place in places
-    ]
-    return TextSet(said, wanted, scored.protocol, tokens)
+def _texts_of(scored: ScoredTexts, places: Sequence[int], tokens: PtbTokens) -> TextSet:
+    return TextSet(
+        [scored.predictions[place] for place in places],
+        [scored.references[place] for place in places],
+        scored.protocol,
+        tokens,
+    )
 
 
 def compute_text_metrics(

@@ -24,6 +24,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config,
 
 from panollava.config.embedded import MiniatureLanguageSettings
 from panollava.data.synthetic.captions import OPENINGS, PLACE_WORDS, Question, draw_questions, group_of, questions
+from panollava.data.synthetic.exact import as_prompted, draw_typed, exact_questions
 from panollava.data.synthetic.scenes import PLACES, Scene, sample_scene
 from panollava.files import whole_folder
 from panollava.logs import LOGGER
@@ -32,6 +33,7 @@ from panollava.miniature.tokenizer import build_tokenizer
 from panollava.models.prompt import IGNORED, ChatPrompt
 
 _CONTEXT = 2048
+_VOCABULARY_OF_ALL = 640
 _MOST_WORDS = 3  # of a note: place, colour, shape
 _HELD_OUT_SCENES = 60
 _LISTINGS = 0.5  # share of the conversations about colours and places that are listings
@@ -60,7 +62,10 @@ class Document:
 class Writer:
     """Turns scenes and questions into documents with the prompt that training and generation use."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, most_copies: int, turns: int) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerFast, most_copies: int, turns: int, types: Sequence[str] = ("text",)
+    ) -> None:
+        self.types = list(types)
         self.tokenizer = tokenizer
         self.most_copies = most_copies
         self.turns = turns
@@ -98,7 +103,7 @@ class Writer:
         labels: list[int] = []
         settled: list[bool] = []
         for turn, (question, opening) in enumerate(zip(asked, openings, strict=True)):
-            head, tail = self.frame(question.query)
+            head, tail = self.frame(question.prompt)
             if turn:
                 tail = self.ids("\n") + head + tail[len(self.ids("\n")) :]
             answer = [*self.ids(question.references[opening]), self.prompt.end_ids[0]]
@@ -115,6 +120,10 @@ class Writer:
         make a document worth its notes), or a listing.
         """
         scene = sample_scene(rng)
+        kind = self.types[0] if len(self.types) == 1 else str(rng.choice(self.types))
+        if kind != "text":
+            asked = [as_prompted(one) for one in draw_typed(rng, scene, [kind], self.turns)]
+            return self.document(rng, scene, asked, rng.integers(len(OPENINGS), size=len(asked)).tolist())
         (first,) = draw_questions(rng, scene, 1)
         if group_of(first) == 1 and rng.random() < _LISTINGS:
             return self.document(rng, scene, [_listing(rng, scene)], [int(rng.integers(len(OPENINGS)))])
@@ -194,7 +203,9 @@ def reading_accuracy(
     model.eval()
     for _ in range(scenes):
         scene = sample_scene(rng)
-        asked = questions(scene)
+        asked = questions(scene) if "text" in writer.types else []
+        for kind in writer.types:
+            asked += [as_prompted(one) for one in exact_questions(rng, scene, kind)] if kind != "text" else []
         documents = [writer.document(rng, scene, [question], [1]) for question in asked]
         _, correct = batch_loss(model, documents, rng, picture_positions)
         for question, is_right in zip(asked, correct.tolist(), strict=True):
@@ -223,15 +234,21 @@ def new_language_model(settings: MiniatureLanguageSettings, tokenizer: PreTraine
     return Qwen3ForCausalLM(config)
 
 
-def build_language(settings: MiniatureLanguageSettings, folder: str | Path) -> dict[str, float]:
-    """Pre-train the miniature language model and write its folder; returns the reading accuracies."""
+def build_language(
+    settings: MiniatureLanguageSettings, folder: str | Path, types: Sequence[str] = ("text",)
+) -> dict[str, float]:
+    """Pre-train the miniature language model and write its folder; returns the reading accuracies.
+
+    `types` are the kinds of questions that it learns to answer (`data.synthetic.question_types`).
+    """
     torch.manual_seed(settings.seed)
-    tokenizer = build_tokenizer()
+    exact = [kind for kind in types if kind != "text"]
+    tokenizer = build_tokenizer(_VOCABULARY_OF_ALL, exact) if exact else build_tokenizer()
     model = new_language_model(settings, tokenizer)
     LOGGER.info(
         "miniature language model: %d weights, %d tokens", sum(p.numel() for p in model.parameters()), len(tokenizer)
     )
-    writer = Writer(tokenizer, settings.most_copies, settings.turns)
+    writer = Writer(tokenizer, settings.most_copies, settings.turns, types)
     rng = np.random.default_rng([settings.seed, 1])
 
     def loss_of(step: int) -> Tensor:

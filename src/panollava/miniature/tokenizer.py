@@ -8,13 +8,14 @@ every other text intact, only longer.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from panollava.data.synthetic.captions import questions
+from panollava.data.synthetic.exact import as_prompted, draw_typed
 from panollava.data.synthetic.scenes import COLOURS, GROUNDS, PLACES, SHAPES, SKIES, sample_scene
 
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
@@ -28,8 +29,11 @@ _SCENES = 300
 _TIMES = 400  # how often the words that questions do not hold are repeated for the merges
 
 
-def build_tokenizer(vocabulary: int = 512) -> PreTrainedTokenizerFast:
-    """Learn the merges, always the same ones. `vocabulary` bounds the number of tokens (256 bytes among them)."""
+def build_tokenizer(vocabulary: int = 512, types: Sequence[str] = ()) -> PreTrainedTokenizerFast:
+    """Learn the merges, always the same ones. `vocabulary` bounds the number of tokens (256 bytes among them).
+
+    `types` are the kinds of exact questions whose words are learned too.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -39,7 +43,7 @@ def build_tokenizer(vocabulary: int = 512) -> PreTrainedTokenizerFast:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_language(), trainer)
+    tokenizer.train_from_iterator(_language(types), trainer)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, extra_special_tokens=[START]
     )
@@ -52,11 +56,16 @@ def note_words() -> list[str]:
     return [*PLACES, *COLOURS, *SHAPES, *SKIES, *GROUNDS, "nothing"]
 
 
-def _language() -> Iterator[str]:
+def _language(types: Sequence[str]) -> Iterator[str]:
     rng = np.random.default_rng(0)
     roles = ["system\n", "user\n", "assistant\n"]
     yield from itertools.chain.from_iterable([roles, [f" {word}" for word in note_words()]] * _TIMES)
     for _ in range(_SCENES):
         for question in questions(sample_scene(rng)):
             yield question.query
+            yield from question.references
+    for _ in range(_SCENES if types else 0):
+        scene = sample_scene(rng)
+        for question in draw_typed(rng, scene, types, 2 * len(types)):
+            yield as_prompted(question).prompt
             yield from question.references

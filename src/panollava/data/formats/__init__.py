@@ -10,13 +10,15 @@ from pathlib import Path
 
 from panollava.data.formats.csv import CSV
 from panollava.data.formats.llava import LLAVA
+from panollava.data.formats.osr_bench import OSR_BENCH
+from panollava.data.formats.panoenv import PANOENV
 from panollava.data.formats.parquet import PARQUET
 from panollava.data.formats.rows import Columns, Format, Rule, Table, TableRow
 from panollava.errors import DataError
 
 __all__ = ["FORMATS", "Table", "TableRow", "format_of", "read_source", "rule_of"]
 
-FORMATS: dict[str, Format] = {one.name: one for one in (PARQUET, LLAVA, CSV)}
+FORMATS: dict[str, Format] = {one.name: one for one in (PANOENV, OSR_BENCH, PARQUET, LLAVA, CSV)}
 """Every format by its name in `data.format`, in the order in which `auto` tries them; csv takes what is left."""
 
 

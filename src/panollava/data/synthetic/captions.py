@@ -14,9 +14,13 @@ from typing import Literal
 
 import numpy as np
 
+from panollava.data.details import NO_DETAILS, Details
+from panollava.data.prompting import prompt_of
 from panollava.data.synthetic.scenes import PLACES, Scene, Solid
 
-Kind = Literal["look", "colour", "where", "count", "ground", "sky", "describe"]
+Kind = Literal[
+    "look", "colour", "where", "count", "ground", "sky", "describe", "yes_no", "choice", "number", "direction"
+]
 
 PLACE_WORDS = {
     "front": "in front of you",
@@ -34,11 +38,19 @@ DESCRIBE_QUERY = "describe the panorama."
 
 @dataclass(frozen=True)
 class Question:
-    """A query about a scene and its reference answers; `kind` says what it asks for."""
+    """A query about a scene and its reference answers.
+
+    `kind` says what it asks for, `details` what its row holds besides.
+    """
 
     kind: Kind
     query: str
     references: tuple[str, ...]
+    details: Details = NO_DETAILS
+
+    @property
+    def prompt(self) -> str:
+        return prompt_of(self.query, self.details)
 
 
 def thing(solid: Solid) -> str:
@@ -54,11 +66,11 @@ def questions(scene: Scene) -> list[Question]:
     for place, words in PLACE_WORDS.items():
         solid = scene.at(place)
         answer = f"{words} is {thing(solid) if solid else 'nothing'}"
-        asked.append(("look", f"what is {_from_here(words)}?", answer))
+        asked.append(("look", f"what is {from_here(words)}?", answer))
     things = Counter(thing(solid) for solid in scene.solids)
     for solid in scene.solids:
         words, name = PLACE_WORDS[solid.place], f"the {solid.colour} {solid.shape}"
-        query = f"what colour is the thing {_from_here(words)}?"
+        query = f"what colour is the thing {from_here(words)}?"
         asked.append(("colour", query, f"the thing {words} is {solid.colour}"))
         if things[thing(solid)] == 1:
             asked.append(("where", f"where is {name}?", f"{name} is {words}"))
@@ -69,10 +81,10 @@ def questions(scene: Scene) -> list[Question]:
     asked.append(("ground", "what am i standing on?", f"the ground is {GROUND_WORDS[scene.ground]}"))
     asked.append(("sky", "what does the sky look like?", f"the sky is {SKY_WORDS[scene.sky]}"))
     asked.append(("describe", DESCRIBE_QUERY, _description(scene)))
-    return [Question(kind, query, _with_openings(answer)) for kind, query, answer in asked]
+    return [Question(kind, query, with_openings(answer)) for kind, query, answer in asked]
 
 
-def _from_here(words: str) -> str:
+def from_here(words: str) -> str:
     """A place in the words of the one who asks."""
     return words.replace("your", "my").replace("you", "me")
 
@@ -83,7 +95,7 @@ def _description(scene: Scene) -> str:
     return ", ".join(parts)
 
 
-def _with_openings(answer: str) -> tuple[str, ...]:
+def with_openings(answer: str) -> tuple[str, ...]:
     return tuple(f"{opening}{answer}." for opening in OPENINGS)
 
 

@@ -26,7 +26,9 @@ from rich.console import Console
 from rich.progress import track
 
 from panollava.config.embedded import SyntheticSettings
+from panollava.data.details import columns_of
 from panollava.data.synthetic.captions import Question, draw_questions, questions
+from panollava.data.synthetic.exact import draw_typed, exact_questions
 from panollava.data.synthetic.scenes import Scene, render, sample_scene
 from panollava.files import atomic_path, write_json, write_text
 from panollava.processes import die_with_parent
@@ -96,7 +98,19 @@ def _draw_scene(settings: SyntheticSettings, folder: Path, job: tuple[str, int])
     image_path = f"images/{split}_{number:05d}.png"
     (folder / image_path).write_bytes(png_bytes(colours))
     every = tuple(questions(scene))
-    asked = tuple(draw_questions(rng, scene, settings.train_queries)) if split == "train" else every
+    types = settings.question_types
+    if types == ["text"]:
+        asked = tuple(draw_questions(rng, scene, settings.train_queries)) if split == "train" else every
+        return DrawnScene(image_path, scene, asked, every)
+    typed = tuple(question for kind in types if kind != "text" for question in exact_questions(rng, scene, kind))
+    every = (*every, *typed) if "text" in types else typed
+    if split != "train":
+        return DrawnScene(image_path, scene, every, every)
+    asked = tuple(
+        question
+        for kind in rng.choice(types, settings.train_queries)
+        for question in (draw_questions(rng, scene, 1) if kind == "text" else draw_typed(rng, scene, [kind], 1))
+    )
     return DrawnScene(image_path, scene, asked, every)
 
 
@@ -115,7 +129,8 @@ def png_bytes(colours: NDArray[np.uint8]) -> bytes:
 def _csv_text(settings: SyntheticSettings, split: str, drawn: list[DrawnScene]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["image_path", "query", "annotation"])
+    further = columns_of(question.details for one in drawn for question in one.questions)
+    writer.writerow(["image_path", "query", "annotation", *further])
     for number, one in enumerate(drawn):
         rng = np.random.default_rng([settings.seed, len(SPLITS) + SPLITS.index(split), number])
         for question in one.questions:
@@ -123,7 +138,9 @@ def _csv_text(settings: SyntheticSettings, split: str, drawn: list[DrawnScene]) 
             if split == "train":
                 rng.shuffle(references)
                 references = references[: settings.train_annotations]
-            writer.writerows([one.image_path, question.query, reference] for reference in references)
+            details = question.details.to_fields()
+            told = [details.get(name, "") for name in further]
+            writer.writerows([one.image_path, question.query, reference, *told] for reference in references)
     return buffer.getvalue()
 
 

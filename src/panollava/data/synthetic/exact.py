@@ -1,0 +1,109 @@
+"""Questions about a synthetic scene whose answers are right or wrong: a scene enters, questions of a kind leave.
+
+An answer says what is seen before it says what follows ("behind you is a red box: yes."), as captions name the place
+before the thing; readers of answers take the yes, the letter or the number. What a question offers that is not there is
+drawn: half of the yes/no questions are about something else, and the right option stands at any letter.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from panollava.answers.letters import letter
+from panollava.data.details import Details
+from panollava.data.prompting import instruction_of
+from panollava.data.synthetic.captions import NUMBERS, PLACE_WORDS, Question, from_here, thing, with_openings
+from panollava.data.synthetic.scenes import COLOURS, PLACES, SHAPES, Scene
+
+EXACT_TYPES = ("yes_no", "choice", "number", "direction")
+_OPTIONS = 4
+
+
+def exact_questions(rng: np.random.Generator, scene: Scene, kind: str) -> list[Question]:
+    """Every question of a kind about a scene; none where the scene settles none."""
+    return _ASKED[kind](rng, scene)
+
+
+def draw_typed(rng: np.random.Generator, scene: Scene, types: Sequence[str], count: int) -> list[Question]:
+    """`count` questions of kinds drawn from `types`, repeats allowed; "text" is no kind of this module."""
+    drawn: list[Question] = []
+    while len(drawn) < count:
+        found = exact_questions(rng, scene, types[int(rng.integers(len(types)))])
+        drawn += [found[int(rng.integers(len(found)))]] if found else []
+    return drawn
+
+
+def _yes_no(rng: np.random.Generator, scene: Scene) -> list[Question]:
+    """Of each place that holds something: is it that, or another thing?"""
+    asked = []
+    for solid in scene.solids:
+        words, true = PLACE_WORDS[solid.place], bool(rng.integers(2))
+        named = thing(solid) if true else _another(rng, solid.colour, solid.shape)
+        answer = f"{words} is {thing(solid)}: {'yes' if true else 'no'}"
+        asked.append(_question("yes_no", f"is there {named} {from_here(words)}?", answer))
+    return asked
+
+
+def _choice(rng: np.random.Generator, scene: Scene) -> list[Question]:
+    """Of each place that holds something: which of four things of different colours?"""
+    asked = []
+    for solid in scene.solids:
+        others = [colour for colour in COLOURS if colour != solid.colour]
+        colours = [solid.colour, *rng.choice(others, _OPTIONS - 1, replace=False).tolist()]
+        things = [f"{solid.colour} {solid.shape}"] + [f"{colour} {rng.choice(SHAPES)}" for colour in colours[1:]]
+        order = rng.permutation(_OPTIONS)
+        options = tuple(things[place] for place in order)
+        words, right = PLACE_WORDS[solid.place], letter(int(np.argmin(order)))
+        answer = f"{words} is {thing(solid)}: {right}"
+        asked.append(_question("choice", f"which thing is {from_here(words)}?", answer, options))
+    return asked
+
+
+def _number(rng: np.random.Generator, scene: Scene) -> list[Question]:
+    full = [place for place in PLACES if scene.at(place)]
+    answer = f"{', '.join(PLACE_WORDS[place] for place in full)}: {NUMBERS[len(full)]}"
+    return [_question("number", "how many things do i see?", answer)]
+
+
+def _direction(rng: np.random.Generator, scene: Scene) -> list[Question]:
+    """Of each thing that stands only once."""
+    things = Counter(thing(solid) for solid in scene.solids)
+    return [
+        _question(
+            "direction",
+            f"in which direction is the {solid.colour} {solid.shape}?",
+            f"the {solid.colour} {solid.shape} is {PLACE_WORDS[solid.place]}",
+        )
+        for solid in scene.solids
+        if things[thing(solid)] == 1
+    ]
+
+
+def _question(kind: str, query: str, answer: str, options: tuple[str, ...] = ()) -> Question:
+    details = Details(answer_type=kind, options=options, category=kind)
+    return Question(kind, query, with_openings(answer), details)  # type: ignore[arg-type]
+
+
+def as_prompted(question: Question) -> Question:
+    """The question with what the prompt says of its answer, as preparation adds it."""
+    told = instruction_of(question.references[0], question.details)
+    return replace(question, details=replace(question.details, answer_instruction=told))
+
+
+def _another(rng: np.random.Generator, colour: str, shape: str) -> str:
+    """A thing that differs in colour, shape or both."""
+    while (other := (str(rng.choice(list(COLOURS))), str(rng.choice(SHAPES)))) == (colour, shape):
+        pass
+    return f"a {other[0]} {other[1]}"
+
+
+_ASKED: dict[str, Callable[[np.random.Generator, Scene], list[Question]]] = {
+    "yes_no": _yes_no,
+    "choice": _choice,
+    "number": _number,
+    "direction": _direction,
+}
