@@ -8,6 +8,8 @@ rule compare_ablation:
         **outputs_of("compare_ablation"),
     log:
         log_of("compare_ablation"),
+    benchmark:
+        benchmark_of("compare_ablation")
     localrule: True
     params:
         **params_of("compare_ablation"),

@@ -7,6 +7,8 @@ rule pretrain_vision:
         **outputs_of("pretrain_vision"),
     log:
         log_of("pretrain_vision"),
+    benchmark:
+        benchmark_of("pretrain_vision")
     priority: 10
     resources:
         **resources_of("pretrain_vision"),
@@ -21,6 +23,8 @@ rule pretrain_language:
         **outputs_of("pretrain_language"),
     log:
         log_of("pretrain_language"),
+    benchmark:
+        benchmark_of("pretrain_language")
     priority: 20
     resources:
         **resources_of("pretrain_language"),

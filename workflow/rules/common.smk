@@ -12,7 +12,9 @@ import uuid
 from pathlib import Path
 
 from panollava.config import ConfigError, Project
-from panollava.config.overlay import overlay_of_environment
+from panollava.config.command import command_settings
+from panollava.config.overlay import overlay_of_environment, record_command
+from panollava.dag.benchmarks import COLUMNS, used_by
 from panollava.dag.cluster import cancel_orphans, leave_snapshot, project_of_job
 from panollava.dag.freshness import Presence
 from panollava.dag.node import CACHE, fill
@@ -22,7 +24,9 @@ from panollava.dag.records import rows_so_far
 from panollava.dag.script import command_line
 from panollava.dag.tasks import Tasks, targets_of_all, wildcards_of
 from panollava.errors import PanollavaError
+from panollava.files import read_json
 from panollava.reports.ablation_table import standing_text, write_so_far
+from panollava.reports.landing import landing_page
 from panollava.views.cache_limit import remove_unused
 from panollava.workflow_lock import take_folder
 from snakemake.io import IOFile
@@ -32,10 +36,18 @@ from snakemake.settings.types import DeploymentMethod
 logging.raiseExceptions = False
 
 try:
+    if (
+        workflow.modifier.is_module
+    ):  # what `config:` of the other workflow's `module` gives
+        COMMAND = command_settings(config, [])
+    else:
+        COMMAND = command_settings(
+            workflow.config_settings.config, workflow.config_settings.configfiles
+        )
     PROJECT = (
         project_of_job()
         if workflow.remote_exec
-        else Project(".", overlay=overlay_of_environment())
+        else Project(".", overlay=overlay_of_environment(), command=COMMAND)
     )
     PATHS = PROJECT.paths
     if (
@@ -46,10 +58,26 @@ except PanollavaError as error:
     print(f"error: {error}", file=sys.stderr)
     raise SystemExit(error.exit_code) from None
 TASKS, WILDCARDS = Tasks(PROJECT), wildcards_of(PATHS)
-WARNED, ABLATIONS_ASKED_FOR, SCORED = set(), set(), {}
+WARNED, ABLATIONS_ASKED_FOR, SCORED, ASKED_FOR = set(), set(), {}, set()
 CONTAINED = DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method
 PYTHON = "python" if CONTAINED else shlex.quote(sys.executable)
-SCRIPTS = os.path.relpath(os.path.join(workflow.basedir, "workflow/scripts"))
+
+
+def script_folder(rules):
+    """The folder of the jobs' scripts: beside the rules, wherever another workflow finds them (`module:`)."""
+    folder = os.path.normpath(os.path.join(rules, "../scripts"))
+    if not os.path.isdir(folder):
+        print(
+            f"error: {rules} is no folder of this machine: as a module panollava is used from a checkout "
+            "(snakefile: PATH/Snakefile), whose package is installed",
+            file=sys.stderr,
+        )
+        raise SystemExit(2)
+    inside = os.path.relpath(folder)
+    return shlex.quote(folder if inside.startswith("..") else inside)
+
+
+SCRIPTS = script_folder(workflow.current_basedir.get_path_or_uri(secret_free=True))
 
 
 def is_forced():
@@ -132,6 +160,7 @@ def take_turn():
 def experiment_of(wildcards):
     """The experiment that the wildcards name; refuses a variant that its configuration does not name."""
     experiment = PROJECT.experiment(wildcards.experiment)
+    ASKED_FOR.add(wildcards.experiment)
     for message in experiment.warnings:
         if message not in WARNED:
             WARNED.add(message)
@@ -148,13 +177,14 @@ def task_of(rule, wildcards):
     """The job of a rule that the wildcards name."""
     if RULES[rule].cache is not None:
         return TASKS.by_key(rule, wildcards.key)
-    if rule == "compare":
-        return TASKS.of_comparison()
-    if rule == "compare_ablation":
-        ABLATIONS_ASKED_FOR.add(wildcards.ablation)
-        return TASKS.of_ablation(wildcards.ablation)
+    match rule:
+        case "compare":
+            return TASKS.of_comparison()
+        case "compare_ablation":
+            ABLATIONS_ASKED_FOR.add(wildcards.ablation)
+            return TASKS.of_ablation(wildcards.ablation)
     experiment = experiment_of(wildcards)
-    if rule == "compute_metrics":
+    if RULES[rule].name == "metrics":
         SCORED[wildcards.experiment] = experiment
     return TASKS.of_experiment(wildcards.experiment, rule)
 
@@ -185,6 +215,11 @@ def outputs_of(rule):
 
 def log_of(rule):
     return fill(RULES[rule].log_template, WILDCARDS)
+
+
+def benchmark_of(rule):
+    """Where Snakemake writes the seconds and the memory of a job, beside its log."""
+    return fill(RULES[rule].benchmark_template, WILDCARDS)
 
 
 def params_of(rule):
@@ -262,6 +297,22 @@ def show_ablations(quiet=False):
             print(f"warning: ablation {name}: {error}", file=sys.stderr)
 
 
+class LandingPage(str):
+    """The part of the report's first page that is known only when the report is written (JSON: an empty text)."""
+
+    def __str__(self):
+        found = {}
+        for name in sorted(ASKED_FOR):
+            path = Path(PROJECT.experiment(name).names.metrics)
+            if path.is_file():
+                found[name] = read_json(path)
+        used = used_by([PROJECT.experiment(name) for name in found])
+        return landing_page(found, COLUMNS, [one.row for one in used])
+
+
+config["landing_page"] = LandingPage()
+
+
 # ---- before any job runs -------------------------------------------------------------------------
 def check_writable():
     """A folder that may not be written ends the command with one message."""
@@ -320,6 +371,8 @@ def before_jobs():
     """Jobs of a cluster start later and elsewhere: they get the configuration that was planned with."""
     stop_without_waiting()
     asked_for_anew()
+    if COMMAND and workflow.is_main_process and not workflow.dryrun:
+        record_command(PROJECT, sorted(ASKED_FOR), COMMAND)
     if workflow.non_local_exec:
         leave_snapshot(PROJECT)
     if workflow.executor_plugin.name == "slurm" and workflow.execution_settings.lock:

@@ -6,6 +6,8 @@ rule draw_synthetic:
         **outputs_of("draw_synthetic"),
     log:
         log_of("draw_synthetic"),
+    benchmark:
+        benchmark_of("draw_synthetic")
     resources:
         **resources_of("draw_synthetic"),
     params:
@@ -21,6 +23,8 @@ rule prepare_csv:
         **outputs_of("prepare_csv"),
     log:
         log_of("prepare_csv"),
+    benchmark:
+        benchmark_of("prepare_csv")
     resources:
         **resources_of("prepare_csv"),
     params:
@@ -36,6 +40,8 @@ rule prepare_experiment:
         **outputs_of("prepare_experiment"),
     log:
         log_of("prepare_experiment"),
+    benchmark:
+        benchmark_of("prepare_experiment")
     localrule: True
     params:
         **params_of("prepare_experiment"),
@@ -50,6 +56,8 @@ rule cache_views:
         **outputs_of("cache_views"),
     log:
         log_of("cache_views"),
+    benchmark:
+        benchmark_of("cache_views")
     resources:
         **resources_of("cache_views"),
     params:

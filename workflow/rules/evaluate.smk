@@ -8,6 +8,8 @@ rule predict:
         **outputs_of("predict"),
     log:
         log_of("predict"),
+    benchmark:
+        benchmark_of("predict")
     resources:
         **resources_of("predict"),
     params:
@@ -23,6 +25,8 @@ rule predict_blind:
         **outputs_of("predict_blind"),
     log:
         log_of("predict_blind"),
+    benchmark:
+        benchmark_of("predict_blind")
     resources:
         **resources_of("predict_blind"),
     params:
@@ -39,6 +43,8 @@ rule predict_rolled:
         **outputs_of("predict_rolled"),
     log:
         log_of("predict_rolled"),
+    benchmark:
+        benchmark_of("predict_rolled")
     resources:
         **resources_of("predict_rolled"),
     params:
@@ -54,6 +60,8 @@ rule measure_perplexity:
         **outputs_of("measure_perplexity"),
     log:
         log_of("measure_perplexity"),
+    benchmark:
+        benchmark_of("measure_perplexity")
     resources:
         **resources_of("measure_perplexity"),
     params:
@@ -69,6 +77,8 @@ rule measure_overlap:
         **outputs_of("measure_overlap"),
     log:
         log_of("measure_overlap"),
+    benchmark:
+        benchmark_of("measure_overlap")
     resources:
         **resources_of("measure_overlap"),
     params:
@@ -84,6 +94,8 @@ rule compute_metrics:
         **outputs_of("compute_metrics"),
     log:
         log_of("compute_metrics"),
+    benchmark:
+        benchmark_of("compute_metrics")
     resources:
         **resources_of("compute_metrics"),
     params:
@@ -99,6 +111,8 @@ rule compare:
         **outputs_of("compare"),
     log:
         log_of("compare"),
+    benchmark:
+        benchmark_of("compare")
     localrule: True
     params:
         **params_of("compare"),

@@ -8,6 +8,8 @@ rule train_vision:
         **outputs_of("train_vision"),
     log:
         log_of("train_vision"),
+    benchmark:
+        benchmark_of("train_vision")
     threads: threads_of("train_vision")
     resources:
         **resources_of("train_vision"),
@@ -24,6 +26,8 @@ rule train_resampler:
         **outputs_of("train_resampler"),
     log:
         log_of("train_resampler"),
+    benchmark:
+        benchmark_of("train_resampler")
     threads: threads_of("train_resampler")
     resources:
         **resources_of("train_resampler"),
@@ -40,6 +44,8 @@ rule train_finetune:
         **outputs_of("train_finetune"),
     log:
         log_of("train_finetune"),
+    benchmark:
+        benchmark_of("train_finetune")
     threads: threads_of("train_finetune")
     resources:
         **resources_of("train_finetune"),
@@ -56,6 +62,8 @@ rule write_stage_state:
         **outputs_of("write_stage_state"),
     log:
         log_of("write_stage_state"),
+    benchmark:
+        benchmark_of("write_stage_state")
     localrule: True
     params:
         **params_of("write_stage_state"),
@@ -70,6 +78,8 @@ rule select_checkpoint:
         **outputs_of("select_checkpoint"),
     log:
         log_of("select_checkpoint"),
+    benchmark:
+        benchmark_of("select_checkpoint")
     localrule: True
     params:
         **params_of("select_checkpoint"),

@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -56,6 +56,8 @@ def run(
     state, or an ablation's, which stands for its table (a failed cell does not stop the others). Without one, every
     experiment of workflow.experiments is built.
 
+    `--config training.seed=3 -- EXP1` (dotted keys) and `--configfile FILE` change settings for this command alone.
+
     Example: `panollava run EXP1 -n` says what would run.
     """
     words = [*(targets or []), *context.args]
@@ -77,6 +79,7 @@ def run_snakemake(arguments: list[str], environment: dict[str, str] | None = Non
 
     Stopped, it and its jobs stop with their state saved. `environment` is added to the present one.
     """
+    arguments = _nested_settings(arguments)
     _refuse_missing_executor(arguments)
     elsewhere = any(word.startswith(("--workflow-profile", "--profile", "--executor")) for word in arguments)
     if not elsewhere and not any(word.startswith(("--cores", "--jobs", "-c", "-j")) for word in arguments):
@@ -139,6 +142,22 @@ def _wait_for(child: subprocess.Popen[bytes], stopped: list[float], told: set[in
         elif idle_since is not None and now - max(idle_since, stopped[0]) > SNAKEMAKE_ENDS_S:
             print("snakemake does not end after its jobs: it is killed. The same command goes on", file=sys.stderr)
             child.kill()
+
+
+def _nested_settings(arguments: list[str]) -> list[str]:
+    """`--config a.b=1` as snakemake takes it, whose keys hold no dots: `--config 'a={"b": "1"}'`."""
+    found, in_config = [], False
+    for word in arguments:
+        if word.startswith("-"):
+            in_config = word in ("--config", "-C")
+        elif in_config and "." in (key := word.partition("=")[0]) and "=" in word:
+            first, *names = key.split(".")
+            value: Any = word.partition("=")[2]
+            for name in reversed(names):
+                value = {name: value}
+            word = f"{first}={json.dumps(value)}"
+        found.append(word)
+    return found
 
 
 def _refuse_missing_executor(arguments: list[str]) -> None:
@@ -206,11 +225,13 @@ def status(
 ) -> None:
     """What the stages of an experiment did or are doing, or how the cells of an ablation stand.
 
-    The stages' own records tell, also while jobs run and after a failure.
+    The stages' own records tell, also while jobs run and after a failure. Below, what each rule's jobs took when they
+    last ran.
 
     Example: `panollava status EXP1`
     """
     from panollava.config import Project
+    from panollava.dag.benchmarks import COLUMNS, used_by
     from panollava.stage_state import stage_state
 
     project = Project(".")
@@ -232,6 +253,11 @@ def status(
         rows.append([stage, row["status"], loss, minutes, row["error"] or place])
     columns = ["stage", "status", "best validation loss", "minutes", ""]
     print_table(columns, rows, right=columns[2:4])
+    if found.missing_csvs():
+        return  # its jobs are not known
+    if used := used_by([found]):
+        print()
+        print_table(COLUMNS, [one.row for one in used], right=COLUMNS[1:])
 
 
 def _ablation_status(project: Project, name: str, as_json: bool) -> None:

@@ -1,26 +1,32 @@
-"""What `panollava train`'s options change for one command: an overlay over an experiment's configuration.
+"""What a command changes for itself (`panollava train`'s options, `snakemake --config`): an overlay of settings.
 
 Options enter; dotted settings leave, and a file that records them, by which the DAG of that command finds them:
 
     runs/{experiment}/overlays/{digest}.json
       {"experiment", "resolved_name", "stages", "values": {dotted key: value}, "before": {dotted key: value}, "command"}
 
-Nothing but that command reads the file: any later one sees the configuration as it is written, and so finds the stages
-that an overlay has changed stale. `resolved_name` is another one where the name is composed of what was changed.
+Nothing but that command reads the file (that of --config is a record alone): any later one sees the configuration as it
+is written, and so finds the stages that an overlay has changed stale. `resolved_name` is another one where the name is
+composed of what was changed.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from panollava.config.dotted import value_at
 from panollava.config.schema import STAGES
 from panollava.config.workflow_config import WorkflowConfig
 from panollava.errors import ConfigError
 from panollava.files import digest_of, read_json, write_json
+
+if TYPE_CHECKING:
+    from panollava.config.project import Project
 
 VARIABLE = "PANOLLAVA_OVERLAY"
 _OF_STAGE = ("epochs", "batch_size", "lr")
@@ -98,6 +104,14 @@ def write_overlay(
     path = Path(names.runs_dir) / names.experiment / "overlays" / f"{digest_of(document)}.json"
     write_json(experiment.root / path, document)
     return path
+
+
+def record_command(project: Project, names: Sequence[str], values: dict[str, Any]) -> None:
+    """Record what `snakemake --config` and `--configfile` say, for each experiment that was asked for."""
+    command = shlex.join(["snakemake", *sys.argv[1:]])
+    for name in names:
+        changed = project.experiment(name)
+        write_overlay(project.as_written(name), changed, changed.settings.training.stages, values, command)
 
 
 def overlay_of_environment() -> dict[str, Any] | None:

@@ -6,12 +6,14 @@ is a cell of an ablation (`sources`). The Snakefile imports this: nothing heavy.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from panollava.config.ablations import Ablation, Cell
-from panollava.config.loading import Loaded, load_cell, load_settings, validate
+from panollava.config.command import SHOWN
+from panollava.config.loading import Loaded, load_cell, load_settings, validate, with_values
 from panollava.config.schema import PathSettings, Settings
 from panollava.config.sources import Sources, file_of
 from panollava.config.workflow_config import WorkflowConfig
@@ -23,15 +25,22 @@ class Project:
     """The experiments of `root/config/experiments/` and the cells of `root/config/ablations/`, each loaded once.
 
     With a `snapshot`, its experiments, and no file is read. With an `overlay` (see `overlay`), one of them is changed.
+    With `command`, settings by dotted key (see `command`), all are.
     """
 
     def __init__(
-        self, root: str | Path = ".", snapshot: dict[str, Any] | None = None, overlay: dict[str, Any] | None = None
+        self,
+        root: str | Path = ".",
+        snapshot: dict[str, Any] | None = None,
+        overlay: dict[str, Any] | None = None,
+        command: Mapping[str, Any] | None = None,
     ) -> None:
         self.root = Path(root)
         self._sources = Sources(self.root)
         self._snapshot, self._overlay = snapshot, overlay
+        self._command = dict(command or {})
         self._loaded: dict[str, WorkflowConfig] = {}
+        self._written: dict[str, WorkflowConfig] = {}
         self._fingerprints: dict[Any, Any] = {}
         if snapshot is not None:
             self._fingerprints = {tuple(memo): found for memo, found in snapshot["fingerprints"]}
@@ -49,7 +58,11 @@ class Project:
         """default.yaml alone: what belongs to the whole project. Raises ConfigError."""
         if self._snapshot is not None:
             return validate(self._snapshot["default"], (YamlFile("the snapshot"),))
-        return load_settings(None, self.root).settings
+        settings = load_settings(None, self.root).settings
+        own = {key: value for key, value in self._command.items() if key.startswith(("paths.", "workflow."))}
+        if not own:
+            return settings
+        return validate(with_values(settings.model_dump(mode="json"), own), (YamlFile(SHOWN),))
 
     @property
     def paths(self) -> PathSettings:
@@ -77,9 +90,25 @@ class Project:
                 config = self._from_file(name)
             else:
                 config = self._from_snapshot(name, self._snapshot)
+            if self._command:
+                config = self._with_command(name, config)
             self._check_paths(config)
             self._loaded[name] = config
         return self._loaded[name]
+
+    def as_written(self, name: str) -> WorkflowConfig:
+        """The same without what the command says. The experiment must have been asked for."""
+        return self._written.get(name, self._loaded[name])
+
+    def _with_command(self, name: str, written: WorkflowConfig) -> WorkflowConfig:
+        self._written[name] = written
+        changed = written.with_values(self._command, f"{name} with {SHOWN}")
+        if (other := changed.names.experiment) != written.names.experiment:
+            raise ConfigError(
+                f"{SHOWN}: with these settings {name}, whose name is composed of them, would be called {other}. Give "
+                f"it a name of its own (experiment.name), or write them into an experiment of their own"
+            )
+        return changed
 
     def _from_file(self, name: str) -> WorkflowConfig:
         source = self._sources.source_of(name)

@@ -160,8 +160,8 @@ class WorkflowConfig:
                 found += [f"{key}: {path}" for path in files if not (self.root / path).exists()]
         return list(dict.fromkeys(found))
 
-    def with_values(self, values: Mapping[str, Any]) -> WorkflowConfig:
-        """A copy with new values for dotted keys. Raises ConfigError.
+    def with_values(self, values: Mapping[str, Any], shown_as: str = "after the change") -> WorkflowConfig:
+        """A copy with new values for dotted keys. Raises ConfigError, whose lines begin with `shown_as`.
 
         What does not depend on them keeps its digest, and so its results:
 
@@ -171,7 +171,7 @@ class WorkflowConfig:
         [True, False]
         """
         document = with_values(self.to_dict(), values)
-        settings = validate(document, (YamlFile("after the change"),))
+        settings = validate(document, (YamlFile(shown_as),))
         return WorkflowConfig(settings, self.root, self.source, self._messages, self._fingerprints)
 
     def with_stages(self, stages: Sequence[str]) -> WorkflowConfig:

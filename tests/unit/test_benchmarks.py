@@ -1,0 +1,52 @@
+"""Seconds and memory of the jobs, from Snakemake's benchmark files to `status` and the report's first page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import SMALL
+from docutils.core import publish_parts
+
+from panollava.config import WorkflowConfig
+from panollava.dag.benchmarks import COLUMNS, used_by
+from panollava.dag.tasks import tasks_behind
+from panollava.reports.landing import landing_page
+
+
+def write(path: Path, seconds: float, memory: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"s\th:m:s\tmax_rss\tmax_vms\n{seconds}\t0:00:01\t{memory}\t1\n", encoding="utf-8")
+
+
+def test_jobs_are_summed_by_rule_and_shared_ones_count_once(tmp_path: Path) -> None:
+    experiment = WorkflowConfig.from_dict(SMALL, tmp_path)
+    other = experiment.with_values({"experiment.name": "OTHER"})
+    assert used_by([experiment]) == []
+    prepared = [task for task in tasks_behind(experiment, "metrics") if task.node.rule == "prepare_csv"]
+    assert len(prepared) == 3
+    for number, task in enumerate(prepared):
+        write(tmp_path / task.fill(task.node.benchmark_template), 1.0 + number, "NA" if number else "100.0")
+    write(tmp_path / "logs/SMALL/predict.tsv", 2.25, "812.4")
+    write(tmp_path / "logs/OTHER/predict.tsv", 1.0, "900.0")
+    (tmp_path / "logs/SMALL/compute_metrics.tsv").write_text("half", encoding="utf-8")
+    rows = [one.row for one in used_by([experiment, other])]
+    assert rows == [["prepare_csv", "3", "6.0", "100"], ["predict", "2", "3.2", "900"]]
+
+
+def test_the_first_page_is_valid_and_shows_both_tables() -> None:
+    metrics = {"bleu4": {"value": 0.25, "interval": [0.2, 0.3]}, "spice": {"value": None, "interval": None}}
+    document = {"metrics": metrics, "controls": {"blind": {"bleu4": 0.125}}}
+    text = landing_page({"A_b*": document}, COLUMNS, [["predict", "2", "3.2", ""]])
+    html = publish_parts(text, writer_name="html", settings_overrides={"halt_level": 2})["html_body"]
+    for said in ("A_b*", "0.2500", "0.2000 to 0.3000", "0.1250", "spice", "predict", "peak memory (MiB)"):
+        assert said in html
+    assert landing_page({}, COLUMNS, []) == ""
+
+
+@pytest.mark.parametrize("text", ["", "s\n", "s\tmax_rss\nx\t1\n"])
+def test_what_is_no_benchmark_is_left_out(tmp_path: Path, text: str) -> None:
+    experiment = WorkflowConfig.from_dict(SMALL, tmp_path)
+    write(tmp_path / "logs/SMALL/predict.tsv", 1, "1")
+    (tmp_path / "logs/SMALL/predict.tsv").write_text(text, encoding="utf-8")
+    assert used_by([experiment]) == []
