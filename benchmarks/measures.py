@@ -62,8 +62,7 @@ class Bench:
     def turned(self, model: PanoramaVLM, processor: PanoramaProcessor) -> Measured:
         turns = picture_turns(self.samples, processor.views)
         plain = RenderedPictures(processor, Path())
-        rolled = RolledPictures(processor.views, processor.image_size, processor.antialias, turns,
-                                level=processor.level, north=processor.north)  # fmt: skip
+        rolled = RolledPictures(processor.views, processor.image_size, processor.rendering, turns)
         first = self._answers(model, processor, self.samples, plain)
         blind = self._answers(model, processor, self.samples, plain, self.stand_ins)
         started = time.perf_counter()

@@ -65,7 +65,7 @@ def views(folder: Path) -> Callable[[], None]:
 
     def work() -> None:
         paths = list(dict.fromkeys(row.image_path for row in read_rows(folder / "prepared.csv")))
-        build_view_cache(paths, plan_views("anyres_e2p"), (64, 64), True, folder / "views", root=folder, progress=False)
+        build_view_cache(paths, plan_views("anyres_e2p"), (64, 64), folder / "views", root=folder, progress=False)
 
     return work
 

@@ -82,7 +82,7 @@ def main() -> None:
         for layout in LAYOUTS:
             target = Path(folder) / layout
             names = [str(path.resolve()) for path in paths]
-            build_view_cache(names, views, (size, size), True, target, progress=False, layout=layout)
+            build_view_cache(names, views, (size, size), target, progress=False, layout=layout)
             caches[layout] = ViewCache.open(target)
         ways: dict[str, Callable[[Path], object]] = {
             "py360convert": lambda path: with_py360convert(path, views, size),

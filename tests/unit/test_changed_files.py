@@ -26,6 +26,7 @@ from panollava.training.stage_folder import checkpoint_of_run
 from panollava.views.cache import ViewCache
 from panollava.views.cache_build import build_view_cache
 from panollava.views.render import open_views
+from panollava.views.rendering import Rendering
 from panollava.views.strategies import plan_views
 
 VIEWS, SIZE = plan_views("resize"), (8, 8)
@@ -115,7 +116,7 @@ def test_a_picture_that_changed_since_gets_no_views(root: Path, change: Callable
 def test_views_are_found_by_content(root: Path) -> None:
     """A picture that moved is the same; another one at the same place is not."""
     prepare()
-    build_view_cache(["data/a.png", "data/b.png"], VIEWS, SIZE, True, "views", progress=False)
+    build_view_cache(["data/a.png", "data/b.png"], VIEWS, SIZE, "views", progress=False)
     views = views_of_csv("views", "out/prepared.csv")
     before = views["data/b.png"].copy()
     shutil.move("data/b.png", "b.png")
@@ -135,7 +136,7 @@ def test_the_digest_of_views_is_that_of_their_content(root: Path) -> None:
     digests = set()
     for seed, antialias, views in ((1, True, VIEWS), (9, True, VIEWS), (1, False, VIEWS), (1, True, plan_views("e2p"))):
         draw(root / "data/b.png", seed)
-        build_view_cache(["data/b.png"], views, SIZE, antialias, "views", progress=False)
+        build_view_cache(["data/b.png"], views, SIZE, "views", Rendering(antialias), progress=False)
         digests.add(ViewCache("views").digest)
     assert len(digests) == 4
 
@@ -150,7 +151,7 @@ def test_damaged_digests_are_refused(root: Path, content: str) -> None:
 
 def test_rolled_panoramas_are_the_prepared_ones(root: Path) -> None:
     sha256 = {"data/a.png": digest("data/a.png")}
-    pictures = RolledPictures(VIEWS, SIZE, True, {"data/a.png": 90.0}, sha256=sha256)
+    pictures = RolledPictures(VIEWS, SIZE, Rendering(), {"data/a.png": 90.0}, sha256=sha256)
     assert pictures["data/a.png"].shape == (1, *SIZE, 3)
     draw(root / "data/a.png", 9)
     with pytest.raises(FileChanged, match=r"^data/a\.png changed after"):

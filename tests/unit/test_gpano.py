@@ -20,6 +20,7 @@ from panollava.views.cache_build import build_view_cache
 from panollava.views.contact_sheet import write_views
 from panollava.views.panorama import MAX_PIXELS, PanoramaError, decode_panorama, load_panorama, place_panorama
 from panollava.views.render import open_views
+from panollava.views.rendering import Rendering
 from panollava.views.sphere import GREY
 from panollava.views.strategies import CROP_STRATEGIES, View, plan_views
 
@@ -34,7 +35,7 @@ def view(content: bytes, tmp_path: Path, yaw_deg: float, pitch_deg: float = 0.0,
     path = tmp_path / "panorama"
     path.write_bytes(content)
     looks = View("perspective", yaw_deg, pitch_deg, 90.0, 90.0)
-    return open_views(path, [looks], (101, 101), **options)[0]  # type: ignore[arg-type]
+    return open_views(path, [looks], (101, 101), Rendering(**options))[0]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -130,19 +131,19 @@ def test_every_strategy_sees_the_level_sphere_cached_and_not(tmp_path: Path, str
     expected = open_views(tmp_path / "level.png", views, (32, 32))
     direct = open_views(tmp_path / "a.png", views, (32, 32))
     assert np.abs(direct.astype(int) - expected).mean() < 1.5
-    build_view_cache(["a.png"], views, (32, 32), True, tmp_path / "cache", root=tmp_path, progress=False)
+    build_view_cache(["a.png"], views, (32, 32), tmp_path / "cache", root=tmp_path, progress=False)
     np.testing.assert_array_equal(ViewCache.open(tmp_path / "cache")["a.png"], direct)
 
 
 def test_views_state_their_coverage(tmp_path: Path) -> None:
     views = plan_views("cubemap")
     (tmp_path / "a.jpg").write_bytes(photo(HALF_PIXELS, "JPEG", packet(HALF)))
-    write_views(tmp_path / "a.jpg", views, (32, 32), True, tmp_path / "out")
+    write_views(tmp_path / "a.jpg", views, (32, 32), Rendering(), tmp_path / "out")
     coverage = [entry["coverage"] for entry in json.loads((tmp_path / "out/views.json").read_text())]
     front, right, back, left, up, down = coverage
     assert (front, right, back) == (0.5, 1.0, 0.5)  # 45 degrees up are the middle of a face's edge, its corners less
     assert left == 0 and up == down == pytest.approx(0.1, abs=0.02)  # the corners of the poles' faces
-    build_view_cache(["a.jpg"], views, (32, 32), True, tmp_path / "cache", root=tmp_path, progress=False)
+    build_view_cache(["a.jpg"], views, (32, 32), tmp_path / "cache", root=tmp_path, progress=False)
     assert ViewCache.open(tmp_path / "cache").coverage["a.jpg"] == pytest.approx(coverage, abs=1e-4)
     rendered = ViewCache.open(tmp_path / "cache")["a.jpg"]
     assert (np.abs(rendered[3].astype(int) - GREY) <= 1).all()

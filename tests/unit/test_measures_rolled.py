@@ -27,6 +27,7 @@ from panollava.evaluation.measures.rolled import (
 )
 from panollava.views.geometry import view_rays
 from panollava.views.render import render_views
+from panollava.views.rendering import Rendering
 from panollava.views.strategies import GLOBAL_VIEW, plan_views
 
 SCENES = [sample_scene(np.random.default_rng(seed)) for seed in range(12)]
@@ -63,7 +64,7 @@ def test_a_rolled_panorama_shows_each_tile_of_the_ring_elsewhere_to_the_pixel(tm
     Image.fromarray(picture).save(tmp_path / "p.png")
     views = plan_views("anyres_e2p")
     plain = render_views(picture, views, (32, 32))
-    rolled = RolledPictures(views, (32, 32), True, {"p.png": 90.0}, tmp_path)["p.png"]
+    rolled = RolledPictures(views, (32, 32), Rendering(), {"p.png": 90.0}, tmp_path)["p.png"]
     assert np.array_equal(rolled[1:], np.roll(plain[1:], -2, axis=0))  # what stood to the right stands in the middle
     by_hand = render_views(np.ascontiguousarray(np.roll(picture, -32, axis=1)), views, (32, 32))
     assert np.abs(rolled.astype(int) - by_hand.astype(int)).max() <= 1

@@ -43,7 +43,7 @@ def images(tmp_path: Path) -> list[str]:
 
 
 def build(tmp_path: Path, images: list[str], layout: str = "raw") -> Path:
-    build_view_cache(images, VIEWS, SIZE, True, tmp_path / "cache", progress=False, root=tmp_path, layout=layout)
+    build_view_cache(images, VIEWS, SIZE, tmp_path / "cache", progress=False, root=tmp_path, layout=layout)
     return tmp_path / "cache"
 
 
@@ -152,7 +152,7 @@ def test_old_caches_go_where_all_are_too_large(tmp_path: Path, images: list[str]
     """The longest unused first, those of the present run never; opening one counts as use."""
     root = tmp_path / "views"
     for number, name in enumerate("abcd"):
-        build_view_cache(images[:1], VIEWS, SIZE, True, root / name, progress=False, root=tmp_path)
+        build_view_cache(images[:1], VIEWS, SIZE, root / name, progress=False, root=tmp_path)
         os.utime(root / name, (1000 + number, 1000 + number))
     ViewCache(root / "b")
     assert [cache.path.name for cache in view_caches(root)] == ["a", "c", "d", "b"]

@@ -10,6 +10,7 @@ from PIL import Image
 
 from panollava.views.contact_sheet import contact_sheet, write_views
 from panollava.views.render import open_views, render_views
+from panollava.views.rendering import Rendering
 from panollava.views.strategies import View, plan_views
 
 
@@ -18,8 +19,8 @@ def test_files_and_their_description(tmp_path: Path) -> None:
     Image.fromarray(rng.integers(0, 256, (64, 128, 3), np.uint8)).save(tmp_path / "pano.png")
     views = plan_views("anyres_e2p")
     for antialias in (True, False):
-        write_views(tmp_path / "pano.png", views, (16, 16), antialias, tmp_path / "out")
-        expected = open_views(tmp_path / "pano.png", views, (16, 16), antialias)
+        write_views(tmp_path / "pano.png", views, (16, 16), Rendering(antialias), tmp_path / "out")
+        expected = open_views(tmp_path / "pano.png", views, (16, 16), Rendering(antialias))
         document = json.loads((tmp_path / "out" / "views.json").read_text())
         assert [entry["file"] for entry in document] == [f"view_{index:02d}.png" for index in range(9)]
         assert document[0] == {
@@ -35,7 +36,7 @@ def test_files_and_their_description(tmp_path: Path) -> None:
         }
         for entry, pixels in zip(document, expected, strict=True):
             np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / entry["file"])), pixels)
-    write_views(tmp_path / "pano.png", plan_views("resize"), (16, 16), True, tmp_path / "out")
+    write_views(tmp_path / "pano.png", plan_views("resize"), (16, 16), Rendering(), tmp_path / "out")
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["contact_sheet.png", "view_00.png", "views.json"]
 

@@ -12,11 +12,13 @@ import numpy as np
 import py360convert
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 from supersampling import psnr, quick_reference, reference
 
 from panollava.views.geometry import erp_to_rays, project, view_rays
 from panollava.views.panorama import load_panorama
 from panollava.views.render import open_views, render_views, required_width
+from panollava.views.rendering import Rendering
 from panollava.views.strategies import CROP_STRATEGIES, GLOBAL_VIEW, View, neighbour_pairs, plan_views
 
 REAL_IMAGES = Path(__file__).parents[3] / "shared" / "data" / "quic360" / "images"
@@ -57,7 +59,7 @@ def distance(first: Pixels, second: Pixels) -> int:
 def test_every_pixel_shows_its_direction(name: str, antialias: bool) -> None:
     """Seam, poles, signs and half pixels at once, for every view of every strategy and a shape that is not square."""
     views = plan_views(name)
-    rendered = render_views(smooth_panorama(), views, (24, 32), antialias)
+    rendered = render_views(smooth_panorama(), views, (24, 32), Rendering(antialias))
     assert rendered.shape == (len(views), 24, 32, 3)
     assert rendered.dtype == np.uint8
     for view, pixels in zip(views, rendered, strict=True):
@@ -68,9 +70,9 @@ def test_every_pixel_shows_its_direction(name: str, antialias: bool) -> None:
 @pytest.mark.parametrize("antialias", [True, False])
 def test_rolling_the_panorama_permutes_the_tiles(antialias: bool) -> None:
     panorama, views = busy_panorama(128), plan_views("e2p")
-    tiles = render_views(panorama, views, (32, 32), antialias)
+    tiles = render_views(panorama, views, (32, 32), Rendering(antialias))
     for steps in (1, 4):  # one step of the ring, half of the panorama
-        rolled = render_views(np.roll(panorama, -steps * 256 // 8, axis=1), views, (32, 32), antialias)
+        rolled = render_views(np.roll(panorama, -steps * 256 // 8, axis=1), views, (32, 32), Rendering(antialias))
         assert distance(rolled, np.roll(tiles, -steps, axis=0)) == 0  # every tile cuts the same window
         assert distance(rolled, np.roll(tiles, 1 - steps, axis=0)) > 100  # the test can fail
 
@@ -99,7 +101,7 @@ def test_poles_meet_the_horizon() -> None:
 def test_rows_continue_over_a_pole_on_the_other_side() -> None:
     panorama = np.zeros((32, 64, 3), np.uint8)
     panorama[0, 16:48] = 255  # around the pole: front half white, back half black
-    up = render_views(panorama, [View("perspective", 0, 90, 8, 8)], (9, 9), antialias=False)[0, ..., 0]
+    up = render_views(panorama, [View("perspective", 0, 90, 8, 8)], (9, 9), Rendering(antialias=False))[0, ..., 0]
     assert (up[-1] > 150).all()  # below the pole lies the front
     assert (up[0] < 105).all()
     np.testing.assert_allclose(up[4, 4], 127.5, atol=1)
@@ -111,7 +113,7 @@ def test_anti_aliased_views_are_close_to_supersampling(height: int) -> None:
     views = [plan_views("anyres_e2p")[1], plan_views("cubemap")[5], plan_views("anyres_max")[3], GLOBAL_VIEW]
     for view, pixels in zip(views, render_views(panorama, views, size), strict=True):
         assert psnr(pixels, reference(panorama, view, size)) >= 36, view
-    points = render_views(panorama, views[:1], size, antialias=False)[0]
+    points = render_views(panorama, views[:1], size, Rendering(antialias=False))[0]
     assert height < 256 or psnr(points, reference(panorama, views[0], size)) < 30  # the measure tells them apart
 
 
@@ -149,7 +151,7 @@ def test_neighbouring_tiles_agree_on_what_both_see() -> None:
     left, right = neighbour_pairs(views)[0]
 
     def agreement(antialias: bool) -> float:
-        tiles = render_views(panorama, views, (32, 32), antialias)
+        tiles = render_views(panorama, views, (32, 32), Rendering(antialias))
         uv, valid = project(views[right], view_rays(views[left], 32, 32))
         x, y = np.moveaxis(((uv + 1) * 16 - 0.5).astype(np.float32), -1, 0)
         seen = cv2.remap(tiles[right], x, y, cv2.INTER_LINEAR)
@@ -177,7 +179,7 @@ def test_point_sampling_equals_py360convert(view: View) -> None:
         out_hw=(30, 40),
         mode="bilinear",
     )
-    assert distance(render_views(panorama, [view], (30, 40), antialias=False)[0], expected) <= 4
+    assert distance(render_views(panorama, [view], (30, 40), Rendering(antialias=False))[0], expected) <= 4
 
 
 def test_the_same_bytes_every_time_and_from_several_threads() -> None:
@@ -200,7 +202,7 @@ def test_odd_sizes_and_tiny_panoramas() -> None:
 def test_required_width_bounds_the_decoded_size() -> None:
     assert required_width(plan_views("resize"), (64, 64)) == 384  # three rows for each of the view's
     assert required_width(plan_views("e2p"), (256, 256)) == pytest.approx(2.45 * math.pi * 256, abs=2)
-    assert required_width(plan_views("e2p"), (256, 256), antialias=False) is None
+    assert required_width(plan_views("e2p"), (256, 256), Rendering(antialias=False)) is None
     assert required_width([], (256, 256)) is None
 
 
@@ -210,3 +212,20 @@ def test_real_panoramas_from_reduced_decoding_are_close_to_supersampling() -> No
     panorama, views = load_panorama(path), plan_views("cubemap")[::4]
     for view, pixels in zip(views, open_views(path, views, (32, 32)), strict=True):
         assert psnr(pixels, reference(panorama, view, (32, 32))) >= 36
+
+
+@pytest.mark.parametrize("name", ["e2p", "cubemap", "anyres_e2p"])
+def test_py360converts_views_are_its_own_pixel_by_pixel(tmp_path: Path, name: str) -> None:
+    """And from a file too, of which nothing is decoded smaller. Views that it does not cut stay the same."""
+    panorama = np.random.default_rng(0).integers(0, 256, (64, 128, 3), dtype=np.uint8)
+    Image.fromarray(panorama).save(tmp_path / "p.png")
+    views, size, rendering = plan_views(name), (20, 24), Rendering(renderer="py360convert")
+    rendered, plain = render_views(panorama, views, size, rendering), render_views(panorama, views, size)
+    assert (open_views(tmp_path / "p.png", views, size, rendering) == rendered).all()
+    for view, pixels, ours in zip(views, rendered, plain, strict=True):
+        expected = ours
+        if view.kind == "perspective":
+            fov = (view.hfov_deg, view.vfov_deg)
+            expected = py360convert.e2p(panorama, fov, view.yaw_deg, view.pitch_deg, size, mode="bilinear")
+            assert (pixels != ours).any()
+        assert pixels.dtype == np.uint8 and (pixels == expected).all(), view

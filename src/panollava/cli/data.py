@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, cast, get_args
 
 import typer
 
@@ -11,6 +11,7 @@ from panollava.cli.common import image_cache_of
 from panollava.config.schema import FormatName
 from panollava.errors import DataError
 from panollava.files import refuse_overwriting
+from panollava.views.rendering import Renderer, Rendering
 from panollava.views.strategies import CropStrategy
 
 
@@ -75,6 +76,9 @@ def views(
     north: Annotated[
         bool, typer.Option("--north/--no-north", help="Turn north, by GPano metadata, into the middle.")
     ] = False,
+    renderer: Annotated[
+        str, typer.Option(help=f"Who cuts perspective views: {' or '.join(get_args(Renderer))}.")
+    ] = "panollava",
 ) -> None:
     """Draw what the model would see of a panorama.
 
@@ -85,10 +89,11 @@ def views(
 
     if not panorama.is_file():
         raise DataError(f"{panorama}: no such file")
+    if renderer not in get_args(Renderer):
+        raise typer.BadParameter(f"{renderer!r} is not one of {', '.join(get_args(Renderer))}", param_hint="--renderer")
     plan = plan_views(
         strategy, fov_deg=fov_deg, overlap_ratio=overlap_ratio, anyres_max_patches=max_patches, cubemap_poles=poles
     )
-    write_views(
-        panorama, plan, (image_size, image_size), antialias, output_dir, level="auto" if level else "off", north=north
-    )
+    rendering = Rendering(antialias, "auto" if level else "off", north, cast(Renderer, renderer))
+    write_views(panorama, plan, (image_size, image_size), rendering, output_dir)
     print(f"{len(plan)} views of {panorama}: {output_dir}")

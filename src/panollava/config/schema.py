@@ -35,6 +35,7 @@ from panollava.config.values import (
 )
 from panollava.models.choices import STAGES as STAGES
 from panollava.models.choices import ResamplerName, Stage, StitchingMode, VicregMode, VisionLoss
+from panollava.views.rendering import Renderer
 from panollava.views.strategies import MAX_VIEWS, CropStrategy, Level
 
 Protocol = Literal["grouped", "per-annotation", "original"]
@@ -164,6 +165,11 @@ class ImageProcessingSettings(Section):
     north: bool = key(False, "Whether panoramas are turned so that north, by their GPano metadata, is in the middle.")
     min_coverage: float = key(
         0.5, "Share of a view that a partial panorama must cover for the view to count in the overlap loss.", ge=0, le=1
+    )
+    renderer: Renderer = key(
+        "panollava",
+        "Who cuts perspective views; py360convert's e2p samples points by its own conventions, as the original project "
+        "did (docs/views.md).",
     )
     view_cache: Literal["raw", "jpeg"] = key(
         "raw", "How cached views are kept: raw pixels (exact, fastest), or JPEGs of quality 95 (a fifth of the space)."

@@ -80,6 +80,7 @@ def cache_views(slice: JobSlice, csv: Path, index: Path, vision: Path | None = N
     from panollava.data.samples import read_rows
     from panollava.views.cache_build import build_view_cache
     from panollava.views.panorama import PanoramaError
+    from panollava.views.rendering import Rendering
     from panollava.views.strategies import plan_views
 
     images = slice.config["image_processing"]
@@ -101,8 +102,8 @@ def cache_views(slice: JobSlice, csv: Path, index: Path, vision: Path | None = N
     paths = list(dict.fromkeys(row.image_path for row in read_rows(csv)))
     try:
         build_view_cache(
-            paths, views, (height, width), images["antialias"], index.parent, layout=images["view_cache"],
-            sha256=read_images(csv), level=images["level"], north=images["north"],
+            paths, views, (height, width), index.parent, Rendering.from_json(images), layout=images["view_cache"],
+            sha256=read_images(csv),
         )  # fmt: skip
     except PanoramaError as error:
         drawn = next((folder for folder in Path("cache/synthetic").glob("*") if f"{folder}/" in str(error)), None)

@@ -21,7 +21,7 @@ def _named(section_name: str, *names: str) -> tuple[str, ...]:
 
 VIEWS = _named(
     "image_processing", "crop_strategy", "fov_deg", "overlap_ratio", "image_size", "anyres_max_patches",
-    "cubemap_poles", "antialias", "level", "north",
+    "cubemap_poles", "antialias", "level", "north", "renderer",
 )  # fmt: skip
 """What views there are, and their pixels."""
 MACHINE = _named("training", "devices", "strategy", "precision", "cpu_threads")

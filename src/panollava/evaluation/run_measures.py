@@ -119,9 +119,8 @@ def answer_rolled(
     rows: list[tuple[str, ...]] = []
     if turns_deg:
         pictures = RolledPictures(
-            processor.views, processor.image_size, processor.antialias, turns_deg, root, level=processor.level,
-            north=processor.north, sha256=sha256,
-        )  # fmt: skip
+            processor.views, processor.image_size, processor.rendering, turns_deg, root, sha256=sha256
+        )
         asked = rolled_samples(samples, turns_deg)
         answers = predict(
             loaded.model,

@@ -21,6 +21,7 @@ from panollava.models.choices import (
 )
 from panollava.models.choices import ResamplerName as ResamplerName
 from panollava.models.choices import Stage as Stage
+from panollava.views.rendering import Renderer, Rendering
 from panollava.views.strategies import CropStrategy, Level
 
 
@@ -140,6 +141,7 @@ class ModelConfig:
     antialias: bool = True
     level: Level = "auto"
     north: bool = False
+    renderer: Renderer = "panollava"
     use_vision_processor: bool = True
 
     panorama_positions: PanoramaPositions = "native"
@@ -174,6 +176,7 @@ class ModelConfig:
         _choice("resampler_type", self.resampler_type, get_args(ResamplerName))
         _choice("crop_strategy", self.crop_strategy, get_args(CropStrategy))
         _choice("level", self.level, get_args(Level))
+        _choice("renderer", self.renderer, get_args(Renderer))
         _choice("stitching_mode", self.stitching_mode, get_args(StitchingMode))
         _choice("vision_loss", self.vision_loss, get_args(VisionLoss))
         _choice("vicreg_mode", self.vicreg_mode, get_args(VicregMode))
@@ -228,6 +231,11 @@ class ModelConfig:
         """The options of the resampler that is chosen, by name."""
         chosen = getattr(self, self.resampler_type, None)  # None: it has no options
         return {} if chosen is None else asdict(chosen)
+
+    @property
+    def rendering(self) -> Rendering:
+        """How panoramas become views."""
+        return Rendering(self.antialias, self.level, self.north, self.renderer)
 
     @property
     def vicreg_dim(self) -> int:

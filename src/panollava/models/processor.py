@@ -27,6 +27,7 @@ from panollava.models.vision import VisionEncoder, VisionSpec, describe_vision
 from panollava.models.vlm import plan_model_views
 from panollava.views.panorama import decode_panorama, read_planned
 from panollava.views.render import open_views
+from panollava.views.rendering import DEFAULT_RENDERING, Rendering
 from panollava.views.strategies import View
 
 PROCESSOR_FILE = "processor_config.json"
@@ -49,9 +50,7 @@ class PanoramaProcessor:
     image_size: tuple[int, int]
     mean: Triple
     std: Triple
-    antialias: bool = True
-    level: str = "auto"
-    north: bool = False
+    rendering: Rendering = DEFAULT_RENDERING
 
     @classmethod
     def for_model(cls, config: ModelConfig, vision: VisionEncoder | None = None) -> PanoramaProcessor:
@@ -64,14 +63,14 @@ class PanoramaProcessor:
         if config.is_native:
             # The family's own processor normalises, inside the model: views arrive there as the bytes that they are.
             size = NativeProcessing.of(config.vlm_source, config.trust_remote_code).view_size(config.image_size)
-            return cls(plan_model_views(config), size, (0.0, 0.0, 0.0), (1 / 255,) * 3, config.antialias)
+            return cls(plan_model_views(config), size, (0.0, 0.0, 0.0), (1 / 255,) * 3, config.rendering)
         spec = vision.spec if vision else _spec_of(config)
         statistics = _stated_statistics(config.vision_source) if config.use_vision_processor else spec.family.statistics
         if statistics is None:
             raise ConfigError(
                 f"no mean and std are known for {config.vision_name}: set image_processing.use_vision_processor: true"
             )
-        return cls(plan_model_views(config), spec.image_size, *statistics, config.antialias, config.level, config.north)
+        return cls(plan_model_views(config), spec.image_size, *statistics, config.rendering)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write FOLDER/processor_config.json, which `from_pretrained` reads."""
@@ -88,13 +87,13 @@ class PanoramaProcessor:
 
     def open(self, path: str | Path) -> NDArray[np.uint8]:
         """The panorama's views, uint8 RGB [V, h, w, 3]. Raises DataError for what is not a usable panorama."""
-        return open_views(path, self.views, self.image_size, self.antialias, level=self.level, north=self.north)
+        return open_views(path, self.views, self.image_size, self.rendering)
 
     def panorama(self, path: str | Path, min_width: int | None = None, sha256: str | None = None) -> NDArray[np.uint8]:
         """The panorama itself as its views see it, uint8 RGB [H, W, 3] (see `load_panorama`). Raises DataError, and
         FileChanged where the file is not the one whose digest `sha256` is."""
         content, _ = read_planned(path, sha256)
-        return decode_panorama(content, path, min_width, level=self.level, north=self.north)
+        return decode_panorama(content, path, min_width, **self.rendering.pose)
 
     def pixels(self, views: Tensor | NDArray[np.uint8]) -> Tensor:
         """Normalised float32 [..., V, 3, h, w] of uint8 views [..., V, h, w, 3] (tensor or array)."""
@@ -117,9 +116,7 @@ class PanoramaProcessor:
             "image_size": list(self.image_size),
             "mean": list(self.mean),
             "std": list(self.std),
-            "antialias": self.antialias,
-            "level": self.level,
-            "north": self.north,
+            **self.rendering.to_json(),
         }
 
     @classmethod
@@ -131,9 +128,7 @@ class PanoramaProcessor:
             image_size=(int(height), int(width)),
             mean=_triple(document["mean"]),
             std=_triple(document["std"]),
-            antialias=bool(document["antialias"]),
-            level=str(document.get("level", "auto")),
-            north=bool(document.get("north", False)),
+            rendering=Rendering.from_json(document),
         )
 
 

@@ -95,7 +95,7 @@ def stage_model_config(
                 "use_vision_processor"):  # fmt: skip
         document[key] = images[key]
     # Later settings are left out of a slice at their default, which is the model configuration's own.
-    document |= {key: images[key] for key in ("level", "north") if key in images}
+    document |= {key: images[key] for key in ("level", "north", "renderer") if key in images}
     if stage == "vision":
         document["use_lora"] = False
         document["vision_loss"], document["densecl_temperature"] = settings["loss"], settings["densecl_temperature"]

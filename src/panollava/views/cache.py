@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from panollava.errors import DataError
 from panollava.files import digest_of, read_json
 from panollava.views.jpeg import decode_views
+from panollava.views.rendering import Rendering
 from panollava.views.strategies import View
 
 VERSION = 2
@@ -43,7 +44,7 @@ class ViewCache:
 
     views: tuple[View, ...]
     image_size: tuple[int, int]
-    antialias: bool
+    rendering: Rendering
     layout: str
     coverage: dict[str, tuple[float, ...]]
     """The share of each view, in [0, 1], that a partial panorama covers; whole panoramas are not listed."""
@@ -63,7 +64,7 @@ class ViewCache:
         try:
             self.views = tuple(View.from_json(view) for view in index["views"])
             self.image_size = (index["image_size"][0], index["image_size"][1])
-            self.antialias, self.layout = index["antialias"], index["layout"]
+            self.rendering, self.layout = Rendering.from_json(index), index["layout"]
             self.sha256: dict[str, str] = {path: entry["sha256"] for path, entry in index["images"].items()}
             self.coverage = {
                 path: tuple(entry["coverage"]) for path, entry in index["images"].items() if "coverage" in entry
@@ -91,7 +92,7 @@ class ViewCache:
         """A digest of what is in it: the pictures, the views, and every stored byte (by its checksum)."""
         images = [[path, self.sha256[path], self._crc32[path]] for path in self]
         views = [view.to_json() for view in self.views]
-        return digest_of([VERSION, self.layout, self.antialias, self.image_size, views, images])
+        return digest_of([VERSION, self.layout, self.rendering.to_json(), self.image_size, views, images])
 
     def _find_by_content(self, sha256: Mapping[str, str]) -> None:
         """Name the stored images by the paths of `sha256`."""

@@ -29,6 +29,7 @@ from panollava.views.cache import JPEG_LAYOUT, LAYOUTS, VERSION, npy_header
 from panollava.views.jpeg import encode_views
 from panollava.views.panorama import place_panorama, read_planned
 from panollava.views.render import render_views, required_width
+from panollava.views.rendering import DEFAULT_RENDERING, Rendering
 from panollava.views.strategies import View
 
 
@@ -36,22 +37,19 @@ def build_view_cache(
     image_paths: Iterable[str],
     views: Sequence[View],
     image_size: tuple[int, int],
-    antialias: bool,
     folder: str | Path,
+    rendering: Rendering = DEFAULT_RENDERING,
     progress: bool = True,
     root: str | Path = ".",
     layout: str = "raw",
     *,
-    level: str = "auto",
-    north: bool = False,
     sha256: Mapping[str, str] | None = None,
 ) -> None:
     """Render each image once (in order of first appearance) and write the folder, in parallel and atomically.
 
     `image_paths` are the prepared CSV's, relative to `root` or absolute; they are the keys of the cache. `layout` is
-    raw or jpeg; `level` and `north` are those of `load_panorama`. Raises PanoramaError for the first image that cannot
-    be used, FileChanged for the first whose content is not what `sha256` says of its path, OSError where the disk is
-    full.
+    raw or jpeg. Raises PanoramaError for the first image that cannot be used, FileChanged for the first whose content
+    is not what `sha256` says of its path, OSError where the disk is full.
     """
     if layout not in LAYOUTS:
         raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
@@ -62,8 +60,8 @@ def build_view_cache(
     index_path.unlink(missing_ok=True)  # from here on the old pixels are nobody's cache
     shape = (len(paths), len(views), *image_size, 3)
     render = partial(
-        _render, root=Path(root), views=views, image_size=image_size, antialias=antialias, layout=layout, level=level,
-        north=north, sha256=sha256 or {},
+        _render, root=Path(root), views=views, image_size=image_size, rendering=rendering, layout=layout,
+        sha256=sha256 or {},
     )  # fmt: skip
 
     images: dict[str, Any] = {}
@@ -89,9 +87,7 @@ def build_view_cache(
             "layout": layout,
             "views": [view.to_json() for view in views],
             "image_size": list(image_size),
-            "antialias": antialias,
-            "level": level,
-            "north": north,
+            **rendering.to_json(),
             "images": images,
         },
     )
@@ -123,15 +119,13 @@ def _render(
     root: Path,
     views: Sequence[View],
     image_size: tuple[int, int],
-    antialias: bool,
+    rendering: Rendering,
     layout: str,
-    level: str,
-    north: bool,
     sha256: Mapping[str, str],
 ) -> _Row:
     content, found = read_planned(root / path, sha256.get(path))
-    panorama = place_panorama(content, path, required_width(views, image_size, antialias), level=level, north=north)
-    pixels = render_views(panorama.pixels, views, image_size, antialias)
+    panorama = place_panorama(content, path, required_width(views, image_size, rendering), **rendering.pose)
+    pixels = render_views(panorama.pixels, views, image_size, rendering)
     parts = encode_views(pixels) if layout == JPEG_LAYOUT else [pixels.tobytes()]
     return _Row(b"".join(parts), [len(part) for part in parts], found, panorama.placement.coverage(views))
 

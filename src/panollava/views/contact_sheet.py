@@ -21,6 +21,7 @@ from panollava.files import atomic_path, refuse_overwriting, write_json
 from panollava.views.geometry import rays_to_erp, unproject
 from panollava.views.panorama import Pixels, place_panorama, read_image, warn_if_unstitched
 from panollava.views.render import open_views
+from panollava.views.rendering import Rendering
 from panollava.views.strategies import View
 
 _SHEET_WIDTH = 1280
@@ -34,19 +35,16 @@ def write_views(
     image_path: str | Path,
     views: Sequence[View],
     image_size: tuple[int, int],
-    antialias: bool,
+    rendering: Rendering,
     output_dir: str | Path,
-    *,
-    level: str = "auto",
-    north: bool = False,
 ) -> None:
     """Write view_00.png …, views.json and contact_sheet.png. Raises PanoramaError.
 
     views.json lists `{"file", "kind", "yaw_deg", "pitch_deg", "fov_deg", "coverage"}`; `coverage` in [0, 1] is the
     share of the view that the file's picture covers. Views left by an earlier call are removed.
     """
-    rendered = open_views(image_path, views, image_size, antialias, level=level, north=north)
-    opened = place_panorama(read_image(image_path), image_path, _SHEET_WIDTH, level=level, north=north)
+    rendered = open_views(image_path, views, image_size, rendering)
+    opened = place_panorama(read_image(image_path), image_path, _SHEET_WIDTH, **rendering.pose)
     panorama, coverage = opened.pixels, opened.placement.coverage(views)
     warn_if_unstitched(panorama, image_path)
     folder = Path(output_dir)

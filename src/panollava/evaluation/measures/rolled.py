@@ -35,6 +35,7 @@ from panollava.evaluation.metrics.rouge import rouge_l
 from panollava.evaluation.metrics.texts import TextSet
 from panollava.evaluation.protocols import collapse, question_of
 from panollava.views.render import open_views
+from panollava.views.rendering import Rendering
 from panollava.views.strategies import View
 
 COLUMNS = ("sample_id", "image_path", "original_query", "turn_deg", "asked", "prediction", "error")
@@ -72,25 +73,19 @@ class RolledPictures:
         self,
         views: Sequence[View],
         image_size: tuple[int, int],
-        antialias: bool,
+        rendering: Rendering,
         turns_deg: Mapping[str, float],
         root: Path = Path(),
         *,
-        level: str = "auto",
-        north: bool = False,
         sha256: Mapping[str, str] | None = None,
     ) -> None:
         self.sha256 = sha256 or {}
-        self.views, self.image_size, self.antialias = views, image_size, antialias
+        self.views, self.image_size, self.rendering = views, image_size, rendering
         self.turns_deg, self.root = turns_deg, root
-        self.level, self.north = level, north
 
     def __getitem__(self, image_path: str) -> np.ndarray:
         views = rolled_views(self.views, self.turns_deg[image_path])
-        return open_views(
-            self.root / image_path, views, self.image_size, self.antialias, level=self.level, north=self.north,
-            sha256=self.sha256.get(image_path),
-        )  # fmt: skip
+        return open_views(self.root / image_path, views, self.image_size, self.rendering, self.sha256.get(image_path))
 
 
 def picture_turns(samples: Sequence[Sample], views: Sequence[View]) -> dict[str, float]:
