@@ -39,8 +39,8 @@ def generation_settings(config: dict[str, Any]) -> GenerationSettings:
 def load_chosen(config: dict[str, Any], checkpoint: dict[str, Any], csv_path: Path) -> tuple[LoadedStage, list[Sample]]:
     """The stage that checkpoint.json names, and the samples of a prepared CSV; torch gets the configured threads."""
     torch.set_num_threads(config["training"]["cpu_threads"])
-    samples = as_shown(read_samples(csv_path), config.get("evaluation", {}), config["training"]["seed"])
-    return load_own_stage(checkpoint), samples
+    loaded = load_own_stage(checkpoint)
+    return loaded, as_shown(read_samples(csv_path), config.get("evaluation", {}), config["training"]["seed"])
 
 
 def load_own_stage(checkpoint: dict[str, Any]) -> LoadedStage:
