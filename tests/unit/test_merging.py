@@ -20,6 +20,7 @@ from panollava.models.config import LoraSettings
 from panollava.models.language import LanguageModel
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.vlm import PanoramaVLM
+from panollava.training.backbone_digests import backbone_digests
 from panollava.training.checkpointing import save_weights
 from panollava.training.export import export_stage
 from panollava.training.job import StageJob
@@ -107,7 +108,8 @@ def stage(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_weights(folder / entry["file"], model.trained_state_dict(), {"stage": "finetune"})
     write_links(folder, [entry])
     processor = PanoramaProcessor.for_model(model.config, model.vision)
-    write_json(folder / METADATA, build_metadata(job, model, processor, [entry], entry, 2, 2, 2))
+    document = build_metadata(job, model, processor, [entry], entry, 2, 2, 2, backbones=backbone_digests(job))
+    write_json(folder / METADATA, document)
     return folder
 
 

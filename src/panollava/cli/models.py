@@ -61,7 +61,9 @@ def infer(
 
 def export(
     checkpoint_dir: Folder,
-    output_dir: Annotated[Path, typer.Option(help="A new or empty folder, or an earlier export, which is replaced.")],
+    output_dir: Annotated[
+        Path, typer.Option(help="A new or empty folder, or an earlier export, whose own files are replaced.")
+    ],
     merge_lora: Annotated[
         bool, typer.Option("--merge-lora", help="Make the adapters part of the language model's weights.")
     ] = False,

@@ -8,12 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from panollava.errors import ConfigError
-from panollava.files import whole_folder
 from panollava.logs import LOGGER
-from panollava.models.build import is_saved, load_pretrained
+from panollava.models.build import load_pretrained
 from panollava.models.written import imprint, refuse_other
 from panollava.training.checkpointing import load_stage
+from panollava.training.export_folder import export_folder
 from panollava.training.job import first_device
 
 
@@ -21,12 +20,17 @@ def export_stage(folder: str | Path, output: str | Path, *, merge_lora: bool = F
     """Write the trained model of a stage folder to `output`, with its processor, tokenizer and model card.
 
     `merge_lora` makes the adapters part of the language model. `chosen` may name stage, epoch or step, and `config` for
-    a folder without metadata. What is written is loaded once more and compared. Raises ConfigError where `output` holds
-    other files or merging would change the model, CheckpointError as `load_stage` and where the two differ.
+    a folder without metadata. What is written is loaded once more and compared. An earlier export in `output` is
+    replaced file by file (`export_folder`). Raises ConfigError where `output` holds other files, or files of an earlier
+    export that were edited, or where merging would change the model, CheckpointError as `load_stage` and where the two
+    differ.
     """
     output = Path(output)
-    if output.exists() and not (output.is_dir() and (is_saved(output) or not any(output.iterdir()))):
-        raise ConfigError(f"{output} holds other files: name a new or an empty folder")
+    with export_folder(output) as partial:
+        _write(folder, output, partial, merge_lora, chosen)
+
+
+def _write(folder: str | Path, output: Path, partial: Path, merge_lora: bool, chosen: dict[str, Any]) -> None:
     loaded = load_stage(folder, **chosen)
     model, device = loaded.model.to(first_device()), first_device()
     if merge_lora and not model.has_adapters:
@@ -35,8 +39,7 @@ def export_stage(folder: str | Path, output: str | Path, *, merge_lora: bool = F
         model.merge_lora()
     wanted = {part: tensor.cpu() for part, tensor in imprint(model).items()}
     dtype, trusted = model.dtype, model.config.trust_remote_code
-    with whole_folder(output) as partial:
-        model.save_pretrained(partial, loaded.processor)
-        del model, loaded  # one model in memory at a time
-        again, _ = load_pretrained(partial, dtype=dtype, trust_remote_code=trusted)
-        refuse_other(output, again.to(device), wanted)
+    model.save_pretrained(partial, loaded.processor)
+    del model, loaded  # one model in memory at a time
+    again, _ = load_pretrained(partial, dtype=dtype, trust_remote_code=trusted)
+    refuse_other(output, again.to(device), wanted)
