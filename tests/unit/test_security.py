@@ -183,7 +183,7 @@ def test_a_folder_of_weights_cannot_switch_foreign_code_on(
         seen.append(config.trust_remote_code)
         raise Reached
 
-    monkeypatch.setattr(checkpointing, "PanoramaVLM", build)
+    monkeypatch.setattr(checkpointing, "build_model", build)
     with pytest.raises(Reached):
         load_stage(folder, trust_remote_code=allowed)
     same = {"vision_name": "owner/vision", "language_model_name": "owner/language"}

@@ -19,6 +19,7 @@ from transformers.utils import find_adapter_config_file
 
 from panollava.errors import CheckpointError, ConfigError
 from panollava.logs import LOGGER
+from panollava.models.finite import refuse_not_finite
 from panollava.models.vision import checkpoint_config, quiet_loading, readable_weights, refuse_missing_weights
 
 # Buffers and heads that files of older versions hold and nothing reads: whatever they say, the model is the same.
@@ -58,6 +59,7 @@ def load_language(source: str, dtype: torch.dtype, trust_remote_code: bool, opti
         )
     model, loading = loaded
     refuse_missing_weights(source, loading)
+    refuse_not_finite(source, model.named_parameters())
     refuse_unused_weights(source, model, loading["unexpected_keys"], multimodal)
     if multimodal:  # the text part is saved as what it is, not under the names of the whole
         model._weight_conversions = None

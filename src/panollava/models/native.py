@@ -31,6 +31,7 @@ from panollava.errors import CheckpointError, ConfigError, PromptTooLong
 from panollava.logs import LOGGER
 from panollava.models import checks, native_adapters, parts
 from panollava.models.config import ModelConfig, Stage
+from panollava.models.finite import refuse_not_finite
 from panollava.models.losses import OverlapLoss, answer_loss, shared_directions, supervised_positions
 from panollava.models.merging import merged
 from panollava.models.native_features import FeatureLayout
@@ -691,6 +692,7 @@ def load_native(config: ModelConfig, dtype: torch.dtype) -> Any:
         )
     model, loading = loaded
     refuse_missing_weights(source, loading)
+    refuse_not_finite(source, model.named_parameters())
     if loading["unexpected_keys"]:
         unread = sorted(loading["unexpected_keys"])
         LOGGER.warning("%s holds %d weights that %s does not read: %s%s", source, len(unread), type(model).__name__,

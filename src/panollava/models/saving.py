@@ -29,6 +29,7 @@ from transformers.image_processing_base import ImageProcessingMixin
 from panollava.errors import CheckpointError, ConfigError
 from panollava.files import read_json, write_json, write_text
 from panollava.models.config import ModelConfig
+from panollava.models.finite import refuse_not_finite
 from panollava.models.language import LanguageModel
 from panollava.models.model_card import model_card
 from panollava.models.parts import part_of, refuse_other_keys
@@ -155,6 +156,8 @@ def _fill(own: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:
 
 def _read(path: Path) -> dict[str, Tensor]:
     try:
-        return load_file(path)
+        tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}") from error
+    refuse_not_finite(path, tensors.items())
+    return tensors

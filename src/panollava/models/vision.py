@@ -30,6 +30,7 @@ from transformers.utils import logging as transformers_logging
 
 from panollava.errors import CheckpointError, ConfigError
 from panollava.logs import LOGGER
+from panollava.models.finite import refuse_not_finite
 from panollava.models.vision_families import FAMILIES, TRIED, VisionFamily
 from panollava.models.vision_probe import check_layout, shallow, unused_parameters
 from panollava.models.vision_tower import load_tower, tower_class
@@ -229,6 +230,7 @@ class VisionEncoder(nn.Module):
         with quiet_loading(), readable_weights(source), packages_there(source):
             self.model, loading = load_tower(source, config, self.spec.family, trust_remote_code)
         refuse_missing_weights(source, loading)
+        refuse_not_finite(source, self.model.named_parameters())
         self.unexpected_keys = sorted(loading["unexpected_keys"])
         if self.spec.num_prefix_tokens is None:
             _check_layout(source, self.model.eval(), self.spec)

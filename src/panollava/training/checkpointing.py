@@ -21,6 +21,7 @@ from panollava.errors import CheckpointError
 from panollava.files import atomic_path, sha256_folder
 from panollava.models.build import build_model
 from panollava.models.config import ModelConfig
+from panollava.models.finite import refuse_not_finite
 from panollava.models.panorama_model import PanoramaModel
 from panollava.models.processor import PanoramaProcessor
 from panollava.training.job import language_dtype
@@ -50,13 +51,16 @@ def save_weights(path: Path, tensors: dict[str, Tensor], header: dict[str, Any])
 
 
 def load_weights(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """(header, tensors) of a weights file, on the CPU. Raises CheckpointError where it is not one.
+    """(header, tensors) of a weights file, on the CPU. Raises CheckpointError where it is not one, and where a tensor
+    holds a NaN or an infinity.
 
     A .safetensors file has no header. Nothing in either kind of file is ever executed.
     """
     try:
         if Path(path).suffix == ".safetensors":
-            return {}, load_file(path)
+            weights = load_file(path)
+            refuse_not_finite(path, weights.items())
+            return {}, weights
         _check_sums(Path(path))
         document = torch.load(path, map_location="cpu", weights_only=True)
     except (
@@ -76,6 +80,7 @@ def load_weights(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     tensors = isinstance(state, dict) and all(isinstance(tensor, Tensor) for tensor in state.values())
     if not tensors or not isinstance(header, dict):
         raise CheckpointError(f"{path}: not a panollava checkpoint (its 'state_dict' holds more than tensors)")
+    refuse_not_finite(path, state.items())
     return header, state
 
 
