@@ -9,6 +9,8 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from panollava.hub import register_when_imported
+
 try:
     __version__ = version("panollava")
 except PackageNotFoundError:  # a source tree on the path that was never installed
@@ -26,6 +28,8 @@ _PUBLIC = {
     "PanoramaProcessor": "panollava.models.processor",
 }
 __all__ = ["__version__", *_PUBLIC]
+
+register_when_imported()  # exported models, with transformers' Auto classes
 
 
 def __getattr__(name: str) -> Any:

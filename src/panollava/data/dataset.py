@@ -83,7 +83,10 @@ class Collator:
         if len(once) < len(items):
             places = {path: place for place, path in enumerate(once)}
             batch["picture_of"] = torch.tensor([places[row.image_path] for _, row in items])
-        encoded = [self.prompt.training(row.prompt, row.target, self.max_text_length) for _, row in items]
+        encoded = [
+            self.prompt.training(row.prompt, row.target, self.max_text_length, row.details.context_turns)
+            for _, row in items
+        ]
         batch.update(self.prompt.collate(encoded, side="right"))
         return batch
 

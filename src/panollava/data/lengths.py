@@ -26,7 +26,7 @@ _SHOWN = 60
 
 @dataclass(frozen=True)
 class TextLengths:
-    """Tokens of each row's texts: `queries` as the prompt shows them, `counted` as `max_text_length` counts them,
+    """Tokens of each row's texts: `queries` as the prompt shows them, behind the turns before, `counted` as `max_text_length` counts them,
     `answers` with their end token [n]; `template` is everything else, the image tokens included."""
 
     template: int
@@ -44,7 +44,11 @@ class TextLengths:
             queries[place] = _token_counts(prompt, [row.prompt.strip() for row in some])
             counted[place] = _token_counts(prompt, [row.prompt for row in some])
             answers[place] = _token_counts(prompt, [row.target.strip() for row in some]) + 1
-        return cls(len(prompt.generation("").input_ids), queries, counted, answers)
+        template = len(prompt.generation("").input_ids)
+        for number, row in enumerate(rows):
+            if turns := row.details.context_turns:
+                queries[number] = len(prompt.generation(row.prompt, turns).input_ids) - template
+        return cls(template, queries, counted, answers)
 
     def sequences(self, max_text_length: int) -> Ints:
         """The length of each row's sequence in training."""

@@ -270,7 +270,7 @@ def _answer(
     if not seen:
         return answers
     try:
-        texts = _generate(model, features, list(seen.values()), [samples[i].prompt for i in seen], settings, by_picture)
+        texts = _generate(model, features, list(seen.values()), [samples[i] for i in seen], settings, by_picture)
         return answers | {samples[i].sample_id: (text, "") for i, text in zip(seen, texts, strict=True)}
     except (RuntimeError, ValueError, IndexError, PromptTooLong) as error:  # what models raise about their input
         if is_out_of_memory(error):
@@ -288,11 +288,11 @@ def _generate(
     model: PanoramaModel,
     features: dict[str, torch.Tensor | PanoramaError],
     paths: list[str],
-    queries: list[str],
+    samples: list[Sample],
     settings: GenerationSettings,
     by_picture: bool,
 ) -> list[str]:
-    """An answer to each query about the picture at its path."""
+    """An answer to each sample's query about the picture at its path."""
     options: dict[str, Any] = {"max_new_tokens": settings.max_new_tokens, "do_sample": settings.do_sample}
     if settings.do_sample:
         options |= {"temperature": settings.temperature, "top_p": settings.top_p}
@@ -301,5 +301,8 @@ def _generate(
         options["picture_of"] = torch.tensor([once[path] for path in paths], device=model.device)
         paths = list(once)
     shown = [found for path in paths if isinstance(found := features[path], torch.Tensor)]
+    if any(sample.details.context_turns for sample in samples):
+        options["contexts"] = [sample.details.context_turns for sample in samples]
+    queries = [sample.prompt for sample in samples]
     output = model.generate(vision_features=torch.stack(shown), queries=queries, **options)
     return [text.strip() for text in output["text"]]

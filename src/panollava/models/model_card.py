@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import yaml
+
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _SETTINGS = (
     "vision_name", "language_model_name", "resampler_type", "latent_dimension", "crop_strategy", "fov_deg",
@@ -22,7 +24,7 @@ def model_card(model: Mapping[str, Any], origin: Mapping[str, Any] | None) -> st
     name = origin["experiment"] if origin else "panoramic vision-language model"
     return "\n".join(
         [
-            *_front_matter(model), "", f"# {name}", "",
+            _front_matter(model, origin), "", f"# {name}", "",
             "A panoramic vision-language model: a 360° equirectangular photograph and a question go in, an answer "
             "comes out.", "", *_use(model), "", *_settings(model),
             *(_trained(origin) if origin else []), *(_scores(origin) if origin else []), "",
@@ -30,12 +32,50 @@ def model_card(model: Mapping[str, Any], origin: Mapping[str, Any] | None) -> st
     )  # fmt: skip
 
 
-def _front_matter(model: Mapping[str, Any]) -> Iterator[str]:
+def _front_matter(model: Mapping[str, Any], origin: Mapping[str, Any] | None) -> str:
+    """The metadata that the hub reads, as YAML between lines of dashes."""
     bases = [model[key] for key in ("vision_name", "language_model_name") if _HUB_ID.fullmatch(model[key])]
-    yield from ["---", "library_name: panollava", "pipeline_tag: image-text-to-text", "tags: [panorama, 360]"]
-    if bases and not any(base.startswith("miniature/") for base in bases):
-        yield f"base_model: [{', '.join(bases)}]"
-    yield "---"
+    drawn = any(base.startswith("miniature/") for base in bases)
+    document: dict[str, Any] = {
+        "library_name": "panollava",
+        "pipeline_tag": "image-text-to-text",
+        # A model's weights are under the licenses of what it was made from; the miniatures are the project's own.
+        **({"license": "mit"} if drawn else {"license": "other", "license_name": "that-of-the-base-models"}),
+        "tags": ["panorama", "360", "equirectangular"],
+    }
+    if bases and not drawn:
+        document["base_model"] = bases
+    if origin:
+        if name := origin["dataset"].get("dataset_name"):
+            document["datasets"] = [str(name)]
+        if results := _results(origin):
+            document["metrics"] = [one["type"] for one in results["metrics"]]
+            document["model-index"] = [{"name": str(origin["experiment"]), "results": [results]}]
+    return f"---\n{yaml.safe_dump(document, sort_keys=False, allow_unicode=True)}---"
+
+
+def _results(origin: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The scores as the hub's model-index has them, intervals among each metric's arguments."""
+    scores = origin["evaluation"]
+    found = []
+    for key, metric in (scores or {"metrics": {}})["metrics"].items():
+        if metric["value"] is None:
+            continue
+        blind = (scores["blind"] or {}).get(key)
+        about = {
+            **({"interval_95": [float(end) for end in metric["interval"]]} if metric.get("interval") else {}),
+            **({"blind_control": float(blind)} if blind is not None else {}),
+            "protocol": scores["protocol"],
+        }
+        found.append({"type": key, "name": key, "value": float(metric["value"]), "args": about})
+    if not found:
+        return None
+    name = str(origin["dataset"].get("dataset_name") or "test set")
+    return {
+        "task": {"type": "image-text-to-text"},
+        "dataset": {"name": name, "type": name, "split": "test"},
+        "metrics": found,
+    }
 
 
 def _use(model: Mapping[str, Any]) -> Iterator[str]:
@@ -44,6 +84,9 @@ def _use(model: Mapping[str, Any]) -> Iterator[str]:
         "model = PanoramaVLM.from_pretrained(folder)", "processor = PanoramaProcessor.from_pretrained(folder)",
         'pixels = processor.pixels(processor.open("panorama.jpg"))[None]  # [1, V, 3, H, W]',
         'print(model.generate(pixels, ["what is behind me?"])["text"][0])', "```", "",
+        "or, in transformers' own way:", "", "```python", "import panollava", "from transformers import pipeline", "",
+        'ask = pipeline("image-text-to-text", model=folder)',
+        'ask(images="panorama.jpg", text="what is behind me?", return_full_text=False)', "```", "",
         "`language_model/` loads by itself with `AutoModelForCausalLM`, `vision_encoder/` with `AutoModel`"
         + (", `lora_weights/` with peft on the former." if model["use_lora"] else "."),
     ]  # fmt: skip
@@ -82,12 +125,16 @@ def _scores(origin: Mapping[str, Any]) -> Iterator[str]:
         return
     yield from ["", "## Metrics", "", f"{scores['num_samples']} samples, protocol `{scores['protocol']}`. The blind "
                 "control answers with the pictures shuffled between samples.", "",
-                "| metric | value | blind control | scale | library |", "|---|---|---|---|---|"]  # fmt: skip
+                "| metric | value | 95 % interval | blind control | scale | library |",
+                "|---|---|---|---|---|---|"]  # fmt: skip
     for key, metric in scores["metrics"].items():
         blind = (scores["blind"] or {}).get(key)
         value = "null: " + metric["reason"] if metric["value"] is None else f"{metric['value']:.4f}"
         shown = "" if blind is None else f"{blind:.4f}"
-        yield f"| {key} | {_cell(value)} | {shown} | {_cell(metric['scale'])} | {_cell(metric['library'])} |"
+        interval = metric.get("interval")
+        between = f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else ""
+        cells = (key, _cell(value), between, shown, _cell(metric["scale"]), _cell(metric["library"]))
+        yield f"| {' | '.join(cells)} |"
 
 
 def _cell(value: Any) -> str:

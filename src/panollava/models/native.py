@@ -42,7 +42,7 @@ from panollava.models.native_tower import TowerTap
 from panollava.models.outputs import GenerationOutput, TrainingStageOutput, VisionStageOutput
 from panollava.models.panorama_model import Grid, PanoramaModel, no_shared_directions
 from panollava.models.projection import VicregProjector
-from panollava.models.prompt import IGNORED, PromptIds
+from panollava.models.prompt import IGNORED, Context, PromptIds, prompts_of
 from panollava.models.reading import copy_rows
 from panollava.models.selection import select_rows
 from panollava.models.vision import quiet_loading, readable_weights, refuse_missing_weights
@@ -214,6 +214,7 @@ class NativeVLM(PanoramaModel):
         do_sample: bool = False,
         temperature: float = 1.0,
         top_p: float = 1.0,
+        contexts: Sequence[Context] | None = None,
     ) -> GenerationOutput:
         options = checks.sampling_options(max_new_tokens, do_sample, temperature, top_p)
         mode = self.training
@@ -223,7 +224,7 @@ class NativeVLM(PanoramaModel):
                 features = self._features(pixel_values, vision_features)
             rows = len(features) if picture_of is None else checks.check_picture_of(picture_of, len(features))
             asked = checks.check_queries(queries, rows)
-            sequences = [self.prompt.generation(query) for query in asked]
+            sequences = prompts_of(self.prompt, asked, contexts)
             self._refuse_too_long(max(len(s.input_ids) for s in sequences), max_new_tokens)
             about = torch.arange(rows) if picture_of is None else picture_of.cpu()
             answers = self._answers(features, sequences, about, options)

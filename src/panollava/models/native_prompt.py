@@ -7,7 +7,6 @@ Both together are the ids that the processor itself makes; that is checked when 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ from torch import Tensor
 from panollava.errors import ConfigError
 from panollava.models.config import ModelConfig
 from panollava.models.native_processing import NativeProcessing, _template_of
-from panollava.models.prompt import _FRAMES_KEPT, _QUERY, _SAME_DAY, _SYSTEM, ChatPrompt, PromptIds
+from panollava.models.prompt import _FRAMES_KEPT, _QUERY, _SAME_DAY, _SYSTEM, ChatPrompt, Context, PromptIds
 from panollava.views.strategies import View
 
 _TRIALS = ("what is behind me?", "1 or 2")
@@ -70,9 +69,9 @@ class NativePrompt(ChatPrompt):
                 return tokens // columns, columns
         return None
 
-    def generation(self, query: str) -> PromptIds:
-        """Everything up to where the assistant's answer begins."""
-        tail = self._frame(query)[1]
+    def generation(self, query: str, context: Context = ()) -> PromptIds:
+        """Everything up to where the assistant's answer begins; `context` are the turns before the query."""
+        tail = self._frame_behind(context, query)[1] if context else self._frame(query)[1]
         return PromptIds(input_ids=self.head.tolist() + tail, image_token_mask=self._is_picture + [False] * len(tail))
 
     def _frame(self, query: str) -> tuple[list[int], list[int]]:
@@ -89,11 +88,20 @@ class NativePrompt(ChatPrompt):
             self._frames[query] = frame
         return self._frames[query]
 
+    def _frame_behind(self, context: Context, query: str) -> tuple[list[int], list[int]]:
+        if self.processing.family.prefix_lm:
+            raise ValueError(f"{self.processing.source} answers one question, not one behind other turns")
+        shown, said = self._with_turns(context, query)
+        if not shown.startswith(self._head_text):
+            raise ValueError(f"the chat template shows the question {query!r} in another way behind other turns")
+        return [], self._ids_with(said, shown[len(self._head_text) :])
+
+    def _first_turn(self, words: str) -> str:
+        return words
+
     def _with_words(self, shown: str, query: str) -> list[int]:
         """The ids of a rendered text, with a person's words in their places as text."""
-        said = {_QUERY: query, _SYSTEM: self.system_message}
-        parts = [part for part in re.split(f"({_QUERY}|{_SYSTEM})", shown) if part]
-        return self.words.encode_pieces([(said.get(part, part), part in said) for part in parts])
+        return self._ids_with({_QUERY: query, _SYSTEM: self.system_message}, shown)
 
     def _head_ids(self) -> Tensor:
         if self.processing.family.prefix_lm:
@@ -131,10 +139,9 @@ class NativePrompt(ChatPrompt):
                 "behind it, so that the panorama cannot be read apart from the question"
             )
 
-    def _render(self, query: str, answer: str | None = None, opens: bool = True) -> str:
-        return self._conversation(query.strip(), answer, self._system_role, opens)
-
-    def _conversation(self, user: str, answer: str | None, system_role: bool, opens: bool = True) -> str:
+    def _conversation(
+        self, user: str, answer: str | None, system_role: bool, opens: bool = True, later: Context = ()
+    ) -> str:
         if self.processing.family.prefix_lm:
             system = f"{self._shown_system}\n" if self.system_message else ""
             return f"{system}{user}\n" + ("" if answer is None else f"{answer}{self.tokenizer.eos_token or ''}")
@@ -147,6 +154,7 @@ class NativePrompt(ChatPrompt):
         messages: list[dict[str, Any]] = [{"role": "user", "content": [*content, _text(user)]}]
         if system_role:
             messages.insert(0, {"role": "system", "content": [_text(self._shown_system)]})
+        messages += [{"role": role, "content": [_text(text)]} for role, text in later]
         if answer is not None:
             messages.append({"role": "assistant", "content": [_text(answer)]})
         template = _template_of(self.processing.processor)

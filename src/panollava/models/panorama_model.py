@@ -21,7 +21,7 @@ from panollava.errors import ConfigError
 from panollava.models.config import ModelConfig, Stage
 from panollava.models.losses import OverlapLoss
 from panollava.models.outputs import GenerationOutput, TrainingStageOutput, VisionStageOutput
-from panollava.models.prompt import ChatPrompt, PromptIds
+from panollava.models.prompt import ChatPrompt, Context, PromptIds
 from panollava.views.strategies import View
 
 if TYPE_CHECKING:
@@ -120,11 +120,12 @@ class PanoramaModel(nn.Module, ABC):
         do_sample: bool = False,
         temperature: float = 1.0,
         top_p: float = 1.0,
+        contexts: Sequence[Context] | None = None,
     ) -> GenerationOutput:
         """Answers to one query per panorama; with `picture_of` (int64 [B]) to B queries about P panoramas.
 
         Greedy unless `do_sample`. Ends at the template's end of turn. `temperature` is clamped to [0.1, 1.0] with a
-        warning; `top_p` in (0, 1].
+        warning; `top_p` in (0, 1]. `contexts` are the turns of the conversation before each query.
         """
 
     @abstractmethod

@@ -9,24 +9,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL.Image import Image
 from torch import Tensor
+from transformers import BatchFeature
 from transformers.image_processing_base import ImageProcessingMixin
 
 from panollava.errors import CheckpointError, ConfigError
 from panollava.files import read_json, write_json
+from panollava.hub.folders import upload
 from panollava.models.config import ModelConfig
 from panollava.models.native_processing import NativeProcessing
+from panollava.models.processor_text import TextSide, has_text_side, list_of_panoramas
 from panollava.models.vision import VisionEncoder, VisionSpec, describe_vision
 from panollava.models.vlm import plan_model_views
-from panollava.views.panorama import decode_panorama, read_planned
-from panollava.views.render import open_views
+from panollava.views.panorama import decode_panorama, place_image, read_planned
+from panollava.views.render import open_views, render_views
 from panollava.views.rendering import DEFAULT_RENDERING, Rendering
 from panollava.views.strategies import View
 
@@ -51,6 +56,8 @@ class PanoramaProcessor:
     mean: Triple
     std: Triple
     rendering: Rendering = DEFAULT_RENDERING
+    folder: Path | None = field(default=None, compare=False, repr=False)
+    """The saved model that it was read from, whose tokenizer and prompt `processor(images, text)` uses."""
 
     @classmethod
     def for_model(cls, config: ModelConfig, vision: VisionEncoder | None = None) -> PanoramaProcessor:
@@ -81,13 +88,77 @@ class PanoramaProcessor:
         """The processor of a folder that `save_pretrained` wrote. Raises CheckpointError where it is not one."""
         path = Path(folder) / PROCESSOR_FILE
         try:
-            return cls.from_json(read_json(path))
+            return replace(cls.from_json(read_json(path)), folder=path.parent)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{path}: no processor of panollava can be read: {error!r}") from error
 
-    def open(self, path: str | Path) -> NDArray[np.uint8]:
-        """The panorama's views, uint8 RGB [V, h, w, 3]. Raises DataError for what is not a usable panorama."""
-        return open_views(path, self.views, self.image_size, self.rendering)
+    def push_to_hub(self, repo_id: str, **options: Any) -> Any:
+        """Upload processor_config.json by huggingface_hub; `options` are those of `hub.folders.upload`."""
+        return upload(self.save_pretrained, repo_id, **options)
+
+    def __call__(
+        self, images: Any = None, text: str | Sequence[str] | None = None, *, return_tensors: str = "pt", **_: Any
+    ) -> BatchFeature:
+        """`pixel_values` [B, V, 3, h, w] of one panorama or a list of them, and with `text` (one question a panorama)
+        `input_ids`, `attention_mask` and `image_token_mask` [B, L] of prompts, padded left.
+
+        A panorama is a path, a PIL image or an array uint8 [H, W, 3]. Text needs a processor of a whole saved model.
+        Raises DataError for what is no panorama, ValueError for other numbers of questions.
+        """
+        if return_tensors != "pt":
+            raise ValueError(f"return_tensors must be 'pt', got {return_tensors!r}")
+        panoramas = [] if images is None else list_of_panoramas(images)
+        batch: dict[str, Any] = {}
+        if panoramas:
+            batch["pixel_values"] = self.pixels(np.stack([self.open(one) for one in panoramas]))
+        if text is not None:
+            asked = [text] if isinstance(text, str) else list(text)
+            if len(asked) != len(panoramas):
+                raise ValueError(f"{len(asked)} questions about {len(panoramas)} panoramas: give one each")
+            batch |= self.text_side.batch(asked)
+        return BatchFeature(batch)
+
+    def apply_chat_template(self, conversation: Any, **options: Any) -> Any:
+        """As transformers' processors: `__call__` of conversations, whose user turn names the panorama.
+
+        With `tokenize=False` the prompt as text, in which ⟦picture⟧ stands for the panorama.
+        """
+        return self.text_side.apply_chat_template(self, conversation, **options)
+
+    @cached_property
+    def text_side(self) -> TextSide:
+        """Tokenizer and prompt of the saved model. Raises ConfigError where there is none."""
+        return TextSide.load(self.folder)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The language model's; None of a processor that is read from no whole saved model."""
+        return self.text_side.prompt.tokenizer if self.folder and has_text_side(self.folder) else None
+
+    def batch_decode(self, ids: Any, **options: Any) -> list[str]:
+        """Texts of ids [B, L]; special tokens are left out unless `options` say otherwise."""
+        decoded: list[str] = self.text_side.prompt.tokenizer.batch_decode(
+            ids, **{"skip_special_tokens": True, **options}
+        )
+        return decoded
+
+    def decode(self, ids: Any, **options: Any) -> str:
+        """The text of ids [L]."""
+        return self.batch_decode([ids], **options)[0]
+
+    def post_process_image_text_to_text(self, generated: Any, **options: Any) -> list[str]:
+        """The answers in generated ids [B, T]: what pipelines call."""
+        return [text.strip() for text in self.batch_decode(generated, **options)]
+
+    def open(self, panorama: str | Path | Image | NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The panorama's views, uint8 RGB [V, h, w, 3], of a path, a PIL image or an array uint8 [H, W, 3].
+
+        Raises DataError for what is not a usable panorama.
+        """
+        if not isinstance(panorama, (str, Path)):
+            placed = place_image(panorama, level=self.rendering.level, north=self.rendering.north)
+            return render_views(placed.pixels, self.views, self.image_size, self.rendering)
+        return open_views(panorama, self.views, self.image_size, self.rendering)
 
     def panorama(self, path: str | Path, min_width: int | None = None, sha256: str | None = None) -> NDArray[np.uint8]:
         """The panorama itself as its views see it, uint8 RGB [H, W, 3] (see `load_panorama`). Raises DataError, and

@@ -11,7 +11,7 @@ Traded away: tokens that would merge across the picture's borders or between pro
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
@@ -22,6 +22,9 @@ from torch import Tensor
 from panollava.errors import ConfigError
 from panollava.models.plain_text import PlainText
 
+Turn = tuple[str, str]
+"""(role, text) of a turn before the query; role is user or assistant, and the first one is the user's."""
+Context = Sequence[Turn]
 IGNORED = -100  # the label that torch's cross entropy leaves out
 _MARKER = "⟦picture⟧"
 _ANSWER = "⟦answer⟧"
@@ -86,24 +89,34 @@ class ChatPrompt:
         """The position behind the picture, the same in every sequence."""
         return len(self._frame("")[0]) + self.num_image_tokens
 
-    def generation(self, query: str) -> PromptIds:
-        """Everything up to where the assistant's answer begins."""
-        head, tail = self._frame(query)
+    def generation(self, query: str, context: Context = ()) -> PromptIds:
+        """Everything up to where the assistant's answer begins; `context` are the turns before the query.
+
+        The picture stands at the head of the first turn.
+        """
+        head, tail = self._frame_behind(context, query) if context else self._frame(query)
         picture = self.num_image_tokens
         return PromptIds(
             input_ids=head + [self.pad_id] * picture + tail,
             image_token_mask=[False] * len(head) + [True] * picture + [False] * len(tail),
         )
 
-    def training(self, query: str, answer: str, max_text_length: int) -> PromptIds:
+    def text(self, query: str, context: Context = ()) -> str:
+        """The prompt as text, with ⟦picture⟧ where the picture goes."""
+        if not context:
+            return self._render(query)
+        rendered, said = self._with_turns(context, query)
+        return "".join(said.get(part, part) for part in _parts(rendered, said))
+
+    def training(self, query: str, answer: str, max_text_length: int, context: Context = ()) -> PromptIds:
         """The generation prompt, then the answer and its end token, which alone are supervised.
 
-        `max_text_length` bounds the tokens of query and answer (with its end) together; system message,
-        template and picture do not count. The query stays whole, as generation sees it; the answer is cut at
-        its end but keeps at least one token. Raises ValueError for an empty answer. Control tokens that somebody wrote
-        into a query or an answer are text.
+        `max_text_length` bounds the tokens of query and answer (with its end) together; system message, template,
+        picture and the turns before the query do not count. The query stays whole, as generation sees it; the answer is
+        cut at its end but keeps at least one token. Raises ValueError for an empty answer. Control tokens that somebody
+        wrote into a query or an answer are text.
         """
-        prompt = self.generation(query)
+        prompt = self.generation(query, context)
         wanted = [*self.words.encode(answer.strip()), self.end_ids[0]]
         if len(wanted) < 2:
             raise ValueError(f"the answer to {query!r} is empty; there is nothing to supervise")
@@ -137,11 +150,36 @@ class ChatPrompt:
         before, behind = self._split(rendered, _MARKER)
         self._split(behind, _QUERY)
 
-        def ids(text: str) -> list[int]:
-            parts = re.split(f"({_QUERY}|{_SYSTEM})", text)
-            return self.words.encode_pieces([(said.get(part, part), part in said) for part in parts if part])
+        return self._ids_with(said, before), self._ids_with(said, behind)
 
-        return ids(before), ids(behind)
+    def _frame_behind(self, context: Context, query: str) -> tuple[list[int], list[int]]:
+        """The same of a query behind other turns, whose words are encoded as text as well."""
+        rendered, said = self._with_turns(context, query)
+        before, behind = self._split(rendered, _MARKER)
+        return self._ids_with(said, before), self._ids_with(said, behind)
+
+    def _with_turns(self, context: Context, query: str) -> tuple[str, dict[str, str]]:
+        """A conversation with marks in the places of people's words, and the words by mark.
+
+        Raises ValueError for turns that are not user and assistant in turn.
+        """
+        roles = [role for role, _ in context]
+        if len(roles) % 2 or roles != ["user", "assistant"] * (len(roles) // 2):
+            raise ValueError(f"the turns before a query are user and assistant in turn, got {', '.join(roles)}")
+        texts = [*(text.strip() for _, text in context), query.strip()]
+        marks = [f"⟦turn {number}⟧" for number in range(len(texts))]
+        later = [("assistant" if place % 2 else "user", mark) for place, mark in enumerate(marks)][1:]
+        rendered = self._conversation(self._first_turn(marks[0]), None, self._system_role, later=later)
+        for mark in marks:
+            self._split(rendered, mark)
+        return rendered, {**dict(zip(marks, texts, strict=True)), _SYSTEM: self.system_message}
+
+    def _first_turn(self, words: str) -> str:
+        return f"{_MARKER}\n{words}"
+
+    def _ids_with(self, said: Mapping[str, str], rendered: str) -> list[int]:
+        """The ids of a rendered text, with people's words in the places of their marks, as text."""
+        return self.words.encode_pieces([(said.get(part, part), part in said) for part in _parts(rendered, said)])
 
     def _is_plain(self, text: str) -> bool:
         """Whether a person's words may pass through the template as they are."""
@@ -168,14 +206,17 @@ class ChatPrompt:
 
     def _render(self, query: str, answer: str | None = None, opens: bool = True) -> str:
         """The conversation as text, with the marker where the picture goes; `opens` the assistant's turn."""
-        return self._conversation(f"{_MARKER}\n{query.strip()}", answer, self._system_role, opens)
+        return self._conversation(self._first_turn(query.strip()), answer, self._system_role, opens)
 
-    def _conversation(self, user: str, answer: str | None, system_role: bool, opens: bool = True) -> str:
+    def _conversation(
+        self, user: str, answer: str | None, system_role: bool, opens: bool = True, later: Context = ()
+    ) -> str:
         messages = [{"role": "user", "content": user}]
         if system_role:
             messages.insert(0, {"role": "system", "content": self._shown_system})
         elif self.system_message:
             messages[0]["content"] = f"{self._shown_system}\n\n{user}"
+        messages += [{"role": role, "content": text} for role, text in later]
         if answer is not None:
             messages.append({"role": "assistant", "content": answer})
         return self._templated(messages, answer is None and opens)
@@ -257,6 +298,20 @@ class ChatPrompt:
     def _ids(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
         return ids
+
+
+def prompts_of(prompt: ChatPrompt, queries: Sequence[str], contexts: Sequence[Context] | None) -> list[PromptIds]:
+    """What generation reads of each query, behind its turns where there are `contexts`. Raises ValueError."""
+    if contexts is None:
+        return [prompt.generation(query) for query in queries]
+    if len(contexts) != len(queries):
+        raise ValueError(f"{len(contexts)} contexts of {len(queries)} queries")
+    return [prompt.generation(query, context) for query, context in zip(queries, contexts, strict=True)]
+
+
+def _parts(rendered: str, said: Mapping[str, str]) -> list[str]:
+    """A rendered text cut at its marks, which are parts themselves."""
+    return [part for part in re.split(f"({'|'.join(map(re.escape, said))})", rendered) if part]
 
 
 def pad_id_of(tokenizer: Any) -> int:

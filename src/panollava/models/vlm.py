@@ -29,7 +29,7 @@ from panollava.models.outputs import GenerationOutput, TrainingStageOutput, Visi
 from panollava.models.panorama_model import Grid, PanoramaModel
 from panollava.models.positional import DirectionalEncoding
 from panollava.models.projection import Projection, VicregProjector
-from panollava.models.prompt import ChatPrompt, PromptIds
+from panollava.models.prompt import ChatPrompt, Context, PromptIds, prompts_of
 from panollava.models.reading import answer_losses, read_pictures
 from panollava.models.resamplers import build_resampler
 from panollava.models.selection import select_rows
@@ -242,10 +242,11 @@ class PanoramaVLM(PanoramaModel):
         do_sample: bool = False,
         temperature: float = 1.0,
         top_p: float = 1.0,
+        contexts: Sequence[Context] | None = None,
     ) -> GenerationOutput:
         """Answers to one query per panorama; greedy unless `do_sample`. Ends at the template's end of turn.
 
-        `temperature` is clamped to [0.1, 1.0] with a warning; `top_p` in (0, 1].
+        `temperature` is clamped to [0.1, 1.0] with a warning; `top_p` in (0, 1]. `contexts` are the turns before each.
         """
         options = checks.sampling_options(max_new_tokens, do_sample, temperature, top_p)
         language, _, prompt = self._language_side()
@@ -259,7 +260,7 @@ class PanoramaVLM(PanoramaModel):
                 checks.check_picture_of(picture_of, len(tokens))
                 tokens = tokens[picture_of]
             asked = checks.check_queries(queries, len(tokens))
-            batch = prompt.collate([prompt.generation(query) for query in asked], side="left")
+            batch = prompt.collate(prompts_of(prompt, asked, contexts), side="left")
             ids, mask, places = (
                 batch[key].to(self.device) for key in ("input_ids", "attention_mask", "image_token_mask")
             )
@@ -269,6 +270,66 @@ class PanoramaVLM(PanoramaModel):
             self.train(mode)
         text = language.tokenizer.batch_decode(generated, skip_special_tokens=True)
         return {"generated_ids": generated, "text": [answer.strip() for answer in text]}
+
+    @torch.no_grad()
+    def generate_ids(
+        self,
+        pixel_values: Tensor,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        image_token_mask: Tensor,
+        *,
+        max_new_tokens: int = 64,
+        do_sample: bool = False,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+    ) -> Tensor:
+        """`generate` for prompts that are ids already (padded left): the new ids [B, T_new]."""
+        options = checks.sampling_options(max_new_tokens, do_sample, temperature, top_p)
+        language, _, prompt = self._language_side()
+        ids, places = input_ids.to(self.device), image_token_mask.to(self.device)
+        mask = torch.ones_like(ids) if attention_mask is None else attention_mask.to(self.device)
+        mode = self.training
+        self.eval()
+        try:
+            with self.autocast():
+                tokens = self.encode_panorama(self._features(pixel_values.to(self.device), None))
+            checks.check_sequence(ids, mask, places, ids, len(tokens), self.num_image_tokens)
+            generated: Tensor = language.generate(self._splice(tokens, ids, places), mask, prompt.end_ids, **options)
+        finally:
+            self.train(mode)
+        return generated
+
+    def logits_of(
+        self,
+        pixel_values: Tensor,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        image_token_mask: Tensor | None,
+        labels: Tensor | None,
+    ) -> dict[str, Tensor]:
+        """`logits` [B, L, vocab] of whole sequences, and with `labels` the `loss` of the supervised tokens."""
+        language, _, _ = self._language_side()
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        checks.check_sequence(
+            input_ids, mask, image_token_mask, input_ids if labels is None else labels, len(pixel_values),
+            self.num_image_tokens,
+        )  # fmt: skip
+        assert image_token_mask is not None
+        with self.autocast():
+            tokens = self.encode_panorama(self._features(pixel_values, None))
+            logits = language(self._splice(tokens, input_ids, image_token_mask), mask)  # [B, L, vocab]
+        if labels is None:
+            return {"logits": logits}
+        columns, counts = supervised_positions(labels)
+        loss = answer_loss(logits[:, columns][counts], labels[:, columns + 1][counts])
+        return {"loss": loss, "logits": logits}
+
+    def push_to_hub(self, repo_id: str, processor: PanoramaProcessor | None = None, **options: Any) -> Any:
+        """Upload what `save_pretrained` writes by huggingface_hub; `options` are those of `hub.folders.upload`."""
+        from panollava.hub.folders import upload
+
+        return upload(lambda folder: self.save_pretrained(folder, processor), repo_id, **options)
 
     def answer_losses(self, features: Tensor, batches: list[list[PromptIds]]) -> Iterator[Tensor]:
         language, _, prompt = self._language_side()

@@ -15,6 +15,8 @@ import math
 import os
 import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -143,20 +145,51 @@ def place_panorama(
     if not content:
         raise PanoramaError(name, "truncated", "the file is empty")
     refuse_unread_formats(content, name)
+    with _explained(name, content), Image.open(io.BytesIO(content), formats=known_formats()) as image:
+        _refuse_size(image.size, name)
+        choose_picture(image, name)
+        return _place(image, content, name, min_width, to_the_end, level, north)
+
+
+def place_image(
+    image: Image.Image | Pixels, name: str = "image", *, level: str = "auto", north: bool = False
+) -> Panorama:
+    """`place_panorama` for a picture in memory: one of Pillow, by the metadata that it carries, or an array [H, W, 3].
+
+    Raises PanoramaError, and TypeError or ValueError for an array that is no uint8 [H, W, 3].
+    """
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(f"a panorama as an array is uint8 [H, W, 3], got {image.dtype} {list(image.shape)}")
+        image = Image.fromarray(image)
+    with _explained(name, b""):
+        _refuse_size(image.size, name)
+        return _place(image, b"", name, None, True, level, north)
+
+
+def _place(
+    image: Image.Image,
+    content: bytes,
+    name: str | Path,
+    min_width: int | None,
+    to_the_end: bool,
+    level: str,
+    north: bool,
+) -> Panorama:
+    """An opened picture laid on the sphere. Without `content` Pillow decodes it, whatever it is."""
+    file = _describe(image, content, name)
+    picture = _decode(file, _eighths(file, min_width), to_the_end, name)
+    if file.maybe_raw_of is not None and shows_two_discs(picture):
+        _refuse_frame(file.exif, file.maybe_raw_of, name)
+    placement = Placement(file.crop.scaled(picture.shape[1], file.crop.width), file.gpano.pose().wanted(level, north))
+    return Panorama(picture if placement.untouched else lay_on_sphere(picture, placement, min_width), placement)
+
+
+@contextmanager
+def _explained(name: str | Path, content: bytes) -> Iterator[None]:
+    """What Pillow and the metadata raise, as PanoramaError."""
     try:
-        with Image.open(io.BytesIO(content), formats=known_formats()) as image:
-            _refuse_size(image.size, name)
-            choose_picture(image, name)
-            file = _describe(image, content, name)
-            picture = _decode(file, _eighths(file, min_width), to_the_end, name)
-            if file.maybe_raw_of is not None and shows_two_discs(picture):
-                _refuse_frame(file.exif, file.maybe_raw_of, name)
-            placement = Placement(
-                file.crop.scaled(picture.shape[1], file.crop.width), file.gpano.pose().wanted(level, north)
-            )
-            if not placement.untouched:
-                picture = lay_on_sphere(picture, placement, min_width)
-            return Panorama(picture, placement)
+        yield
     except GPanoError as error:
         raise PanoramaError(name, error.reason, str(error)) from error
     except Image.DecompressionBombError as error:
@@ -198,7 +231,7 @@ class _File:
     @property
     def turbo(self) -> bool:
         """Whether libjpeg-turbo decodes it."""
-        return self.image.format == "JPEG" and self.image.mode in ("RGB", "L")
+        return bool(self.content) and self.image.format == "JPEG" and self.image.mode in ("RGB", "L")
 
 
 def _describe(image: Image.Image, content: bytes, name: str | Path) -> _File:

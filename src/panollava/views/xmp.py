@@ -35,11 +35,11 @@ def xmp_packets(image: Image.Image, content: bytes) -> list[bytes]:
     """The packets of an opened image file of whose bytes `content` consists, in order; [] where it has none."""
     if content.startswith(_PNG_START):
         found = list(_png_packets(content))
-    elif image.format in ("JPEG", "MPO"):
-        found = list(_jpeg_packets(getattr(image, "applist", [])))
+    elif image.format in ("JPEG", "MPO") and hasattr(image, "applist"):
+        found = list(_jpeg_packets(image.applist))
     else:
         tags = getattr(image, "tag_v2", {})
-        stored = image.info.get("xmp") or tags.get(_TIFF_XMP_TAG) or b""
+        stored = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or tags.get(_TIFF_XMP_TAG) or b""
         found = [stored.encode() if isinstance(stored, str) else bytes(stored)]
     return [packet for packet in found if packet.strip(b"\0 \t\r\n")]
 

@@ -69,7 +69,7 @@ def perplexity(
     signature = f"tokens:{model.config.answering_name}|end:counted|refs:all|mean:token"
     about = MetricResult(None, f"1 or more, {LOWER_IS_BETTER}", "panollava", package_version("panollava"), signature)
     every = [
-        _Reference(place, model.prompt.training(sample.prompt, text, _NO_LIMIT))
+        _Reference(place, model.prompt.training(sample.prompt, text, _NO_LIMIT, sample.details.context_turns))
         for place, sample in enumerate(samples)
         for text in sample.targets
         if text.strip()
