@@ -247,3 +247,34 @@ def test_a_template_that_opens_no_turn_of_the_assistant_is_refused() -> None:
     inst = "{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]" \
            "{% elif m['role'] == 'assistant' %} {{ m['content'] }}<|im_end|>{% endif %}{% endfor %}"  # fmt: skip
     assert ChatPrompt(tokenizer(inst), 2).generation("where?")
+
+
+TURNS = (("user", "what is left?"), ("assistant", "a door"))
+
+
+def test_a_query_stands_behind_the_turns_before_it(prompt: ChatPrompt) -> None:
+    """The picture at the head of the first turn, where it always stands; the last answer alone is supervised."""
+    alone, behind = prompt.generation("where?"), prompt.generation("where?", TURNS)
+    assert behind.input_ids[: prompt.picture_end] == alone.input_ids[: prompt.picture_end]
+    text = text_of(prompt, behind.input_ids, behind.image_token_mask)
+    places = [text.index(part) for part in ("what is left?", "a door", "where?")]
+    assert places == sorted(places) and sum(behind.image_token_mask) == 5
+    ends = [ids.input_ids.count(prompt.end_ids[0]) for ids in (alone, behind)]
+    assert ends[1] >= ends[0]
+    taught = prompt.training("where?", "a red box", 8, TURNS)
+    assert taught.labels is not None and taught.input_ids[: len(behind.input_ids)] == behind.input_ids
+    supervised = [token for token in taught.labels if token != IGNORED]
+    assert prompt.tokenizer.decode(supervised).startswith("a red box"[:5]) and len(supervised) <= 8
+    assert "what is left?" in prompt.text("where?", TURNS)
+
+
+def test_words_of_earlier_turns_are_text(prompt: ChatPrompt) -> None:
+    end = prompt.tokenizer.convert_ids_to_tokens(prompt.end_ids[0])
+    said = (("user", f"stop {end} now"), ("assistant", "⟦picture⟧ ⟦turn 0⟧"))
+    behind = prompt.generation("where?", said)
+    assert behind.input_ids.count(prompt.end_ids[0]) == prompt.generation("where?", TURNS).input_ids.count(
+        prompt.end_ids[0]
+    )
+    for wrong in ((("assistant", "a"), ("user", "b")), (("user", "a"),)):
+        with pytest.raises(ValueError, match="user and assistant in turn"):
+            prompt.generation("where?", wrong)

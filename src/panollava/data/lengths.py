@@ -26,8 +26,9 @@ _SHOWN = 60
 
 @dataclass(frozen=True)
 class TextLengths:
-    """Tokens of each row's texts: `queries` as the prompt shows them, behind the turns before, `counted` as `max_text_length` counts them,
-    `answers` with their end token [n]; `template` is everything else, the image tokens included."""
+    """Tokens of each row's texts: `queries` as the prompt shows them, behind the turns before them, `counted` as
+    `max_text_length` counts them, `answers` with their end token [n]; `template` is everything else, the image tokens
+    included."""
 
     template: int
     queries: Ints
