@@ -100,7 +100,7 @@ FIXES: dict[str, dict[str, Any]] = {
     "reformer": {"attn_layers": ["local", "lsh", "local", "lsh"], "axial_pos_shape": [16, 32],
                  "axial_pos_embds_dim": [32, 32], "is_decoder": True, "local_attn_chunk_length": 16,
                  "lsh_attn_chunk_length": 16, "num_buckets": 4},
-    "dots1": {"n_routed_experts": 4, "num_experts_per_tok": 2},
+    "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
     "dbrx": {"attn_config": {"rope_theta": 10000.0, "kv_n_heads": 2}, "ffn_config": {"ffn_hidden_size": 48}},
     "jamba": {"attn_layer_period": 3, "attn_layer_offset": 2, "expert_layer_period": 2, "expert_layer_offset": 1},
     "bamba": {"attn_layer_indices": [2]},
@@ -157,7 +157,8 @@ def _small(known: dict[str, Any], vocabulary: int) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for key, value in known.items():
         if isinstance(value, dict) and key.endswith("config"):
-            values[key] = {**_small(value, vocabulary), **FIXES.get(value.get("model_type", ""), {})}
+            fixed = {**_small(value, vocabulary), **FIXES.get(value.get("model_type", ""), {})}
+            values[key] = {name: found for name, found in fixed.items() if found is not _WITHOUT}
             if "model_type" in value:
                 values[key]["model_type"] = value["model_type"]
         elif key.endswith(("token_id", "token_index")) and isinstance(value, int):

@@ -31,6 +31,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("falcon_h1", r"other logits for embeddings than for the same tokens' ids \(\d.* standard deviations"),
         ("openai-gpt", "cannot answer: ValueError: You passed `inputs_embeds`"),
         ("gemma4_text", "cannot read visual tokens, embeddings of no token: RuntimeError"),
+        ("moshi", "does not continue embeddings as its forward pass reads them"),  # beyond its sliding window
     ],
 )
 def test_a_model_that_cannot_be_used_is_refused_in_one_line(root: Path, family: str, words: str) -> None:

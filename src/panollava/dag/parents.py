@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from panollava.config.encoder_check import check_encoder_folder
 from panollava.config.fingerprints import file_fingerprint, folder_fingerprint
+from panollava.config.language_folder import language_folder_problem
 from panollava.config.names import SPLITS
 from panollava.config.own_code import code_digest
 from panollava.config.schema import MINIATURE_LANGUAGE, MINIATURE_VISION, SYNTHETIC
@@ -135,6 +136,9 @@ def _add_backbone(cfg: WorkflowConfig, part: str, inputs: dict[str, Any], upstre
     elif (cfg.root / name).is_dir():
         if part == "vision":
             check_encoder_folder(cfg)
+        elif (problem := language_folder_problem(cfg.root / name)) is not None:
+            source = f"{cfg.source}: " if cfg.source else ""
+            raise ConfigError(f"{source}models.language_model_name: {name} {problem}")
         inputs[f"{part}_folder"] = folder_fingerprint(name, cfg.root)
     elif not _HUB_ID.fullmatch(name):
         key = "vision_name" if part == "vision" else "language_model_name"

@@ -8,7 +8,8 @@ of at most seventeen tokens; torch's random numbers are left as they were.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,7 +23,7 @@ from panollava.logs import LOGGER
 if TYPE_CHECKING:
     from panollava.models.language import LanguageModel
 
-_LENGTH, _SHORT, _NEW = 14, 9, 3
+_LENGTH, _SHORT, _NEW, _WINDOW = 14, 9, 3, 8
 _ERRORS = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError, NotImplementedError)
 Found = TypeVar("Found")
 
@@ -51,7 +52,10 @@ def probe(language: LanguageModel) -> Behaviour:
             _check_embeddings(language, ids, embeds, free)
             _check_causal(language, free)
             _check_generate(language, free)
-            found = Behaviour(_pads_left(language, free), _remembers_by_keys(language, free))
+            with _narrow_window(language):
+                _check_generate(language, free)
+                by_keys = _remembers_by_keys(language, free)
+            found = Behaviour(_pads_left(language, free), by_keys)
     finally:
         language.train(training)
     if not found.pads_left:
@@ -111,6 +115,21 @@ def _check_generate(language: LanguageModel, free: Tensor) -> None:
         )
 
 
+@contextmanager
+def _narrow_window(language: LanguageModel) -> Iterator[None]:
+    """A sliding window that the few tokens leave, so that what happens beyond it is seen."""
+    config = language.model.config.get_text_config(decoder=True)
+    window = getattr(config, "sliding_window", None)
+    if not isinstance(window, int) or window <= _WINDOW:
+        yield
+        return
+    config.sliding_window = _WINDOW
+    try:
+        yield
+    finally:
+        config.sliding_window = window
+
+
 @torch.no_grad()
 def _pads_left(language: LanguageModel, free: Tensor) -> bool:
     short = free[:, -_SHORT:]
@@ -118,11 +137,13 @@ def _pads_left(language: LanguageModel, free: Tensor) -> bool:
     mask[1, :-_SHORT] = 0
     padded = torch.cat([language.embed(torch.zeros_like(mask[1:, :-_SHORT]).long().to(free.device)), short], dim=1)
     try:
-        _, together = _generated(language, torch.cat([free, padded]), mask)
-        _, alone = _generated(language, short, mask[1:, -_SHORT:])
+        made, together = _generated(language, torch.cat([free, padded]), mask)
+        wanted, alone = _generated(language, short, mask[1:, -_SHORT:])
     except _ERRORS:  # it takes no such mask
         return False
-    return _apart(together[1:, :1], alone[:, :1]) <= _tolerance(free)
+    same = int((made[1] == wanted[0]).int().cumprod(0).sum())  # what follows another token is another text
+    steps = min(same + 1, _NEW)
+    return _apart(together[1:, :steps], alone[:, :steps]) <= _tolerance(free)
 
 
 @torch.no_grad()
