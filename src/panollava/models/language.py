@@ -264,7 +264,7 @@ def choose_attention(config: Any, dtype: torch.dtype) -> tuple[str | None, str]:
 def positions_of(config: Any) -> int | None:
     """How many tokens a language model was made for; None where its configuration states none."""
     stated = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return int(stated) if stated else None
+    return int(stated) if stated and stated > 0 else None  # XLNet says -1
 
 
 def _as_ids(value: int | list[int] | None) -> list[int]:
