@@ -18,6 +18,7 @@ import argparse
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -241,7 +242,7 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """The short form: names by verdict and remark, the reason of each that is refused."""
     groups: dict[tuple[str, str], list[str]] = {}
     for row in rows:
-        what = row["what"] if row["verdict"] != "ok" else _remark(row["what"])
+        what = _remark(row["what"]) if row["verdict"] == "ok" else _reason(row["what"])
         groups.setdefault((row["verdict"], what), []).append(row["family"])
     order = {"ok": 0, "refused": 1, "not built": 2, "FAIL": 3}
     lines = ["| | families | why |", "|---|---|---|"]
@@ -251,7 +252,14 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _remark(what: str) -> str:
-    return "; ".join(part.partition(":")[0] for part in what.split("; ") if part)
+    parts = (part.partition(":")[0] for part in what.split("; ") if part)
+    return "; ".join(part.replace("not adapted", "some layers are not adapted") for part in parts)
+
+
+def _reason(what: str) -> str:
+    """Without names, numbers and advice, so that families of one kind stand together."""
+    what = re.sub(r"^(\S+: |\(\w+\) )| \([\d.e+-]+ standard deviations[^)]*\)", "", what)
+    return re.split(r", so |, but |; | for a |, and tha|: it would|: it looks|: it hashes", what)[0][:120]
 
 
 def main() -> None:

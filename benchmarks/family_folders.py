@@ -101,7 +101,7 @@ FIXES: dict[str, dict[str, Any]] = {
                  "axial_pos_embds_dim": [32, 32], "is_decoder": True, "local_attn_chunk_length": 16,
                  "lsh_attn_chunk_length": 16, "num_buckets": 4},
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
-    "dbrx": {"attn_config": {"rope_theta": 10000.0, "kv_n_heads": 2}, "ffn_config": {"ffn_hidden_size": 48}},
+    "dbrx": {"attn_config": {"rope_theta": 10000.0, "kv_n_heads": 2, "clip_qkv": 8.0}, "ffn_config": {"ffn_hidden_size": 48}},
     "jamba": {"attn_layer_period": 3, "attn_layer_offset": 2, "expert_layer_period": 2, "expert_layer_offset": 1},
     "bamba": {"attn_layer_indices": [2]},
     "granitemoehybrid": {"layer_types": ["mamba", "mamba", "attention", "mamba"]},
