@@ -22,6 +22,7 @@ _PUBLIC = {
     "EvaluationRunner": "panollava.api",
     "CheckpointResolver": "panollava.api",
     "resolve_model_dir": "panollava.training.model_dir",
+    "results": "panollava.result_tables",
     "compute_text_metrics": "panollava.evaluation.score",
     "ModelConfig": "panollava.models.config",
     "PanoramaVLM": "panollava.models.vlm",

@@ -21,8 +21,13 @@ def add_to(app: typer.Typer) -> None:
 
 
 def prepare(
-    csv: Annotated[list[Path], typer.Argument(metavar="CSV…", help="One or more CSVs; they are concatenated.")],
-    output_dir: Annotated[Path, typer.Option(help="Receives prepared.csv and rejected.csv.")],
+    csv: Annotated[
+        list[Path],
+        typer.Argument(metavar="CSV…", help="CSVs, JSON or Parquet, concatenated; with --from: pictures to convert."),
+    ],
+    output_dir: Annotated[
+        Path, typer.Option(help="Receives prepared.csv and rejected.csv; with --from: a PNG for each panorama.")
+    ],
     format: Annotated[str, typer.Option(help=f"One of {', '.join(get_args(FormatName))}.")] = "auto",
     max_rejected_fraction: Annotated[
         float, typer.Option(min=0, max=1, help="More than this share rejected: exit 1.")
@@ -30,11 +35,31 @@ def prepare(
     allow_private_addresses: Annotated[
         bool, typer.Option("--allow-private-addresses", help="Fetch URLs of this machine and its network, too.")
     ] = False,
+    source: Annotated[
+        str | None,
+        typer.Option("--from", help="Convert pictures to panoramas: cubemap, dual_fisheye or perspective."),
+    ] = None,
+    height: Annotated[int | None, typer.Option(min=8, max=16384, help="--from: height of a panorama, pixels.")] = None,
+    faces: Annotated[str, typer.Option(help="--from cubemap: order of a strip's faces.")] = "FRBLUD",
+    fov_deg: Annotated[
+        float | None, typer.Option(help="--from: a photograph's horizontal field of view, or each fisheye's (190).")
+    ] = None,
+    yaw_deg: Annotated[float, typer.Option(help="--from perspective: where it looks, to the right.")] = 0.0,
+    pitch_deg: Annotated[float, typer.Option(help="--from perspective: where it looks, up.")] = 0.0,
 ) -> None:
-    """Check rows and images of CSVs as the DAG does.
+    """Check rows and images of CSVs as the DAG does, or convert other pictures of the sphere to panoramas.
 
     Example: `panollava prepare train.csv --output-dir prepared`
     """
+    if source is not None:
+        from panollava.data.convert import convert_files
+        from panollava.logs import start_log
+
+        start_log()
+        convert_files(
+            source, csv, output_dir, height=height, faces=faces, fov_deg=fov_deg, yaw_deg=yaw_deg, pitch_deg=pitch_deg
+        )
+        return
     from panollava.data.download import ImageCache
     from panollava.data.prepare import prepare_csv
     from panollava.logs import start_log

@@ -1,0 +1,126 @@
+"""Cube maps, dual-fisheye frames and photographs become panoramas: what looks somewhere is found there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from directions import direction_panorama
+from PIL import Image
+from typer.testing import CliRunner
+
+from panollava.cli.main import app
+from panollava.data.convert import convert_files
+from panollava.errors import DataError
+from panollava.views.conversion import FACES
+from panollava.views.panorama import load_panorama, place_panorama, read_image
+from panollava.views.render import render_views
+from panollava.views.sphere import GREY
+from panollava.views.strategies import View, plan_views
+
+WHOLE = direction_panorama(512)
+CUBE = dict(zip(FACES, render_views(WHOLE, plan_views("cubemap"), (96, 96)), strict=True))
+
+
+def close(path: Path, part: slice = slice(None)) -> bool:
+    found = load_panorama(path)
+    expected = np.asarray(Image.fromarray(WHOLE).resize(found.shape[1::-1], Image.Resampling.BOX))
+    return float(np.abs(found.astype(int) - expected)[part].mean()) < 4
+
+
+def strip(order: str) -> np.ndarray:
+    return np.concatenate([CUBE[face] for face in order], axis=1)
+
+
+def dice() -> np.ndarray:
+    none = np.zeros_like(CUBE["F"])
+    rows = (none, CUBE["U"], none, none), [CUBE[face] for face in "LFRB"], (none, CUBE["D"], none, none)
+    return np.concatenate([np.concatenate(row, axis=1) for row in rows])
+
+
+def test_cubes_as_strip_dice_and_six_files(tmp_path: Path) -> None:
+    Image.fromarray(strip(FACES)).save(tmp_path / "strip.png")
+    Image.fromarray(strip("LFRBUD")).save(tmp_path / "other.png")
+    Image.fromarray(dice()).save(tmp_path / "dice.png")
+    words = dict(zip(FACES, ("front", "right", "back", "left", "top", "bottom"), strict=True))
+    for face, word in words.items():
+        Image.fromarray(CUBE[face]).save(tmp_path / f"room_{word}.png")
+    out = tmp_path / "out"
+    convert_files("cubemap", [tmp_path / "strip.png", tmp_path / "dice.png"], out)
+    convert_files("cubemap", [tmp_path / "other.png"], out, faces="LFRBUD", height=100)
+    six = convert_files("cubemap", [tmp_path / f"room_{word}.png" for word in sorted(words.values())], out)
+    assert six == [out / "room.png"]
+    for name in ("strip", "dice", "other", "room"):
+        assert close(out / f"{name}.png"), name
+    assert load_panorama(out / "other.png").shape == (100, 200, 3)
+
+
+def fisheye(forward: float, side: int, fov_deg: float) -> np.ndarray:
+    """What an equidistant lens sees of WHOLE."""
+    x, y = np.meshgrid(*(2 * (np.arange(side) + 0.5) / side - 1,) * 2)
+    radius = np.hypot(x, y)
+    angle = np.radians(radius * fov_deg / 2)
+    rays = np.stack([forward * np.sin(angle) * x / radius, -np.sin(angle) * y / radius, forward * np.cos(angle)], -1)
+    longitude, latitude = np.arctan2(rays[..., 0], rays[..., 2]), np.arcsin(rays[..., 1])
+    columns = ((longitude / (2 * np.pi) + 0.5) * 512).astype(int) % 512
+    rows = np.clip(((0.5 - latitude / np.pi) * 256).astype(int), 0, 255)
+    return np.where((radius <= 1)[..., None], WHOLE[rows, columns], 0).astype(np.uint8)
+
+
+def test_dual_fisheye_frames(tmp_path: Path) -> None:
+    frame = np.concatenate([fisheye(1.0, 256, 200.0), fisheye(-1.0, 256, 200.0)], axis=1)
+    Image.fromarray(frame).save(tmp_path / "frame.png")
+    convert_files("dual_fisheye", [tmp_path / "frame.png"], tmp_path / "out", fov_deg=200.0)
+    assert close(tmp_path / "out/frame.png")
+
+
+def test_a_photograph_covers_its_part(tmp_path: Path) -> None:
+    view = View("perspective", 60, 10, 80, 60)
+    Image.fromarray(render_views(WHOLE, [view], (139, 202))[0]).save(tmp_path / "photo.png")
+    arguments = ["prepare", str(tmp_path / "photo.png"), "--output-dir", str(tmp_path / "out"), "--from", "perspective",
+                 "--fov-deg", "80", "--yaw-deg", "60", "--pitch-deg", "10"]  # fmt: skip
+    assert CliRunner().invoke(app, arguments, catch_exceptions=False).exit_code == 0
+    placed = place_panorama(read_image(tmp_path / "out/photo.png"), "photo.png")
+    same = View("perspective", 60, 10, 70, 50)
+    again, expected = (render_views(pixels, [same], (64, 64))[0].astype(int) for pixels in (placed.pixels, WHOLE))
+    assert np.abs(again - expected).mean() < 3
+    behind = View("perspective", -120, 0, 60, 60)
+    assert placed.placement.coverage([same, behind]) == (1.0, 0.0)
+    assert (render_views(placed.pixels, [behind], (8, 8)) == GREY).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "options", "message"),
+    [
+        ("cubemap", (64, 48), {}, None),
+        ("cubemap", (64, 32), {}, "neither a strip of six faces"),
+        ("cubemap", (96, 16), {"faces": "FRBLUU"}, "names each of FRBLUD once"),
+        ("dual_fisheye", (64, 48), {}, "a dual-fisheye frame is 2:1"),
+        ("dual_fisheye", (64, 32), {"fov_deg": 90.0}, r"in \[180, 360\) degrees"),
+        ("perspective", (64, 48), {}, "--fov-deg"),
+        ("perspective", (64, 48), {"fov_deg": 190.0}, r"in \(0, 180\) degrees"),
+        ("mercator", (64, 48), {}, "cubemap, dual_fisheye, perspective"),
+    ],
+)
+def test_what_cannot_be_converted(
+    tmp_path: Path, kind: str, size: tuple[int, int], options: dict[str, object], message: str | None
+) -> None:
+    Image.new("RGB", size, "red").save(tmp_path / "a.png")
+    if message is None:
+        convert_files(kind, [tmp_path / "a.png"], tmp_path / "out")
+        return
+    with pytest.raises(DataError, match=message):
+        convert_files(kind, [tmp_path / "a.png"], tmp_path / "out", **options)  # type: ignore[arg-type]
+
+
+def test_six_files_must_say_which_face_they_are(tmp_path: Path) -> None:
+    files = []
+    for number in range(6):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"face_{number}.png")
+        files.append(tmp_path / f"face_{number}.png")
+    with pytest.raises(DataError, match="which face is it"):
+        convert_files("cubemap", files, tmp_path / "out")
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(DataError, match="cannot be read as a picture"):
+        convert_files("cubemap", [tmp_path / "text.png"], tmp_path / "out")
