@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import language_folder, vision_folder
+from tiny_vlms import vlm_folder
 
-from panollava.errors import CheckpointError
+from panollava.errors import CheckpointError, PromptTooLong
+from panollava.models.build import build_model
+from panollava.models.config import LoraSettings, ModelConfig
 from panollava.models.finite import refuse_not_finite
 from panollava.models.language import LanguageModel
+from panollava.models.native import NativeVLM
 from panollava.models.saving import _read
 from panollava.models.vision import VisionEncoder
 from panollava.training.checkpointing import load_weights, save_weights
@@ -58,3 +63,21 @@ def test_backbones(part: str, tmp_path: Path) -> None:
     save_file(tensors, file, {"format": "pt"})
     with pytest.raises(CheckpointError, match=rf"{folder} holds weights that are not finite.*{name.split('.')[-2]}"):
         VisionEncoder(str(folder), None) if part == "vision" else LanguageModel(str(folder))
+
+
+def test_a_native_models_adapters_and_its_positions(tmp_path: Path) -> None:
+    pytest.importorskip("torchvision", reason="native models need the extra `native`")
+    folder = vlm_folder(tmp_path, "llava")
+    settings: dict[str, Any] = {"vlm_name": str(folder), "crop_strategy": "e2p", "fov_deg": 150.0, "overlap_ratio": 0.2}
+    model = build_model(ModelConfig(**settings, lora=LoraSettings(2, 4.0, 0.0, parts=("language",)))).eval()
+    assert isinstance(model, NativeVLM) and model.positions is not None
+    batch = model.prompt.collate([model.prompt.training("where? " * model.positions, "there", 9)], side="right")
+    features = torch.zeros(1, *model.feature_shape)
+    with pytest.raises(PromptTooLong, match=rf"leaves the language model's {model.positions:,} positions"):
+        model(vision_features=features, stage="finetune", **batch)
+    adapter = next(value for key, value in model.named_parameters() if "lora_B" in key)
+    with torch.no_grad():
+        adapter[0, 0] = math.nan
+    model.save_adapter(tmp_path / "adapter")
+    with pytest.raises(CheckpointError, match=r"adapter holds weights that are not finite.*lora_B"):
+        build_model(ModelConfig(**settings, adapter=str(tmp_path / "adapter")))

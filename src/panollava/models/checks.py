@@ -13,6 +13,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
+from panollava.errors import PromptTooLong
 from panollava.models.config import Stage
 
 TEMPERATURES = (0.1, 1.0)
@@ -63,6 +64,15 @@ def check_sequence(
     counts = image_token_mask.sum(dim=1)
     if not bool((counts == num_image_tokens).all()):
         raise ValueError(f"image_token_mask must mark {num_image_tokens} places in every row, got {counts.tolist()}")
+
+
+def check_length(length: int, positions: int | None) -> None:
+    """Raise PromptTooLong where a sequence has more tokens than the model has positions (None: it states no limit)."""
+    if positions is not None and length > positions:
+        raise PromptTooLong(
+            f"a sequence of {length:,} tokens leaves the language model's {positions:,} positions: shorten the query, "
+            "lower max_text_length or the number of image tokens"
+        )
 
 
 def check_picture_of(picture_of: Any, pictures: int) -> int:

@@ -28,6 +28,7 @@ from panollava.errors import ConfigError, PromptTooLong
 from panollava.files import atomic_path
 from panollava.logs import LOGGER
 from panollava.models.adapters import attach, describe, find_targets, language_part, lost_by_peft
+from panollava.models.checks import check_length
 from panollava.models.config import LoraSettings
 from panollava.models.language_weights import causal_class, load_language, text_config
 from panollava.models.merging import merged
@@ -108,11 +109,7 @@ class LanguageModel(nn.Module):
         PromptTooLong where there are more tokens than positions.
         """
         length = embeds.shape[1] if past is None or attention_mask is None else attention_mask.shape[1]
-        if self.positions is not None and length > self.positions:
-            raise PromptTooLong(
-                f"a sequence of {length:,} tokens leaves the language model's {self.positions:,} positions: shorten "
-                "the query, lower max_text_length or the number of image tokens"
-            )
+        check_length(length, self.positions)
         options: dict[str, Any] = {"use_cache": past is not None}
         if past is not None:
             options["past_key_values"] = past

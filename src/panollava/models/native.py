@@ -171,6 +171,7 @@ class NativeVLM(PanoramaModel):
         checks.check_sequence(input_ids, attention_mask, image_token_mask, labels, rows, self.num_image_tokens)
         assert input_ids is not None and image_token_mask is not None and labels is not None
         assert attention_mask is not None
+        checks.check_length(input_ids.shape[1], self.positions)
         past = None
         if picture_of is not None and not full_logits and self._may_share():
             past = self._read(features, picture_of)

@@ -19,6 +19,7 @@ from panollava.errors import CheckpointError, ConfigError
 from panollava.files import atomic_path
 from panollava.logs import LOGGER
 from panollava.models.config import LORA_PARTS, LoraSettings
+from panollava.models.finite import refuse_not_finite
 from panollava.models.native_parts import LORA_NAMES, NativeParts, part_of_adapter
 
 
@@ -60,6 +61,7 @@ def load_adapter(model: Any, parts: NativeParts, folder: str) -> Any:
     found = parts_with_adapters(adapted, parts)
     if not found:
         raise CheckpointError(f"models.adapter: {folder} adapts no layer of {type(parts.core).__name__}")
+    refuse_not_finite(folder, ((key, value) for key, value in adapted.named_parameters() if ".lora_" in key))
     LOGGER.info("adapters of %s, in %s", folder, ", ".join(found))
     return adapted
 
