@@ -13,6 +13,7 @@ from family_folders import build_folder
 from test_language_weights import changed
 from tiny_models import language_folder, tiny_config, tokenizer, vision_folder
 
+from panollava.cli.main import main
 from panollava.config import Settings, WorkflowConfig
 from panollava.dag.options import untracked
 from panollava.errors import CheckpointError, ConfigError
@@ -114,3 +115,20 @@ def test_a_usable_language_model_leaves_random_numbers_alone(root: Path) -> None
     assert torch.equal(torch.rand(2), wanted)
     job.untracked["prompt"] |= {"language_path": "cache/miniature/to-be-built"}
     check_later_language(job)
+
+
+def test_a_language_model_can_be_checked_by_a_command(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(source: str) -> tuple[int, str]:
+        monkeypatch.setattr("sys.argv", ["panollava", "models", "--check", source])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        shown = capsys.readouterr()
+        return int(ended.value.code or 0), shown.out + shown.err
+
+    code, shown = check(str(root / "qwen3"))
+    assert code == 0 and "can be used as models.language_model_name" in shown and "q_proj: 2 layers" in shown
+    code, shown = check(str(build_folder(root, "bert")))
+    assert code == 2 and "reads text in both directions" in shown
+    assert check("nobody/knows")[0] == 1

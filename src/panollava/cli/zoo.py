@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -20,15 +21,24 @@ def models(
     interactive: Annotated[
         bool, typer.Option("--interactive", help="Ask, and write an experiment's or an ablation's YAML.")
     ] = False,
+    check: Annotated[
+        str | None,
+        typer.Option("--check", metavar="SOURCE", help="Load a language model (hub id or folder) and try it."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document and nothing else (with --list).")] = False,
 ) -> None:
     """Show models to choose from, with size, licence and memory; or write a configuration by asking.
 
-    Any other model that transformers loads will do too: models.vision_name and models.language_model_name take hub ids
-    and folders.
+    Others of transformers will do too: models.vision_name and models.language_model_name take hub ids and folders.
+    --check tells of a language model what the first stage would: whether it can be used, and which layers get adapters.
 
-    Example: `panollava models --list`, `panollava models --interactive`
+    Example: `panollava models --list`, `panollava models --interactive`, `panollava models --check Qwen/Qwen3-0.6B`
     """
+    if check is not None:
+        if list_all or interactive or as_json:
+            raise ConfigError("--check SOURCE goes with none of --list, --interactive and --json")
+        _check(check)
+        return
     if interactive:
         if list_all or as_json:
             raise ConfigError("--interactive asks questions: --list and --json do not go with it")
@@ -49,6 +59,23 @@ def models(
     columns = ["name", "id", "parameters", "answering GiB", "training GiB", "licence"]
     print_table(columns, rows, right=columns[2:5])
     print(CONDITIONS)
+
+
+def _check(source: str) -> None:
+    """Print nothing but the log's lines and a verdict. Raises ConfigError or CheckpointError with the reason."""
+    from panollava.config.language_folder import language_folder_problem
+    from panollava.logs import start_log
+
+    if (problem := language_folder_problem(Path(source))) is not None:
+        raise ConfigError(f"{source} {problem}")
+    start_log()
+    import torch
+
+    from panollava.models.config import ModelConfig
+    from panollava.models.language_check import check_language_model
+
+    check_language_model(ModelConfig(language_model_name=source), torch.float32, at_hand=True)
+    print(f"{source} can be used as models.language_model_name")
 
 
 def _document(row: Any) -> dict[str, Any]:

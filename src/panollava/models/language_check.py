@@ -17,13 +17,16 @@ from panollava.models.language import LanguageModel
 from panollava.models.prompt import ChatPrompt
 
 
-def check_language_model(config: ModelConfig, dtype: torch.dtype) -> None:
-    """Raise what a later stage would raise about `config`'s language model; say so where it is not to be had yet."""
+def check_language_model(config: ModelConfig, dtype: torch.dtype, *, at_hand: bool = False) -> None:
+    """Raise what a later stage would raise about `config`'s language model.
+
+    Where it is not to be had yet, that is said, or raised as well if it should be `at_hand`.
+    """
     source = config.language_source
     try:
         language = LanguageModel(source, dtype=dtype, trust_remote_code=config.trust_remote_code)
     except CheckpointError as error:
-        if Path(source).is_dir() or not isinstance(error.__cause__, OSError):
+        if at_hand or Path(source).is_dir() or not isinstance(error.__cause__, OSError):
             raise
         LOGGER.info("%s is not at hand: whether it can be used is seen later (%s)", config.language_model_name, error)
         return
