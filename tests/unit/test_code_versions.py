@@ -61,6 +61,7 @@ MODULES: dict[str, list[str]] = {
     "select_checkpoint": ["training/stage_folder.py"],
     "predict": _PREDICT,
     "predict_blind": _PREDICT,
+    "predict_text_only": _PREDICT,
     "predict_rolled": [*_PREDICT, "evaluation/run_measures.py", "evaluation/measures/rolled.py",
                        "evaluation/measures/places.py"],
     "measure_perplexity": [*_MEASURE, "evaluation/measures/perplexity.py"],

@@ -74,7 +74,7 @@ def test_every_setting_is_tracked_or_untracked_with_a_reason() -> None:
     assert all(nodes.TABLE[node_kind(node)].code_version for node in NODES)
 
 
-PREDICTIONS = ["predict", "predict_blind", "predict_rolled"]
+PREDICTIONS = ["predict", "predict_blind", "predict_text_only", "predict_rolled"]
 ANSWERS = [*PREDICTIONS, "measure_perplexity", "measure_overlap", "metrics"]
 AFTER_FINETUNE = ["train_finetune", "select_checkpoint", *ANSWERS]
 AFTER_VISION = ["train_vision", "train_resampler", *AFTER_FINETUNE]
@@ -92,6 +92,12 @@ TABLE = {
     'evaluation.extra=[]': ["metrics"],
     'evaluation.protocol="original"': ["metrics"],
     "evaluation.blind_control=false": ["metrics"],
+    "evaluation.text_only_control=true": ["metrics"],
+    "evaluation.angle_tolerance_deg=10": ["metrics"],
+    "evaluation.shuffle_options=true": [*PREDICTIONS, "metrics"],
+    "evaluation.answer_instruction=false": [
+        "prepare_train", "prepare_val", "prepare_test", "views_train", "views_val", "views_test", *AFTER_VISION],
+    'data.synthetic.question_types=["number"]': [node for node in NODES if node != "miniature_vision"],
     "data.synthetic.seed=3": [node for node in NODES if not node.startswith("miniature")],
     "image_processing.antialias=false": ["views_train", "views_val", "views_test", *AFTER_VISION],
     'image_processing.view_cache="jpeg"': ["views_train", "views_val", "views_test", *AFTER_VISION],

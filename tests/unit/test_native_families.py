@@ -309,3 +309,25 @@ def test_words_that_read_like_pictures_or_control_are_text(tmp_path: Path) -> No
     special = {prompt.tokenizer.convert_tokens_to_ids(token) for token in ("<|vision_start|>", "<|image_pad|>")}
     assert sum(token in special for token in ids) == model.num_image_tokens + 3, "three views, each begun once"
     assert "<|image_pad|> is it?<|im_end|>" in prompt.tokenizer.decode(ids)
+
+
+def test_without_a_picture_the_family_is_asked_by_text_alone(tried: Tried) -> None:
+    """The text-only control: the answers of the family's own model to a conversation in which no image stands."""
+    if tried.model.processing.family.prefix_lm:
+        with pytest.raises(ValueError, match="reads no prompt without a picture"):
+            tried.model.answer_without_picture(QUESTIONS)
+        return
+    answers = tried.model.answer_without_picture(QUESTIONS, max_new_tokens=4)["text"]
+    alone = [tried.model.answer_without_picture([question], max_new_tokens=4)["text"][0] for question in QUESTIONS]
+    prompts = [tried.model.prompt.without_picture(question) for question in QUESTIONS]
+    assert all(tried.model.processing.image_id not in prompt.input_ids for prompt in prompts)
+    for prompt, said in zip(prompts, alone, strict=True):
+        ids = torch.tensor([prompt.input_ids])
+        ends = list(dict.fromkeys([*tried.model.prompt.end_ids, *tried.model.own_end_ids]))
+        plain = tried.model.model.generate(
+            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=4, do_sample=False, eos_token_id=ends,
+            pad_token_id=tried.model.prompt.pad_id,
+        )  # fmt: skip
+        assert tried.model.prompt.tokenizer.decode(plain[0, ids.shape[1] :], skip_special_tokens=True).strip() == said
+    if tried.family not in RECURRENT:  # padding changes what a state remembers
+        assert answers == alone

@@ -177,6 +177,12 @@ def test_what_a_current_stage_was_made_of_may_be_gone() -> None:
         ({}, {"blind", "measure_overlap"}),
         ({"evaluation.blind_control": False}, {"measure_overlap"}),
         ({"evaluation.extra": []}, {"blind"}),
+        ({"evaluation.text_only_control": True}, {"blind", "text_only", "measure_overlap"}),
+        ({"data.synthetic.question_types": ["text", "choice"]}, {"blind", "text_only", "measure_overlap"}),
+        (
+            {"data.synthetic.question_types": ["choice"], "evaluation.text_only_control": False},
+            {"blind", "measure_overlap"},
+        ),
         ({"evaluation.extra": ["yaw_equivariance", "perplexity"]}, {"blind", "predict_rolled", "measure_perplexity"}),
     ],
 )
@@ -194,7 +200,8 @@ def test_only_jobs_that_open_panoramas_wait_for_the_drawn_ones() -> None:
 # ---- arguments -----------------------------------------------------------------------------------
 def test_every_job_is_given_what_its_function_asks_for_and_its_script_reads_it_back() -> None:
     changes = {"paths.runs_dir": "my runs; rm", "system_messages.default": "It's a 360° photo\n",
-               "evaluation.extra": ["perplexity", "dino_similarity", "yaw_agreement"]}  # fmt: skip
+               "evaluation.extra": ["perplexity", "dino_similarity", "yaw_agreement"],
+               "evaluation.text_only_control": True}  # fmt: skip
     experiment = small(changes)
     tasks = [*tasks_behind(experiment, "metrics"), *tasks_behind(experiment, "stage_state"),
              *tasks_behind(experiment, "prepare_experiment")]  # fmt: skip

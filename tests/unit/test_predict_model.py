@@ -92,3 +92,26 @@ def test_encoder_and_projection_compute_as_in_training(folders: Path, dtype: tor
     assert torch.allclose(features.float(), exact, atol=0.1)
     answers = model.generate(pixels, QUERIES[:2], max_new_tokens=4)["text"]
     assert answers == model.generate(vision_features=features, queries=QUERIES[:2], max_new_tokens=4)["text"]
+
+
+def test_the_text_only_control_has_no_image_token_and_asks_whatever_the_picture(parts: Any) -> None:
+    model, processor, _ = parts
+    prompt = model.prompt.without_picture("a red box")
+    assert not any(prompt.image_token_mask) and model.prompt.pad_id not in prompt.input_ids
+    whole = model.prompt.generation("a red box")
+    assert len(whole.input_ids) - len(prompt.input_ids) >= model.num_image_tokens
+    answers = texts(parts, GREEDY, text_only=True)
+    assert answers == texts(parts, replace(GREEDY, batch_size=1), text_only=True)
+    assert answers[0::2] == answers[1::2] and len(set(answers)) > 1  # two pictures, one answer to each query
+    ids = torch.tensor([prompt.input_ids])
+    ends = list(dict.fromkeys([*model.prompt.end_ids, *model.language.own_end_ids]))
+    plain = model.language.model.generate(
+        input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=6, do_sample=False, eos_token_id=ends,
+        pad_token_id=model.prompt.pad_id,
+    )  # fmt: skip
+    said = model.language.tokenizer.decode(plain[0, ids.shape[1] :], skip_special_tokens=True).strip()
+    assert answers[QUERIES.index("a red box") * 2] == said
+    gone = predict(
+        model, processor, SAMPLES, {}, GREEDY, device=torch.device("cpu"), text_only=True
+    )  # a picture that is gone hinders no question without one
+    assert [one.text for one in gone] == answers

@@ -35,6 +35,22 @@ rule predict_blind:
         script("predict_blind")
 
 
+# Planned for test sets that have questions with right answers, or where evaluation.text_only_control asks for it.
+rule predict_text_only:
+    input:
+        unpack(inputs_of("predict_text_only")),
+    output:
+        **outputs_of("predict_text_only"),
+    log:
+        log_of("predict_text_only"),
+    resources:
+        **resources_of("predict_text_only"),
+    params:
+        **params_of("predict_text_only"),
+    shell:
+        script("predict_text_only")
+
+
 # Further scores (evaluation.extra): each is planned only for experiments that ask for it.
 rule predict_rolled:
     input:

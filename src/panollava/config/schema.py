@@ -349,6 +349,11 @@ class EvaluationSettings(Section):
         "grouped", "What is scored: each (image, query) once against all references, or row by row."
     )
     blind_control: bool = key(True, "Answer once more with the pictures shuffled between samples.")
+    text_only_control: Literal["auto"] | bool = key(
+        "auto",
+        "Answer once more without any picture, the image tokens left out; auto does so where the test set has "
+        "questions with right answers.",
+    )
     extra: Annotated[list[ExtraName], BeforeValidator(some_of(get_args(ExtraName)))] = key(
         [],
         "Scores that need further passes of the model: some of perplexity, overlap_consistency, dino_similarity, "

@@ -12,7 +12,7 @@ from snakemake.io import ancient
 
 from panollava.config.names import SPLITS
 from panollava.dag.node import CACHE, Files, Task
-from panollava.dag.parents import last_stage, previous_stage
+from panollava.dag.parents import last_stage, previous_stage, wants_text_only
 from panollava.evaluation.measures import measures_of
 
 if TYPE_CHECKING:
@@ -122,6 +122,8 @@ def of_metrics(task: Task) -> Files:
     }
     if evaluation.blind_control:
         found["blind"] = f"{names.results}/predictions_blind.csv"
+    if wants_text_only(task.experiment):
+        found["text_only"] = f"{names.results}/predictions_text_only.csv"
     return found | {node: names.measured(node) for node in measures_of(evaluation.extra)}
 
 

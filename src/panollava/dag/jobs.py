@@ -180,7 +180,7 @@ def select_checkpoint(slice: JobSlice, metadata: Path, checkpoint: Path) -> None
 # ---- evaluation ----------------------------------------------------------------------------------
 def predict(slice: JobSlice, checkpoint: Path, csv: Path, views: Path, answers: Path, predictions: Path) -> None:
     """`answers` keeps what a killed job has finished."""
-    _predict(slice, checkpoint, csv, views, answers, predictions, blind=False)
+    _predict(slice, checkpoint, csv, views, answers, predictions)
 
 
 def predict_blind(slice: JobSlice, checkpoint: Path, csv: Path, views: Path, answers: Path, predictions: Path) -> None:
@@ -188,8 +188,15 @@ def predict_blind(slice: JobSlice, checkpoint: Path, csv: Path, views: Path, ans
     _predict(slice, checkpoint, csv, views, answers, predictions, blind=True)
 
 
+def predict_text_only(
+    slice: JobSlice, checkpoint: Path, csv: Path, views: Path, answers: Path, predictions: Path
+) -> None:
+    """The text-only control: no sample is shown a picture."""
+    _predict(slice, checkpoint, csv, views, answers, predictions, text_only=True)
+
+
 def _predict(
-    slice: JobSlice, checkpoint: Path, csv: Path, views: Path, answers: Path, predictions: Path, blind: bool
+    slice: JobSlice, checkpoint: Path, csv: Path, views: Path, answers: Path, predictions: Path, **control: bool
 ) -> None:
     from panollava.evaluation.run_predict import predict_csv
 
@@ -203,7 +210,7 @@ def _predict(
             views=views.parent,
             output=predictions,
             state=answers,
-            blind=blind,
+            **control,
         )
 
 
@@ -238,6 +245,7 @@ def compute_metrics(
     samples: Path,
     spice_heap: str,
     blind: Path | None = None,
+    text_only: Path | None = None,
     predict_rolled: Path | None = None,
     measure_perplexity: Path | None = None,
     measure_overlap: Path | None = None,
@@ -245,8 +253,11 @@ def compute_metrics(
     """The last three are what `evaluation.extra` asks for."""
     from panollava.reports.run_metrics import metrics_of_run
 
-    given = {"predict": predictions, "predict_blind": blind, "predict_rolled": predict_rolled,
-             "measure_perplexity": measure_perplexity, "measure_overlap": measure_overlap}  # fmt: skip
+    given = {
+        "predict": predictions, "predict_blind": blind, "predict_text_only": text_only,
+        "predict_rolled": predict_rolled, "measure_perplexity": measure_perplexity,
+        "measure_overlap": measure_overlap,
+    }  # fmt: skip
     for node, path in given.items():
         if path is not None:
             _refuse_other(path, slice.upstream[node])
@@ -256,6 +267,7 @@ def compute_metrics(
         slice.digest,
         predictions=predictions,
         blind=blind,
+        text_only=text_only,
         checkpoint=read_json(checkpoint),
         output=metrics,
         metrics_page=table,

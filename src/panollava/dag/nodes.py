@@ -205,6 +205,21 @@ _NODES = (
         resources=_ONE_GPU,
         lower="training.eval_batch_size",
     ),
+    # Planned where `parents.wants_text_only` says so.
+    Node(
+        "predict_text_only",
+        rule="predict_text_only",
+        job=jobs.predict_text_only,
+        code_version=1,
+        reads=settings.ANSWERS,
+        parents=parents.of_prediction,
+        inputs=inputs.of_prediction,
+        outputs={"predictions": f"{_RESULTS}/predictions_text_only.csv"},
+        told_by="predictions",
+        options=options.of_prediction,
+        resources=_ONE_GPU,
+        lower="training.eval_batch_size",
+    ),
     # Further scores (evaluation.extra): the parents of `metrics` say which are planned.
     Node(
         "predict_rolled",

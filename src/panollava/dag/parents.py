@@ -106,6 +106,17 @@ def of_prediction(cfg: WorkflowConfig, node: str, _: str | None) -> Parents:
     return {}, [("select_checkpoint", None), ("prepare_test", None), ("views_test", None)]
 
 
+def wants_text_only(cfg: WorkflowConfig) -> bool:
+    """Whether the test set is answered without pictures too: with `auto` where it has questions with right answers."""
+    wanted = cfg.settings.evaluation.text_only_control
+    if wanted != "auto":
+        return wanted
+    csvs = cfg.slice_of("prepare_test")["inputs"]["csvs"]
+    if any("sha256" not in one for one in csvs):  # drawn
+        return set(cfg.settings.data.synthetic.question_types) != {"text"}
+    return any({"answer_type", "options", "scoring"} & set(one.get("details", ())) for one in csvs)
+
+
 def of_metrics(cfg: WorkflowConfig, node: str, _: str | None) -> Parents:
     inputs = dict(cfg.slice_of("prepare_test")["inputs"])
     code = {
@@ -116,8 +127,9 @@ def of_metrics(cfg: WorkflowConfig, node: str, _: str | None) -> Parents:
     if code:
         inputs["custom_metrics"] = code
     blind: list[Parent] = [("predict_blind", None)] if cfg.settings.evaluation.blind_control else []
+    text_only: list[Parent] = [("predict_text_only", None)] if wants_text_only(cfg) else []
     measured: list[Parent] = [(measure, None) for measure in measures_of(cfg.settings.evaluation.extra)]
-    return inputs, [("predict", None), *blind, *measured]
+    return inputs, [("predict", None), *blind, *text_only, *measured]
 
 
 # ---- backbones -----------------------------------------------------------------------------------

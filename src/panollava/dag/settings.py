@@ -48,7 +48,7 @@ PREPARATION = (
 )  # fmt: skip
 SCORES = _named(
     "evaluation", "metrics", "protocol", "extra", "custom_metrics", "blind_control", "bootstrap_samples",
-    "number_tolerance", "angle_tolerance_deg",
+    "number_tolerance", "angle_tolerance_deg", "text_only_control",
 )  # fmt: skip
 
 _OPTIMISATION = ("epochs", "batch_size", "accumulate_grad_batches", "optimizer", "lr", "muon_lr", "weight_decay",

@@ -8,6 +8,7 @@ stands with other options, or behind other turns of a conversation, it is anothe
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,6 +89,11 @@ def read_rows(path: str | Path) -> list[Row]:
             return rows
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as a prepared CSV: {error}") from error
+
+
+def has_right_answers(samples: Iterable[Sample]) -> bool:
+    """Whether some sample's answer is right or wrong, so that it is worth knowing what text alone gives."""
+    return any(sample.details.answer_type != "text" or sample.details.scoring for sample in samples)
 
 
 def _is_prepared(header: list[str]) -> bool:

@@ -30,6 +30,8 @@ from panollava.training.job import is_out_of_memory
 from panollava.training.state_folder import FolderLock
 from panollava.views.panorama import PanoramaError
 
+NO_PICTURE = ""
+"""What stands for the picture of a sample that is asked without one."""
 PICTURES_PER_CHUNK = 128  # encoder features held at once
 PICTURES_PER_BATCH = 16
 
@@ -153,29 +155,33 @@ def predict(
     finished: FinishedAnswers | None = None,
     log_every: int = 25,
     by_picture: bool = False,
+    text_only: bool = False,
 ) -> list[Prediction]:
     """Answer every sample, in the order of `samples`.
 
     `by_picture` (see `PanoramaModel.shares_prefix`) asks questions about one picture together.
 
     `pictures` gives uint8 views [V, h, w, 3] by image path; with `stand_ins` the model is shown that picture instead.
+    With `text_only` it is shown none, and no image token stands in its prompts.
     A sample whose picture cannot be used any more, or whose generation fails, has an empty text and its error. Raises
     EvaluationError where all of them fail, since then it is not the samples.
     """
     finished = finished or FinishedAnswers(None)
     model.to(device).eval()
+    if text_only:
+        stand_ins = dict.fromkeys((sample.image_path for sample in samples), NO_PICTURE)
     shown = [(stand_ins or {}).get(sample.image_path, sample.image_path) for sample in samples]
     batches = list(_batches(samples, shown, settings.batch_size, by_picture))
     LOGGER.info(
         "%s%d samples, %d pictures, %d batches, %d answers kept from an earlier start",
-        "" if stand_ins is None else "pictures shuffled: ",
+        "no pictures: " if text_only else "" if stand_ins is None else "pictures shuffled: ",
         len(samples), len(set(shown)), len(batches), len(finished.texts),
     )  # fmt: skip
     features: dict[str, torch.Tensor | PanoramaError] = {}
     for number, (chunk, batch) in enumerate(batches):
         if all(samples[i].sample_id in finished.texts for i in batch):
             continue
-        if not features.keys() >= set(chunk):
+        if not text_only and not features.keys() >= set(chunk):
             features = _encode(model, processor, pictures, chunk, device)
         torch.manual_seed(settings.seed * 1_000_003 + number)
         finished.add(_answer(model, samples, shown, batch, features, settings, by_picture))
@@ -262,7 +268,7 @@ def _answer(
     answers: dict[int, tuple[str, str]] = {}
     seen: dict[int, str] = {}
     for i in batch:
-        found = features[shown[i]]
+        found = features.get(shown[i])
         if isinstance(found, PanoramaError):
             answers[samples[i].sample_id] = ("", f"{type(found).__name__}: {found}")
         else:
@@ -296,13 +302,15 @@ def _generate(
     options: dict[str, Any] = {"max_new_tokens": settings.max_new_tokens, "do_sample": settings.do_sample}
     if settings.do_sample:
         options |= {"temperature": settings.temperature, "top_p": settings.top_p}
+    if any(sample.details.context_turns for sample in samples):
+        options["contexts"] = [sample.details.context_turns for sample in samples]
+    queries = [sample.prompt for sample in samples]
+    if paths[0] == NO_PICTURE:
+        return [text.strip() for text in model.answer_without_picture(queries, **options)["text"]]
     if by_picture:
         once = {path: place for place, path in enumerate(dict.fromkeys(paths))}
         options["picture_of"] = torch.tensor([once[path] for path in paths], device=model.device)
         paths = list(once)
     shown = [found for path in paths if isinstance(found := features[path], torch.Tensor)]
-    if any(sample.details.context_turns for sample in samples):
-        options["contexts"] = [sample.details.context_turns for sample in samples]
-    queries = [sample.prompt for sample in samples]
     output = model.generate(vision_features=torch.stack(shown), queries=queries, **options)
     return [text.strip() for text in output["text"]]

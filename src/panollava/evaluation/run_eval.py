@@ -20,7 +20,7 @@ from panollava.data.download import ImageCache
 from panollava.data.formats import read_source
 from panollava.data.prepare import prepare_csv
 from panollava.data.prepared_images import read_images, told_of_pictures
-from panollava.data.samples import Sample, read_samples
+from panollava.data.samples import Sample, has_right_answers, read_samples
 from panollava.errors import ConfigError, EvaluationError
 from panollava.evaluation.answer import refuse_without_language
 from panollava.evaluation.found_folder import describe, disagreements
@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 
 _EVALUATION = EvaluationSettings().model_dump(mode="json")  # of scores alone, and of folders that lack a newer key
 _RESULTS = (
-    "metrics.json", "predictions.csv", "predictions_blind.csv", "predictions_rolled.csv", "measures/perplexity.json",
+    "metrics.json", "predictions.csv", "predictions_blind.csv", "predictions_text_only.csv", "predictions_rolled.csv",
+    "measures/perplexity.json",
     "measures/overlap.json", "measures/overlap.png",
 )  # fmt: skip
 
@@ -194,13 +195,19 @@ def evaluate_folder(
         }
         key = digest_of([request.answers_version, made, loaded.metadata["model_config"], _pictures_of(samples, root)])
         with answers_in_locked(output / ".state", key) as kept:
-            for name, shown in (("predictions", None), ("predictions_blind", stand_ins)):
-                if name == "predictions_blind" and shown is None:
-                    continue
+            text_only = evaluation["text_only_control"]
+            text_only = has_right_answers(samples) if text_only == "auto" else text_only
+            wanted = {
+                "predictions": True,
+                "predictions_blind": stand_ins is not None,
+                "predictions_text_only": text_only,
+            }
+            for name in (name for name, is_wanted in wanted.items() if is_wanted):
                 predictions = predict(
                     loaded.model, loaded.processor, samples, pictures, generation, device=first_device(),
-                    stand_ins=shown, finished=kept(name), log_every=request.log_interval,
-                    by_picture=loaded.model.shares_prefix,
+                    stand_ins=stand_ins if name == "predictions_blind" else None, finished=kept(name),
+                    log_every=request.log_interval, by_picture=loaded.model.shares_prefix,
+                    text_only=name == "predictions_text_only",
                 )  # fmt: skip
                 write_predictions(output / f"{name}.csv", predictions)
                 if name == "predictions" and request.log_samples:
@@ -210,7 +217,14 @@ def evaluate_folder(
                 loaded, samples, pictures, root, evaluation["extra"], generation, stand_ins, output, kept
             )
             document = score_files(
-                output / "predictions.csv", blind, evaluation, output / "metrics.json", made, measures, rolled
+                output / "predictions.csv",
+                blind,
+                evaluation,
+                output / "metrics.json",
+                made,
+                measures,
+                rolled,
+                text_only=output / "predictions_text_only.csv" if text_only else None,
             )
     return output / "metrics.json", document
 

@@ -1,4 +1,5 @@
-"""From a checkpoint and a prepared CSV to predictions.csv: the job behind the rules `predict` and `predict_blind`."""
+"""From a checkpoint and a prepared CSV to predictions.csv: the job behind the rules `predict`, `predict_blind` and
+`predict_text_only`."""
 
 from __future__ import annotations
 
@@ -90,9 +91,12 @@ def predict_csv(
     views: Path,
     output: Path,
     state: Path,
-    blind: bool,
+    blind: bool = False,
+    text_only: bool = False,
 ) -> dict[str, Any]:
-    """Predict every (image, query) of `csv_path` from the cached `views`; `blind` shows each sample another picture.
+    """Predict every (image, query) of `csv_path` from the cached `views`.
+
+    `blind` shows each sample another picture, `text_only` none.
 
     `config` are the node's settings, `digest` is its slice's.
     Returns what metrics.json tells about how the answers were made (`made_with`). Answers of finished batches are kept
@@ -116,7 +120,7 @@ def predict_csv(
         predictions = predict(
             loaded.model, loaded.processor, samples, pictures, settings,
             device=first_device(), stand_ins=stand_ins, finished=kept("answers"),
-            by_picture=loaded.model.shares_prefix,
+            by_picture=loaded.model.shares_prefix, text_only=text_only,
         )  # fmt: skip
         write_predictions(output, predictions)
     failed = sum(bool(p.error) for p in predictions)

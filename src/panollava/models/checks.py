@@ -100,6 +100,10 @@ def check_queries(queries: Any, batch: int) -> list[str]:
     return list(queries)
 
 
+GREEDY: dict[str, Any] = {"max_new_tokens": 64, "do_sample": False, "temperature": 1.0, "top_p": 1.0}
+"""What `generate` does unless it is told otherwise."""
+
+
 def sampling_options(max_new_tokens: Any, do_sample: Any, temperature: Any, top_p: Any) -> dict[str, Any]:
     """Options of generation: greedy by default; temperature is clamped to [0.1, 1.0] with a warning."""
     if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int):

@@ -42,7 +42,7 @@ from panollava.models.native_tower import TowerTap
 from panollava.models.outputs import GenerationOutput, TrainingStageOutput, VisionStageOutput
 from panollava.models.panorama_model import Grid, PanoramaModel, no_shared_directions
 from panollava.models.projection import VicregProjector
-from panollava.models.prompt import IGNORED, Context, PromptIds, prompts_of
+from panollava.models.prompt import IGNORED, Context, PromptIds, prompts_of, prompts_without_picture
 from panollava.models.reading import copy_rows
 from panollava.models.selection import select_rows
 from panollava.models.vision import quiet_loading, readable_weights, refuse_missing_weights
@@ -234,6 +234,30 @@ class NativeVLM(PanoramaModel):
         width = max(len(answer) for answer in answers)
         pad = self.prompt.pad_id
         generated = torch.stack([F.pad(answer, (0, width - len(answer)), value=pad) for answer in answers])
+        text = self.prompt.tokenizer.batch_decode(generated, skip_special_tokens=True)
+        return {"generated_ids": generated, "text": [answer.strip() for answer in text]}
+
+    @torch.no_grad()
+    def answer_without_picture(
+        self, queries: Sequence[str], contexts: Sequence[Context] | None = None, **sampling: Any
+    ) -> GenerationOutput:
+        options = checks.sampling_options(**{**checks.GREEDY, **sampling})
+        sequences = prompts_without_picture(self.prompt, queries, contexts)
+        self._refuse_too_long(max(len(s.input_ids) for s in sequences), options["max_new_tokens"])
+        batch = self.prompt.collate(sequences, side="left")
+        ids, mask, places = (batch[key].to(self.device) for key in ("input_ids", "attention_mask", "image_token_mask"))
+        ends = list(dict.fromkeys([*self.prompt.end_ids, *self.own_end_ids]))
+        mode = self.training
+        self.eval()
+        try:
+            with self.autocast():
+                whole = self.model.generate(
+                    input_ids=ids, attention_mask=mask, eos_token_id=ends, pad_token_id=self.prompt.pad_id,
+                    **self._types(places, None), **options,
+                )  # fmt: skip
+        finally:
+            self.train(mode)
+        generated = whole[:, ids.shape[1] :]
         text = self.prompt.tokenizer.batch_decode(generated, skip_special_tokens=True)
         return {"generated_ids": generated, "text": [answer.strip() for answer in text]}
 

@@ -140,15 +140,23 @@ class NativePrompt(ChatPrompt):
             )
 
     def _conversation(
-        self, user: str, answer: str | None, system_role: bool, opens: bool = True, later: Context = ()
+        self,
+        user: str,
+        answer: str | None,
+        system_role: bool,
+        opens: bool = True,
+        later: Context = (),
+        pictured: bool = True,
     ) -> str:
         if self.processing.family.prefix_lm:
+            if not pictured:
+                raise ValueError(f"{self.processing.source} reads no prompt without a picture")
             system = f"{self._shown_system}\n" if self.system_message else ""
             return f"{system}{user}\n" + ("" if answer is None else f"{answer}{self.tokenizer.eos_token or ''}")
         content: list[dict[str, str]] = []
         if self.system_message and not system_role:
             content.append(_text(f"{self._shown_system}\n\n"))
-        for place in range(len(self.views)):
+        for place in range(len(self.views) if pictured else 0):
             content += [_text(self.labels[place])] if self.labels else []
             content.append({"type": "image"})
         messages: list[dict[str, Any]] = [{"role": "user", "content": [*content, _text(user)]}]

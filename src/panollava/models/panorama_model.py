@@ -129,6 +129,15 @@ class PanoramaModel(nn.Module, ABC):
         """
 
     @abstractmethod
+    def answer_without_picture(
+        self, queries: Sequence[str], contexts: Sequence[Context] | None = None, **sampling: Any
+    ) -> GenerationOutput:
+        """Answers to queries in whose prompts no image token stands; `contexts` and `sampling` as in `generate`.
+
+        Raises ValueError where the family reads no prompt without a picture.
+        """
+
+    @abstractmethod
     def answer_losses(self, features: Tensor, batches: list[list[PromptIds]]) -> Iterator[Tensor]:
         """-log p [B] (float64) of the supervised tokens of each batch of sequences about one picture [V, S, D].
 

@@ -101,6 +101,12 @@ class ChatPrompt:
             image_token_mask=[False] * len(head) + [True] * picture + [False] * len(tail),
         )
 
+    def without_picture(self, query: str, context: Context = ()) -> PromptIds:
+        """The generation prompt of a conversation in which no picture stands, for the text-only control."""
+        shown, said = self._with_turns(context, query, pictured=False)
+        ids = self._ids_with(said, shown)
+        return PromptIds(input_ids=ids, image_token_mask=[False] * len(ids))
+
     def text(self, query: str, context: Context = ()) -> str:
         """The prompt as text, with ⟦picture⟧ where the picture goes."""
         if not context:
@@ -158,8 +164,8 @@ class ChatPrompt:
         before, behind = self._split(rendered, _MARKER)
         return self._ids_with(said, before), self._ids_with(said, behind)
 
-    def _with_turns(self, context: Context, query: str) -> tuple[str, dict[str, str]]:
-        """A conversation with marks in the places of people's words, and the words by mark.
+    def _with_turns(self, context: Context, query: str, pictured: bool = True) -> tuple[str, dict[str, str]]:
+        """A conversation with marks in the places of people's words, and the words by mark; `pictured` or without picture.
 
         Raises ValueError for turns that are not user and assistant in turn.
         """
@@ -169,7 +175,8 @@ class ChatPrompt:
         texts = [*(text.strip() for _, text in context), query.strip()]
         marks = [f"⟦turn {number}⟧" for number in range(len(texts))]
         later = [("assistant" if place % 2 else "user", mark) for place, mark in enumerate(marks)][1:]
-        rendered = self._conversation(self._first_turn(marks[0]), None, self._system_role, later=later)
+        first = self._first_turn(marks[0]) if pictured else marks[0]
+        rendered = self._conversation(first, None, self._system_role, later=later, pictured=pictured)
         for mark in marks:
             self._split(rendered, mark)
         return rendered, {**dict(zip(marks, texts, strict=True)), _SYSTEM: self.system_message}
@@ -209,7 +216,13 @@ class ChatPrompt:
         return self._conversation(self._first_turn(query.strip()), answer, self._system_role, opens)
 
     def _conversation(
-        self, user: str, answer: str | None, system_role: bool, opens: bool = True, later: Context = ()
+        self,
+        user: str,
+        answer: str | None,
+        system_role: bool,
+        opens: bool = True,
+        later: Context = (),
+        pictured: bool = True,
     ) -> str:
         messages = [{"role": "user", "content": user}]
         if system_role:
@@ -307,6 +320,16 @@ def prompts_of(prompt: ChatPrompt, queries: Sequence[str], contexts: Sequence[Co
     if len(contexts) != len(queries):
         raise ValueError(f"{len(contexts)} contexts of {len(queries)} queries")
     return [prompt.generation(query, context) for query, context in zip(queries, contexts, strict=True)]
+
+
+def prompts_without_picture(
+    prompt: ChatPrompt, queries: Sequence[str], contexts: Sequence[Context] | None
+) -> list[PromptIds]:
+    """The same with no picture in any of them."""
+    return [
+        prompt.without_picture(query, context)
+        for query, context in zip(queries, contexts or [()] * len(queries), strict=True)
+    ]
 
 
 def _parts(rendered: str, said: Mapping[str, str]) -> list[str]:

@@ -29,7 +29,7 @@ from panollava.models.outputs import GenerationOutput, TrainingStageOutput, Visi
 from panollava.models.panorama_model import Grid, PanoramaModel
 from panollava.models.positional import DirectionalEncoding
 from panollava.models.projection import Projection, VicregProjector
-from panollava.models.prompt import ChatPrompt, Context, PromptIds, prompts_of
+from panollava.models.prompt import ChatPrompt, Context, PromptIds, prompts_of, prompts_without_picture
 from panollava.models.reading import answer_losses, read_pictures
 from panollava.models.resamplers import build_resampler
 from panollava.models.selection import select_rows
@@ -266,6 +266,24 @@ class PanoramaVLM(PanoramaModel):
             )
             embeds = self._splice(tokens, ids, places)  # [B, L, D_lm]
             generated = language.generate(embeds, mask, prompt.end_ids, **options)  # [B, T_new]
+        finally:
+            self.train(mode)
+        text = language.tokenizer.batch_decode(generated, skip_special_tokens=True)
+        return {"generated_ids": generated, "text": [answer.strip() for answer in text]}
+
+    @torch.no_grad()
+    def answer_without_picture(
+        self, queries: Sequence[str], contexts: Sequence[Context] | None = None, **sampling: Any
+    ) -> GenerationOutput:
+        options = checks.sampling_options(**{**checks.GREEDY, **sampling})
+        language, _, prompt = self._language_side()
+        mode = self.training
+        self.eval()
+        try:
+            with self.autocast():
+                batch = prompt.collate(prompts_without_picture(prompt, queries, contexts), side="left")
+                ids, mask = (batch[key].to(self.device) for key in ("input_ids", "attention_mask"))
+                generated = language.generate(language.embed(ids), mask, prompt.end_ids, **options)
         finally:
             self.train(mode)
         text = language.tokenizer.batch_decode(generated, skip_special_tokens=True)

@@ -28,6 +28,7 @@ def metrics_of_run(
     spice_heap: str,
     measures: Sequence[Path] = (),
     rolled: Path | None = None,
+    text_only: Path | None = None,
 ) -> None:
     """Score the DAG's predictions and their blind control: metrics.json, and the same for the report's readers.
 
@@ -48,6 +49,7 @@ def metrics_of_run(
         },
         measures,
         rolled,
+        text_only=text_only,
     )
     for line in [*metric_lines(document), *summary_lines(document)]:
         LOGGER.info(line)
