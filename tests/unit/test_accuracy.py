@@ -11,17 +11,19 @@ import pytest
 from panollava.answers.grading import Tolerances
 from panollava.errors import EvaluationError
 from panollava.evaluation.accuracy import confusion, grade_samples
+from panollava.evaluation.console import summary_lines
 from panollava.evaluation.protocols import apply_protocol
 from panollava.evaluation.run_eval import score_csv
 from panollava.evaluation.score import ScoreReport, score_predictions
 from panollava.evaluation.verify import verify
+from panollava.reports.metrics_page import write_metrics_page
 
 OPTIONS = json.dumps(["cat", "dog", "car"])
 
 
 def row(n: int, kind: str, prediction: str, reference: str, category: str = "", **more: str) -> dict[str, str]:
     return {
-        "sample_id": f"r{n}", "image_path": f"p{n % 4}.png", "original_query": f"q{n}", "prediction": prediction,
+        "sample_id": f"r{n}", "image_path": f"p{n % 7}.png", "original_query": f"q{n}", "prediction": prediction,
         "reference": reference, "answer_type": kind, "category": category, "options": "", "width": "",
         "height": "", **more,
     }  # fmt: skip
@@ -81,7 +83,7 @@ def test_intervals_are_by_panorama_and_controls_stand_beside() -> None:
     wrong = [{**one, "prediction": "unknown"} for one in ROWS]
     report = scores(ROWS, blind_rows=wrong, text_only_rows=ROWS, bootstrap_samples=200)
     document = report.to_json()
-    assert document["intervals"]["units"] == 4 and document["intervals"]["resampled"] == "images"
+    assert document["intervals"]["units"] == 7 and document["intervals"]["resampled"] == "images"
     low, high = document["metrics"]["accuracy"]["interval"]
     assert low < 5 / 9 < high and document["metrics"]["accuracy_macro"]["interval"][0] <= 0.667
     assert (
@@ -106,8 +108,8 @@ def test_the_best_reference_counts_and_other_options_are_another_question() -> N
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"reference": "banana"}, "row sample_id r7, image_path p3.png: the answer 'banana' cannot be read"),
-        ({"answer_type": "numeral"}, "row sample_id r7, image_path p3.png: answer_type is one of text, yes_no"),
+        ({"reference": "banana"}, "row sample_id r7, image_path p0.png: the answer 'banana' cannot be read"),
+        ({"answer_type": "numeral"}, "row sample_id r7, image_path p0.png: answer_type is one of text, yes_no"),
         ({"scoring": "nobody/mine"}, "scoring is a rule that a format knows"),
         ({"answer_type": "box", "reference": "[1, 2, 3, 4]"}, "the row needs both columns"),
         ({"answer_type": "choice", "reference": "B", "options": "x|y"}, "options is a JSON list"),
@@ -120,7 +122,32 @@ def test_a_row_that_cannot_be_scored_is_named(changed: dict[str, str], message: 
 
 def test_confusion_of_choices() -> None:
     graded = grade_samples(apply_protocol(ROWS), Tolerances())
-    assert confusion(graded) == {"yes": {"yes": 1, "no": 1}, "B": {"B": 1, "A": 1, "unreadable": 1}}
+    assert confusion(graded) == {
+        "yes_no": {"yes": {"yes": 1, "no": 1}},
+        "choice": {"B": {"B": 1, "A": 1, "unreadable": 1}},
+    }
+
+
+def test_the_report_shows_controls_confusion_and_what_cannot_be_read(tmp_path: Path) -> None:
+    report = scores(ROWS, blind_rows=ROWS, text_only_rows=ROWS)
+    checkpoint = {"folder": "f", "file": "c.ckpt", "epoch": 0}
+    graded = grade_samples(apply_protocol(ROWS), Tolerances())
+    write_metrics_page(report.to_json({"checkpoint": checkpoint}), tmp_path / "m.html", "E", graded)
+    page = (tmp_path / "m.html").read_text(encoding="utf-8")
+    for shown in (
+        "text only",
+        "Answers where each is true: choice",
+        "unreadable",
+        "direction",
+        "1 of 2",
+        "2 answers that",
+    ):
+        assert shown in page, shown
+    lines = summary_lines(report.to_json())
+    assert lines[0].endswith("pictures shuffled  text only") and lines[-1].endswith("2 answers that cannot be read")
+    write_metrics_page(scores(CAPTIONS).to_json({"checkpoint": checkpoint}), tmp_path / "c.html", "E")
+    plain = (tmp_path / "c.html").read_text(encoding="utf-8")
+    assert "text only" not in plain and "Answers where" not in plain
 
 
 def test_a_csv_with_kinds_of_answers_is_scored_and_verified(tmp_path: Path) -> None:

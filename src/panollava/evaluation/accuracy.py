@@ -21,6 +21,7 @@ from panollava.evaluation.metrics.sums import Array, SampleSums, ratio, ratios
 from panollava.evaluation.predictions import SHOWN
 from panollava.evaluation.protocols import ScoredTexts
 
+UNREADABLE = "unreadable"
 _ANGLES = ("direction", "point")
 _RULES = {
     "yes_no": "equal", "choice": "equal", "number": "within {number:g} of it, counts equal",
@@ -101,18 +102,18 @@ def only(samples: SampleSums, places: Sequence[int], count: int) -> SampleSums:
     return SampleSums(spread, samples.value)
 
 
-def confusion(graded: Graded) -> dict[str, dict[str, int]]:
-    """How often each answer was given where each was true, of yes/no questions and choices: {truth: {said: count}}.
+def confusion(graded: Graded) -> dict[str, dict[str, dict[str, int]]]:
+    """How often each answer was given where each was true, of yes/no questions and of choices.
 
-    An answer that could not be read stands under "unreadable".
+    {kind: {truth: {said: count}}}; an answer that could not be read stands under UNREADABLE.
     """
-    table: dict[str, dict[str, int]] = {}
-    for one, about in zip(graded.grades, graded.details, strict=True):
-        if one is not None and not about.scoring and (about.answer_type == "yes_no" or about.options):
-            row = table.setdefault(one.truth, {})
-            said = one.said if one.readable else "unreadable"
+    tables: dict[str, dict[str, dict[str, int]]] = {}
+    for about, one in graded.pairs():
+        if not about.scoring and (about.answer_type == "yes_no" or about.options):
+            row = tables.setdefault(about.answer_type, {}).setdefault(one.truth, {})
+            said = one.said if one.readable else UNREADABLE
             row[said] = row.get(said, 0) + 1
-    return table
+    return tables
 
 
 def _grade(row: Mapping[str, str], about: Details, references: Sequence[str], tolerances: Tolerances) -> Grade:

@@ -32,19 +32,21 @@ def metric_lines(document: Mapping[str, Any]) -> list[str]:
 
 def summary_lines(document: Mapping[str, Any]) -> list[str]:
     """What stands below the table: intervals and the blind control, where there are some; what was scored."""
-    blind = (document.get("controls") or {}).get("blind") or {}
+    controls = document.get("controls") or {}
+    blind, text_only = controls.get("blind") or {}, controls.get("text_only") or {}
     confidence = (document.get("intervals") or {}).get("confidence")
     rows = []
     for key, result in document["metrics"].items():
-        interval, shuffled = result.get("interval"), blind.get(key)
-        if interval or shuffled is not None:
+        interval, others = result.get("interval"), (blind.get(key), text_only.get(key))
+        if interval or others != (None, None):
             between = "{:.6f} to {:.6f}".format(*interval) if interval else ""
-            rows.append((LABELS.get(key, key), between, "" if shuffled is None else f"{shuffled:.6f}"))
+            values = ["" if other is None else f"{other:.6f}" for other in others]
+            rows.append((LABELS.get(key, key), between, *values))
     lines = []
     if rows:
-        head = ("", f"{f'{100 * confidence:g} % ' if confidence else ''}interval", "pictures shuffled")
-        shown = [index for index in range(3) if any(row[index] for row in rows)]
-        widths = [max(len(row[index]) for row in (head, *rows)) for index in range(3)]
+        head = ("", f"{f'{100 * confidence:g} % ' if confidence else ''}interval", "pictures shuffled", "text only")
+        shown = [index for index in range(4) if any(row[index] for row in rows)]
+        widths = [max(len(row[index]) for row in (head, *rows)) for index in range(4)]
         lines = ["  ".join(row[index].ljust(widths[index]) for index in shown).rstrip() for row in (head, *rows)]
     note = (document.get("intervals") or {}).get("note")
     return [*lines, *([note] if note else []), summary_line(document)]
@@ -56,6 +58,8 @@ def summary_line(document: Mapping[str, Any]) -> str:
         f"{document['protocol']}: {document['num_samples']} samples, {document['num_references']} references, "
         f"{document['num_empty']} empty, {document['num_errors']} errors"
     )
+    if unreadable := document.get("num_unreadable", 0):
+        line += f", {unreadable} answers that cannot be read"
     if without := document.get("num_without_reference", 0):
         line += f", {without} rows without a reference left out"
     if differing := document.get("num_differing", 0):

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from panollava.evaluation.accuracy import grade_samples
 from panollava.evaluation.console import metric_lines, summary_lines
 from panollava.evaluation.predictions import read_predictions
-from panollava.evaluation.run_metrics import rows_of_control, score_files
+from panollava.evaluation.protocols import apply_protocol
+from panollava.evaluation.run_metrics import rows_of_control, score_files, tolerances_of
 from panollava.logs import LOGGER
 from panollava.provenance import told_beside
 from panollava.reports.metrics_page import write_metrics_page
@@ -54,9 +56,12 @@ def metrics_of_run(
     for line in [*metric_lines(document), *summary_lines(document)]:
         LOGGER.info(line)
     experiment = checkpoint["experiment_name"]
-    write_metrics_page(document, metrics_page, experiment)
+    graded = grade_samples(
+        apply_protocol(read_predictions(predictions), document["protocol"]), tolerances_of(evaluation)
+    )
+    write_metrics_page(document, metrics_page, experiment, graded)
     write_samples_page(
-        read_predictions(predictions),
+        rows,
         rows_of_control(blind),
         "exact_match" in document["metrics"],
         samples_page,

@@ -9,6 +9,8 @@ import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from panollava.answers.grading import Grade, Tolerances
+from panollava.evaluation.accuracy import grade_samples
 from panollava.evaluation.protocols import apply_protocol, collapse, question_of
 from panollava.reports.rendering import panorama, write_page
 
@@ -27,6 +29,7 @@ def write_samples_page(
     Where it is not, an answer that differs from its references is shown without a mark. Pictures lie below `root`.
     """
     scored = apply_protocol(rows, "grouped")
+    graded = grade_samples(scored, Tolerances())
     blind = {} if blind_rows is None else {question_of(row): row["prediction"] for row in blind_rows}
     count = min(SAMPLES, scored.num_samples)
     samples = []
@@ -39,7 +42,7 @@ def write_samples_page(
                 "query": row["original_query"],
                 "answer": answer,
                 "error": row.get("error", ""),
-                "mark": mark_of(answer, references, exact),
+                "mark": _mark_of_grade(graded.grades[i]) or mark_of(answer, references, exact),
                 "references": references,
                 "blind": None if blind_answer is None else collapse(blind_answer),
             }
@@ -48,6 +51,15 @@ def write_samples_page(
         "samples", path, title=f"{experiment}: panoramas, answers, references", samples=samples,
         total=scored.num_samples, most_references=_REFERENCES,
     )  # fmt: skip
+
+
+def _mark_of_grade(one: Grade | None) -> dict[str, str] | None:
+    """What is said of an answer that is right or wrong; None of a text."""
+    if one is None:
+        return None
+    if not one.readable:
+        return {"kind": "wrong", "text": "✗ cannot be read"}
+    return {"kind": "right", "text": "✓ right"} if one.accurate else {"kind": "wrong", "text": "✗ wrong"}
 
 
 def mark_of(answer: str, references: Sequence[str], exact: bool) -> dict[str, str] | None:
