@@ -56,9 +56,8 @@ def metrics_of_run(
     for line in [*metric_lines(document), *summary_lines(document)]:
         LOGGER.info(line)
     experiment = checkpoint["experiment_name"]
-    graded = grade_samples(
-        apply_protocol(read_predictions(predictions), document["protocol"]), tolerances_of(evaluation)
-    )
+    rows = read_predictions(predictions)
+    graded = grade_samples(apply_protocol(rows, document["protocol"]), tolerances_of(evaluation))
     write_metrics_page(document, metrics_page, experiment, graded)
     write_samples_page(
         rows,
