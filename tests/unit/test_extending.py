@@ -10,9 +10,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from tiny_models import language_folder, tiny_config, vision_folder
 
 from panollava import WorkflowConfig, compute_text_metrics
+from panollava.data import formats
+from panollava.data.prepare import prepare_csv
+from panollava.data.samples import read_rows
+from panollava.evaluation.score import score_predictions
 from panollava.models import config as model_config
 from panollava.models.resamplers import RESAMPLERS
 from panollava.models.vlm import PanoramaVLM, count_image_tokens
@@ -103,6 +108,27 @@ def train(model: PanoramaVLM, stage: StageName, pixels: torch.Tensor, steps: int
         optimizer.step()
         losses.append(loss.item())
     return losses
+
+
+# ---- a benchmark ---------------------------------------------------------------------------------
+def test_a_benchmark_from_its_file_to_its_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "FORMATS", dict(formats.FORMATS))
+    file, entry = examples("A benchmark")
+    names: dict[str, Any] = {"__name__": "rooms", "FORMATS": formats.FORMATS}
+    exec(file, names)
+    exec(entry, names)
+    formats.FORMATS = {"rooms": formats.FORMATS.pop("rooms"), **formats.FORMATS}  # before csv, as its file has it
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (16, 8)).save("a.png")
+    Path("kitchen.rooms").write_text("a.png | How many chairs? | 4\na.png | How many?\n", encoding="utf-8")
+    prepare_csv(["kitchen.rooms"], "p.csv", "r.csv", max_rejected_fraction=1, progress=False)
+    (row,) = read_rows("p.csv")
+    assert (row.query, row.annotation, row.details.sample_id) == ("How many chairs?", "4", "kitchen/1")
+    assert "expected image | question | answer" in Path("r.csv").read_text(encoding="utf-8")
+    line = {"image_path": "a.png", "original_query": row.query, "reference": "4", **row.details.to_fields()}
+    found = score_predictions([{**line, "prediction": "three"}], metrics="auto").metrics
+    assert (found["accuracy"].value, found["mean_score"].value) == (0, 0.75)
+    assert found["accuracy"].signature == "rule rooms/count" and found["accuracy.rooms"].value == 0
 
 
 # ---- a metric ------------------------------------------------------------------------------------
