@@ -165,7 +165,7 @@ class ChatPrompt:
         return self._ids_with(said, before), self._ids_with(said, behind)
 
     def _with_turns(self, context: Context, query: str, pictured: bool = True) -> tuple[str, dict[str, str]]:
-        """A conversation with marks in the places of people's words, and the words by mark; `pictured` or without picture.
+        """A conversation with marks in the places of people's words, and the words by mark.
 
         Raises ValueError for turns that are not user and assistant in turn.
         """
