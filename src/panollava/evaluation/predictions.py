@@ -17,6 +17,7 @@ from pathlib import Path
 from panollava.data.details import NO_DETAILS, Details, columns_of
 from panollava.data.tables import write_table
 from panollava.errors import EvaluationError
+from panollava.evaluation.lmms_samples import SUFFIXES, read_lmms_samples
 
 COLUMNS = (
     "sample_id",
@@ -83,10 +84,14 @@ def _further(item: Prediction, names: tuple[str, ...]) -> list[str]:
 def read_predictions(path: str | Path) -> list[dict[str, str]]:
     """Read every row of a predictions CSV as {column: text}, in file order, further columns kept.
 
+    A `.jsonl` is read as the samples file of lmms-eval (`lmms_samples`).
+
     Raises EvaluationError for a file that is not UTF-8, lacks or doubles a column, has rows of another width
     or no rows at all; the message lists the columns found and expected.
     """
     source = Path(path)
+    if source.suffix.casefold() in SUFFIXES:
+        return read_lmms_samples(source)
     try:
         text = source.read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:
