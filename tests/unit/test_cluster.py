@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import uuid
 from pathlib import Path
 
 import pytest
 import yaml
+from snakemake.resources import Resource
 
 from panollava.config import ConfigError, Project
 from panollava.dag import cluster
@@ -131,3 +133,23 @@ def test_the_slurm_profile_repeats_what_it_replaces() -> None:
     # Here two trainings share no GPU, and memory keeps no jobs apart; a cluster has more than one GPU.
     assert default["resources"] == ["gpu=1", "downloads=1"]
     assert slurm["resources"] == ["downloads=1"]
+
+
+def test_partitions_and_accounts_as_the_documents_quote_them_reach_slurm_as_they_are() -> None:
+    """Snakemake evaluates a profile's resources as Python: each example here must come out as the name it shows."""
+    texts = [(ROOT / name).read_text(encoding="utf-8") for name in ("profiles/slurm/config.yaml", "docs/cluster.md")]
+    examples = [
+        match for text in texts for match in re.findall(r"(slurm_(?:partition|account)): (\"'[^'\"]+'\"|[\w-]+)", text)
+    ]
+    quoted = [(name, yaml.safe_load(value)) for name, value in examples if value.startswith('"')]
+    assert len(quoted) >= 5 and ("slurm_account", "'2024-11'") in quoted
+    for name, value in quoted:
+        assert _evaluated(name, value) == value.strip("'")
+    assert _evaluated("slurm_account", "2024-11") == 2013  # why the quotes are needed
+    plain = [value for _, value in examples if not value.startswith('"')]
+    assert plain == ["2024-11", "all"]  # shown as what goes wrong
+
+
+def _evaluated(name: str, value: str) -> object:
+    resource = Resource.from_cli_expression(name, value)
+    return resource.evaluate(None, input=None, attempt=1, threads=1, rulename="x", async_run=None).value

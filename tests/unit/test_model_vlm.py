@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from peft import PeftModel
+from peft import AutoPeftModelForCausalLM, PeftModel
 from tiny_models import language_folder, tiny_config, vision_folder
 from transformers import AutoModelForCausalLM
 
@@ -274,10 +274,12 @@ def test_the_adapter_folder_is_plain_peft(build: Callable[..., PanoramaVLM], roo
     ids = torch.tensor([[5, 6, 7]])
     before = base(ids).logits
     again = PeftModel.from_pretrained(base, tmp_path).eval()
-    assert again.peft_config["default"].base_model_name_or_path == "tiny/qwen3"
+    assert again.peft_config["default"].base_model_name_or_path == str(root / "qwen3")
     assert model.language is not None
     mine = model.language.model(input_ids=ids).logits
     assert torch.allclose(again(input_ids=ids).logits, mine) and not torch.allclose(mine, before)
+    by_itself = AutoPeftModelForCausalLM.from_pretrained(tmp_path).eval()  # finds its base by the name
+    assert torch.allclose(by_itself(input_ids=ids).logits, mine)
 
 
 def test_untrained_adapters_change_nothing(build: Callable[..., PanoramaVLM]) -> None:

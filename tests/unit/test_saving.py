@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import AutoPeftModelForCausalLM, PeftModel
 from safetensors.torch import load_file, save_file
 from tiny_models import language_folder, tiny_config, vision_folder
 from torch import Tensor
@@ -167,3 +167,10 @@ def test_settings_that_no_model_has_are_named(root: Path, tmp_path: Path) -> Non
         path.write_text(json.dumps({**whole, **changes}))
         with pytest.raises(CheckpointError, match=f"config.json: {said}.*export the model again"):
             PanoramaVLM.from_pretrained(tmp_path / "saved")
+
+
+def test_exported_adapters_find_their_base(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = PanoramaVLM(tiny_config(root, "siglip", "qwen3", use_lora=True)).eval()
+    model.save_pretrained(tmp_path / "out")
+    monkeypatch.chdir(tmp_path / "out")
+    AutoPeftModelForCausalLM.from_pretrained("lora_weights")

@@ -44,6 +44,7 @@ def of_stage(task: Task) -> Mapping[str, Any]:
             "checkpoint_prefix": names.checkpoint_prefix(stage),
             "dataset_name": names.datasets[stage],
             "wandb_run": names.wandb_run(stage, datetime.now()),
+            "logs": names.logs,
             **{f"{split}_csv": _configured_csv(experiment, split, stage) for split in SPLITS},
             "remembered": remembered_settings(experiment),
         },

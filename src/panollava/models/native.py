@@ -386,7 +386,7 @@ class NativeVLM(PanoramaModel):
         return bool(self._adapted)
 
     def save_adapter(self, folder: str | Path) -> None:
-        native_adapters.save_adapter(self.model, folder, self.config.vlm_name)
+        native_adapters.save_adapter(self.model, folder, self.config.vlm_source)
 
     def merge_lora(self) -> None:
         if not self._adapted:

@@ -5,7 +5,8 @@
     FOLDER/processor_config.json   the processor: views, their size, mean and standard deviation
     FOLDER/vision_encoder/         loads with AutoModel
     FOLDER/language_model/         loads with AutoModelForCausalLM and AutoTokenizer
-    FOLDER/lora_weights/           LoRA adapters, where they are not merged: load with peft on language_model/
+    FOLDER/lora_weights/           LoRA adapters, where they are not merged: load with peft on language_model/, which
+                                   they name as their base (a hub id where it is one), seen from FOLDER
     FOLDER/README.md               the model card
 
 The folder is complete: nothing in it names another place. Only safetensors and JSON are read back. Traded away: disk,
@@ -62,13 +63,16 @@ def save_model(model: PanoramaVLM, folder: Path, processor: PanoramaProcessor | 
         raise ConfigError(f"{folder} holds other files: name a new or an empty folder")
     folder.mkdir(parents=True, exist_ok=True)
     processor = processor or PanoramaProcessor.for_model(model.config, model.vision)
-    adapted = model.language is not None and model.language.has_lora
+    language = model.language
+    adapted = language is not None and language.has_lora
     with quiet_loading():
         _save_vision(model, folder / _VISION, processor)
         if model.language is not None:
             _save_language(model.language, folder / _LANGUAGE)
-    if adapted:
-        model.save_adapter(folder / _ADAPTER)
+    if language is not None and adapted:
+        # A local base is copied into the folder: from there peft finds it by this name.
+        base = model.config.language_model_name if model.config.language_path is None else _LANGUAGE
+        language.save_adapter(folder / _ADAPTER, base)
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in _own(model).items()}
     save_file(tensors, folder / _WEIGHTS, {"format": "pt"})
     processor.save_pretrained(folder)

@@ -423,8 +423,9 @@ class PanoramaVLM(PanoramaModel):
         return self.language is not None and self.language.has_lora
 
     def save_adapter(self, folder: str | Path) -> None:
-        """Write the LoRA adapters in peft's own format, naming the base model as the configuration does."""
-        self._language_side()[0].save_adapter(folder, self.config.language_model_name)
+        """Write the LoRA adapters in peft's own format, naming a base model that is there: a hub id, or a folder as the
+        configuration has its path (in the DAG from the project's root)."""
+        self._language_side()[0].save_adapter(folder, self.config.language_source)
 
     def vision_loss(self) -> OverlapLoss:
         """The vision stage's loss. Raises ConfigError where the views have nothing to compare."""

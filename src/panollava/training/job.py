@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -224,43 +221,3 @@ def devices_of(training: dict[str, Any]) -> Devices:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed, on a GPU or (where torch raises a plain RuntimeError) on a CPU."""
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
-
-
-def check_loggers(job: StageJob) -> None:
-    """Refuse a logger whose package is missing before anything is computed. Raises ConfigError."""
-    for key, package in (("wandb_project", "wandb"), ("tensorboard", "tensorboard")):
-        if job.untracked.get(key) and find_spec(package) is None:
-            raise ConfigError(f"training.{key} needs the package {package}: pip install 'panollava[{package}]'")
-
-
-def training_loggers(job: StageJob) -> list[Any]:
-    """W&B and TensorBoard where they are switched on; the CSV history is always written."""
-    loggers: list[Any] = []
-    if job.untracked.get("tensorboard"):
-        from lightning.pytorch.loggers import TensorBoardLogger
-
-        loggers.append(TensorBoardLogger(save_dir=str(job.stage_folder), name="tensorboard", version=""))
-    if job.untracked.get("wandb_project"):
-        from lightning.pytorch.loggers import WandbLogger
-
-        loggers.append(
-            WandbLogger(
-                project=job.untracked["wandb_project"],
-                name=job.naming["wandb_run"],
-                save_dir=str(job.state_folder),
-                offline=_wandb_offline(),
-            )
-        )
-    return loggers
-
-
-def _wandb_offline() -> bool:
-    """As WANDB_MODE says; without it, offline where the service cannot be reached."""
-    mode = os.environ.get("WANDB_MODE")
-    if mode is not None:
-        return mode == "offline"
-    try:
-        socket.create_connection(("api.wandb.ai", 443), timeout=3).close()
-    except OSError:
-        return True
-    return False

@@ -8,6 +8,7 @@ from panollava.files import read_json
 from panollava.models.panorama_model import PanoramaModel
 from panollava.models.processor import PanoramaProcessor
 from panollava.training.job import StageJob
+from panollava.training.loggers import WANDB_ID
 from panollava.training.state_folder import now
 from panollava.versions import package_version
 
@@ -62,7 +63,7 @@ def build_metadata(
 def _wandb_info(job: StageJob) -> dict[str, Any] | None:
     if not job.untracked.get("wandb_project"):
         return None
-    latest = job.state_folder / "wandb.json"
+    latest = job.state_folder / WANDB_ID
     identity = read_json(latest)["id"] if latest.is_file() else None
     return {"project": job.untracked["wandb_project"], "run": job.naming["wandb_run"], "id": identity}
 

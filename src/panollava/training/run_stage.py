@@ -35,7 +35,8 @@ from panollava.training.checkpointing import load_weights, save_weights
 from panollava.training.curves import plot_loss_curves
 from panollava.training.distributed import OneMachine, ddp, other_ranks
 from panollava.training.initial_weights import check_initial_weights
-from panollava.training.job import StageJob, check_later_language, check_loggers, is_out_of_memory, training_loggers
+from panollava.training.job import StageJob, check_later_language, is_out_of_memory
+from panollava.training.loggers import check_loggers, training_loggers
 from panollava.training.metadata import build_metadata
 from panollava.training.stage_folder import METADATA, read_metadata, write_links
 from panollava.training.state_folder import FolderLock, StateFolder, now
