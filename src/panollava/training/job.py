@@ -156,7 +156,9 @@ def check_later_language(job: StageJob) -> None:
     Raises ConfigError and CheckpointError. One that the DAG builds meanwhile is its own.
     """
     prompt = job.untracked.get("prompt")
-    if job.stage != "vision" or prompt is None or prompt.get("language_model_name") is None:
+    if job.stage != "vision" or job.config["models"].get("vlm_name") is not None:
+        return  # a native model is whole in every stage
+    if prompt is None or prompt.get("language_model_name") is None:
         return
     settings = {key: value for key, value in prompt.items() if key not in ("text", "csvs")}
     if settings["language_path"] is not None:
