@@ -23,7 +23,7 @@ import yaml
 
 from panollava.config.ablations import read_ablation
 from panollava.models.config import ModelConfig
-from panollava.models.vlm import count_image_tokens
+from panollava.models.shapes import count_image_tokens
 
 ROOT = Path(__file__).parents[1]
 

@@ -7,6 +7,7 @@ python tests/unit/test_code_versions.py      # record the present code as belong
 from __future__ import annotations
 
 import ast
+import copy
 import functools
 import hashlib
 import json
@@ -14,65 +15,60 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from import_graph import AT_ONCE, IN_FUNCTION, SOURCE, graph, imports, modules, parsed
 
 from panollava.config.dotted import value_at
 from panollava.config.effective import DEFAULTS
 from panollava.dag.always import ALWAYS
 from panollava.dag.nodes import TABLE
 
-VERSIONS = {name: node.code_version for name, node in TABLE.items() if node.document is None}
-SOURCE = Path(__file__).parents[2] / "src/panollava"
+VERSIONS = {name: node.code_version for name, node in TABLE.items() if node.code_version is not None}
 RECORD = Path(__file__).with_name("code_versions.json")
 DEFAULTS_RECORD = Path(__file__).with_name("later_defaults.json")
 
-_VIEWS = [
-    "views/geometry.py", "views/panorama.py", "views/render.py", "views/sampling.py", "views/strategies.py",
-]  # fmt: skip
-_MINIATURE = [
-    "data/synthetic/scenes.py", "data/synthetic/captions.py", "miniature/pretraining.py",
-    "training/optimizers.py",
-]  # fmt: skip
-_MODEL = ["models/*.py", "models/resamplers/*.py", *_VIEWS]
-_TRAIN = [
-    *_MODEL, "data/dataset.py", "data/datamodule.py", "data/batches.py", "data/loader.py", "data/samples.py",
-    "data/details.py",
-    "training/module.py", "training/loss_sum.py", "training/callbacks.py", "training/distributed.py",
-    "training/features.py", "training/job.py", "data/lengths.py",
-    "training/run_stage.py", "training/build.py", "training/activations.py", "training/optimizers.py",
-    "training/stages.py",
-]  # fmt: skip
-_PREDICT = [*_MODEL, "data/samples.py", "data/details.py", "data/dataset.py", "evaluation/predict.py",
-            "evaluation/run_predict.py"]  # fmt: skip
-_MEASURE = [*_MODEL, "data/samples.py", "data/details.py", "data/dataset.py", "evaluation/run_measures.py",
-            "evaluation/measures/encode.py", "evaluation/measures/measured.py"]  # fmt: skip
-MODULES: dict[str, list[str]] = {
-    "synthetic": ["data/synthetic/*.py"],
-    "miniature_vision": [*_MINIATURE, "miniature/vision.py", *_VIEWS],
-    "miniature_language": [*_MINIATURE, "miniature/language.py", "miniature/tokenizer.py"],
-    "prepare": [
-        "data/prepare.py", "data/download.py", "data/hosts.py", "data/http_request.py", "data/http_connection.py",
-        "data/tables.py", "data/text_file.py", "data/details.py", "data/questions.py", "data/formats/*.py",
-        "answers/letters.py", "answers/kinds.py", "views/panorama.py",
-    ],
-    "views": [*_VIEWS, "views/cache.py", "views/cache_build.py", "views/jpeg.py"],
-    "train_vision": _TRAIN,
-    "train_resampler": _TRAIN,
-    "train_finetune": _TRAIN,
-    "select_checkpoint": ["training/stage_folder.py"],
-    "predict": _PREDICT,
-    "predict_blind": _PREDICT,
-    "predict_text_only": _PREDICT,
-    "predict_rolled": [*_PREDICT, "evaluation/run_measures.py", "evaluation/measures/rolled.py",
-                       "evaluation/measures/places.py"],
-    "measure_perplexity": [*_MEASURE, "evaluation/measures/perplexity.py"],
-    "measure_overlap": [*_MEASURE, "evaluation/measures/overlap.py", "evaluation/measures/overlap_plot.py"],
-    "metrics": [
-        "evaluation/metrics/*.py", "evaluation/metrics/launcher/*.java",
-        "evaluation/protocols.py", "evaluation/score.py", "evaluation/predictions.py",
-        "evaluation/measures/measured.py", "evaluation/measures/rolled.py", "evaluation/measures/places.py",
-        "evaluation/resampling.py",
-    ],
-}  # fmt: skip
+# What decides about slices, which have tests of their own, and what only reports, waits or passes on.
+_NO_RESULT = (
+    "panollava", "panollava.config", "panollava.dag", "panollava.errors", "panollava.logs", "panollava.progress",
+    "panollava.processes", "panollava.locks", "panollava.versions", "panollava.workflow_lock",
+)  # fmt: skip
+_JOBS = "panollava.dag.jobs"
+
+
+def _changes_nothing(module: str) -> bool:
+    return module == "panollava" or any(module == one or module.startswith(f"{one}.") for one in _NO_RESULT[1:])
+
+
+@functools.cache
+def _functions() -> dict[str, ast.FunctionDef]:
+    """The functions of dag/jobs.py, by name."""
+    return {node.name: node for node in parsed(_JOBS).body if isinstance(node, ast.FunctionDef)}
+
+
+def job_functions(name: str) -> dict[str, ast.FunctionDef]:
+    """A job's function, and those of its module that it calls."""
+    found, todo = dict[str, ast.FunctionDef](), [name]
+    while todo:
+        one = todo.pop()
+        if one in _functions() and one not in found:
+            found[one] = _functions()[one]
+            todo += [node.id for node in ast.walk(found[one]) if isinstance(node, ast.Name)]
+    return found
+
+
+def modules_of(node: str) -> list[str]:
+    """Every module that a node's job imports, at once or in a function, and what these import."""
+    found, todo = set[str](), list[str]()
+    for function in job_functions(TABLE[node].job.__name__).values():
+        todo += [module for module, _ in imports(function)]
+    edges = graph(AT_ONCE, IN_FUNCTION)
+    while todo:
+        module = todo.pop()
+        packages = [".".join(module.split(".")[:size]) for size in range(2, module.count(".") + 2)]
+        for one in packages:
+            if one in edges and one not in found and not _changes_nothing(one):
+                found.add(one)
+                todo += edges[one]
+    return sorted(found)
 
 
 @functools.cache
@@ -81,29 +77,71 @@ def _meaning(file: Path) -> bytes:
     if file.suffix != ".py":
         return file.read_bytes()
     tree = ast.parse(file.read_text(encoding="utf-8"))
+    return f"{file.relative_to(SOURCE)}\n{_without_docstrings(tree)}".encode()
+
+
+def _without_docstrings(tree: ast.AST) -> str:
+    tree = copy.deepcopy(tree)
     for node in ast.walk(tree):
         match getattr(node, "body", None):
             case [ast.Expr(value=ast.Constant() as docstring), *_]:
                 docstring.value = ""
-    return f"{file.relative_to(SOURCE)}\n{ast.dump(tree)}".encode()
+    return ast.dump(tree)
 
 
-def code_digest(patterns: list[str]) -> str:
-    """A digest of what the modules do."""
-    files = sorted({file for pattern in patterns for file in SOURCE.glob(pattern)})
-    assert files, patterns
+def files_of(node: str) -> list[Path]:
+    """The modules' files, and what lies beside them that is no Python: templates, Java."""
+    files = {modules()[module] for module in modules_of(node)}
+    folders = {file.parent for file in files}
+    for other in SOURCE.rglob("*"):
+        if other.is_file() and other.suffix not in (".py", ".pyc", ".class"):
+            package = next(folder for folder in other.parents if (folder / "__init__.py").is_file())
+            if package in folders:
+                files.add(other)
+    return sorted(files)
+
+
+def code_digest(node: str) -> str:
+    """A digest of what a node's job and the modules behind it do."""
     digest = hashlib.sha256()
-    for file in files:
+    for _, function in sorted(job_functions(TABLE[node].job.__name__).items()):
+        digest.update(_without_docstrings(function).encode())
+    for file in files_of(node):
         digest.update(_meaning(file))
     return digest.hexdigest()[:16]
 
 
 def present(node: str) -> dict[str, object]:
-    return {"version": VERSIONS[node], "code": code_digest(MODULES[node])}
+    return {"version": VERSIONS[node], "code": code_digest(node)}
 
 
-def test_every_node_names_its_code() -> None:
-    assert MODULES.keys() == VERSIONS.keys()
+@pytest.mark.parametrize(
+    ("node", "module"),
+    [
+        ("metrics", "evaluation.run_metrics"),
+        ("metrics", "evaluation.metrics.spice_run"),
+        ("train_finetune", "training.checkpointing"),
+        ("train_finetune", "training.initial_weights"),
+        ("predict", "training.checkpointing"),
+        ("predict_rolled", "views.render"),
+        ("measure_overlap", "evaluation.measures.overlap"),
+        ("views", "views.sampling"),
+        ("prepare", "data.download"),
+        ("miniature_language", "miniature.tokenizer"),
+        ("select_checkpoint", "training.stage_folder"),
+        ("compare", "evaluation.comparison.results"),
+        ("compare_ablation", "evaluation.ablation"),
+    ],
+)
+def test_a_nodes_code_is_what_its_job_imports(node: str, module: str) -> None:
+    assert f"panollava.{module}" in modules_of(node)
+    assert not any(_changes_nothing(one) for one in modules_of(node))
+
+
+def test_every_job_is_a_function_of_one_module() -> None:
+    assert {node.job.__module__ for node in TABLE.values()} == {_JOBS}
+    assert all(node.job.__name__ in _functions() for node in TABLE.values())
+    assert "_predict" in job_functions("predict") and "compare" not in job_functions("predict")
 
 
 @pytest.mark.parametrize("node", VERSIONS)

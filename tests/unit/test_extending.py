@@ -20,7 +20,8 @@ from panollava.data.samples import read_rows
 from panollava.evaluation.score import score_predictions
 from panollava.models import config as model_config
 from panollava.models.resamplers import RESAMPLERS
-from panollava.models.vlm import PanoramaVLM, count_image_tokens
+from panollava.models.shapes import count_image_tokens
+from panollava.models.vlm import PanoramaVLM
 from panollava.training.stages import STAGES, StageName, freeze_for_stage
 from panollava.views import strategies
 from panollava.views.render import render_views

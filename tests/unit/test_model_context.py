@@ -18,7 +18,8 @@ from panollava.dag.options import untracked
 from panollava.errors import CheckpointError, ConfigError, PromptTooLong
 from panollava.models.config import ModelConfig, QueryOptions
 from panollava.models.context import check_context
-from panollava.models.vlm import PanoramaVLM, count_image_tokens
+from panollava.models.shapes import count_image_tokens
+from panollava.models.vlm import PanoramaVLM
 from panollava.training.job import check_prompt
 
 KEY = "training.stage_configs.finetune.max_text_length"

@@ -16,7 +16,8 @@ from transformers import AutoModelForCausalLM
 from panollava.errors import CheckpointError, ConfigError
 from panollava.models.parts import PARTS
 from panollava.models.processor import PanoramaProcessor
-from panollava.models.vlm import PanoramaVLM, count_image_tokens
+from panollava.models.shapes import count_image_tokens
+from panollava.models.vlm import PanoramaVLM
 from panollava.views.strategies import CROP_STRATEGIES, plan_views
 
 SIDES: tuple[Any, ...] = ("right", "left")

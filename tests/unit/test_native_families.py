@@ -17,13 +17,14 @@ from tiny_vlms import FAMILIES, vlm_folder
 from torch import Tensor
 
 from panollava.errors import ConfigError
-from panollava.models.build import build_model, count_image_tokens, load_pretrained
+from panollava.models.build import build_model, load_pretrained
 from panollava.models.config import LoraSettings, ModelConfig
 from panollava.models.native import NativeVLM
 from panollava.models.native_families import NATIVE_FAMILIES
 from panollava.models.native_parts import LORA_NAMES
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.prompt import IGNORED, PromptBatch
+from panollava.models.shapes import count_image_tokens
 
 pytest.importorskip("torchvision", reason="native models need the extra `native`")
 

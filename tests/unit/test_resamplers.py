@@ -18,7 +18,8 @@ from panollava.errors import ConfigError
 from panollava.models.config import BimambaOptions, ModelConfig, QueryOptions, ResamplerName
 from panollava.models.resamplers import RESAMPLERS, build_resampler
 from panollava.models.resamplers.queries import AnchoredQueries, query_grid
-from panollava.models.vlm import PanoramaVLM, count_image_tokens
+from panollava.models.shapes import count_image_tokens
+from panollava.models.vlm import PanoramaVLM
 from panollava.training.stages import STAGES, StageName, freeze_for_stage
 from panollava.views.geometry import view_rays
 from panollava.views.strategies import plan_views

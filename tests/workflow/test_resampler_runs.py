@@ -14,7 +14,7 @@ from panollava.dag.options import untracked
 from panollava.dag.parents import backbone_folder
 from panollava.data.dataset import Collator
 from panollava.data.samples import read_rows
-from panollava.models.vlm import count_image_tokens
+from panollava.models.shapes import count_image_tokens
 from panollava.training.checkpointing import load_stage
 from panollava.training.job import StageJob
 from panollava.training.run_stage import run_stage

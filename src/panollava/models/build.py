@@ -8,11 +8,9 @@ import torch
 
 from panollava.errors import CheckpointError
 from panollava.models.config import ModelConfig
-from panollava.models.native_prompt import native_prompt
 from panollava.models.panorama_model import PanoramaModel
 from panollava.models.processor import PanoramaProcessor
-from panollava.models.vlm import PanoramaVLM, plan_model_views
-from panollava.models.vlm import count_image_tokens as count_composed_tokens
+from panollava.models.vlm import PanoramaVLM
 
 
 def build_model(
@@ -31,13 +29,6 @@ def build_model(
     from panollava.models.native import NativeVLM
 
     return NativeVLM(config, with_lora=with_lora, dtype=dtype)
-
-
-def count_image_tokens(config: ModelConfig) -> int:
-    """T of a model with this configuration, from configurations and tokenizer alone: no weights are loaded."""
-    if config.is_native:
-        return native_prompt(config, plan_model_views(config)).num_image_tokens
-    return count_composed_tokens(config)
 
 
 def is_saved(folder: str | Path) -> bool:

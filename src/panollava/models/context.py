@@ -10,15 +10,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from panollava.errors import ConfigError
-from panollava.models.build import count_image_tokens
 from panollava.models.config import ModelConfig
 from panollava.models.language import positions_of
 from panollava.models.language_weights import refuse_quantisation, refuse_stray_adapter, text_config
 from panollava.models.native_prompt import native_prompt
 from panollava.models.prompt import ChatPrompt
+from panollava.models.shapes import count_image_tokens, plan_model_views
 from panollava.models.tokenizer import load_tokenizer
 from panollava.models.vision import checkpoint_config
-from panollava.models.vlm import plan_model_views
 
 
 def planned_positions(config: ModelConfig) -> int | None:

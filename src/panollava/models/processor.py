@@ -28,8 +28,8 @@ from panollava.hub.folders import upload
 from panollava.models.config import ModelConfig
 from panollava.models.native_processing import NativeProcessing
 from panollava.models.processor_text import TextSide, has_text_side, list_of_panoramas
+from panollava.models.shapes import plan_model_views
 from panollava.models.vision import VisionEncoder, VisionSpec, describe_vision
-from panollava.models.vlm import plan_model_views
 from panollava.views.panorama import decode_panorama, place_image, read_planned
 from panollava.views.render import open_views, render_views
 from panollava.views.rendering import DEFAULT_RENDERING, Rendering

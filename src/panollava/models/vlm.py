@@ -33,9 +33,9 @@ from panollava.models.prompt import ChatPrompt, Context, PromptIds, prompts_of, 
 from panollava.models.reading import answer_losses, read_pictures
 from panollava.models.resamplers import build_resampler
 from panollava.models.selection import select_rows
+from panollava.models.shapes import plan_model_views
 from panollava.models.stitching import Stitching
-from panollava.models.vision import VisionEncoder, describe_vision
-from panollava.views.strategies import View, plan_views
+from panollava.models.vision import VisionEncoder
 
 if TYPE_CHECKING:
     from panollava.models.processor import PanoramaProcessor
@@ -486,24 +486,3 @@ class PanoramaVLM(PanoramaModel):
             covariance_weight=config.vicreg_covariance_weight,
             temperature=config.densecl_temperature,
         )
-
-
-def plan_model_views(config: ModelConfig) -> tuple[View, ...]:
-    """The views that a model with this configuration looks at."""
-    return plan_views(
-        config.crop_strategy,
-        fov_deg=config.fov_deg,
-        overlap_ratio=config.overlap_ratio,
-        anyres_max_patches=config.anyres_max_patches,
-        cubemap_poles=config.cubemap_poles,
-    )
-
-
-def count_image_tokens(config: ModelConfig) -> int:
-    """T of a composed model with this configuration, from config.json alone: no weights are loaded."""
-    spec = describe_vision(config.vision_source, config.image_size, config.trust_remote_code)
-    with torch.device("meta"):
-        resampler = build_resampler(
-            config.resampler_type, spec.hidden_size, config.latent_dimension, spec.grid, config.resampler_options
-        )
-    return Stitching(config.stitching_mode, plan_model_views(config), resampler.num_tokens, resampler.grid).num_tokens
