@@ -111,6 +111,10 @@ ASKED_FOR_ABOVE = {
     ("panollava.config.fingerprints", "panollava.data.tables"): "the fingerprint of a CSV names its pictures",
     ("panollava.config.encoder_check", "panollava.models.vision"): "whether an image size fits is the encoder's",
     ("panollava.config.encoder_check", "panollava.models.vision_families"): "whether an image size fits",
+    ("panollava.hub", "panollava.hub.config"): "the package registers its classes once transformers is there",
+    ("panollava.hub", "panollava.hub.model"): "the package registers its classes once transformers is there",
+    ("panollava.hub.model", "panollava.models.vlm"): "transformers' Auto classes name the model before it is needed",
+    ("panollava.hub.processor", "panollava.models.processor"): "transformers' Auto classes name the processor",
     ("panollava.models.native", "panollava.models.native_saving"): "NativeVLM.save_pretrained is public",
     ("panollava.models.vlm", "panollava.training.checkpointing"): "PanoramaVLM.from_checkpoint is public",
 }

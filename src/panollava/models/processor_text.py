@@ -13,7 +13,7 @@ from panollava.errors import CheckpointError, ConfigError
 from panollava.files import read_json
 from panollava.models.config import ModelConfig
 from panollava.models.prompt import ChatPrompt, Turn
-from panollava.models.vlm import count_image_tokens
+from panollava.models.shapes import count_image_tokens
 
 if TYPE_CHECKING:
     from panollava.models.processor import PanoramaProcessor
