@@ -74,6 +74,34 @@ class MiniatureLanguageSettings(Section):
     reading_accuracy: float = key(0.95, "Share of answers read rightly from unseen notes that ends it.", gt=0, le=1)
 
 
+class MiniatureVlmSettings(Section):
+    """A Qwen2.5-VL-type native model that learns to answer questions about pictures that look around.
+
+    Its language part learns from descriptions of what each visual token shows, its vision part to give them of
+    pictures, then both together; `scenes` are drawn once, five pictures each.
+    """
+
+    seed: int = key(0, "Seed of the native model's weights and pre-training.", ge=0)
+    hidden_size: int = key(128, "Width of the language part; a multiple of 8 * heads.", ge=8)
+    intermediate_size: int = key(256, "Width of its feed-forward layers.", ge=1)
+    layers: int = key(3, "Number of its blocks.", ge=1)
+    heads: int = key(4, "Number of attention heads, of the vision part too.", ge=1)
+    vision_hidden_size: int = key(96, "Width of the vision part; a multiple of 4 * heads.", ge=4)
+    vision_layers: int = key(2, "Number of its blocks.", ge=1)
+    image_size: int = key(64, "Height and width of a picture in pixels; a multiple of 2 * patch_size.", ge=8)
+    patch_size: int = key(8, "Height and width of a patch in pixels; 2 x 2 of them are a visual token.", ge=1)
+    scenes: int = key(1600, "Rendered scenes on which it is pre-trained.", ge=1)
+    language_steps: int = key(900, "Cap on the steps in which the language part learns.", ge=1)
+    vision_steps: int = key(600, "Steps in which the vision part learns.", ge=1)
+    joint_steps: int = key(200, "Steps in which both learn together.", ge=1)
+    batch_size: int = key(32, "Conversations in a batch.", ge=1)
+    vision_batch_size: int = key(64, "Pictures in a batch of the vision part alone.", ge=1)
+    turns: int = key(4, "Most questions in one conversation.", ge=1)
+    lr: float = key(3e-3, "Peak learning rate of AdamW (embeddings, norms).", gt=0, le=1)
+    muon_lr: float = key(0.015, "Peak learning rate of Muon (hidden matrices).", gt=0, le=1)
+
+
 class MiniatureSettings(Section):
     vision: MiniatureVisionSettings = MiniatureVisionSettings()
     language: MiniatureLanguageSettings = MiniatureLanguageSettings()
+    vlm: MiniatureVlmSettings = MiniatureVlmSettings()

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from panollava.config.embedded import MiniatureSettings, SyntheticSettings
 from panollava.config.section import Section, key
@@ -34,7 +34,17 @@ from panollava.config.values import (
     some_of,
 )
 from panollava.models.choices import STAGES as STAGES
-from panollava.models.choices import ResamplerName, Stage, StitchingMode, VicregMode, VisionLoss
+from panollava.models.choices import (
+    LoraPart,
+    OverlapFeatures,
+    PanoramaPositions,
+    Quantization,
+    ResamplerName,
+    Stage,
+    StitchingMode,
+    VicregMode,
+    VisionLoss,
+)
 from panollava.views.rendering import Renderer
 from panollava.views.strategies import MAX_VIEWS, CropStrategy, Level
 
@@ -49,6 +59,7 @@ RESAMPLER_OPTIONS = ("models.qformer.", "models.perceiver.", "models.bimamba.")
 """Settings that count only while their resampler is chosen, by prefix."""
 MINIATURE_VISION = "miniature/siglip"
 MINIATURE_LANGUAGE = "miniature/qwen3"
+MINIATURE_VLM = "miniature/vlm"
 
 
 class ExperimentSettings(Section):
@@ -131,6 +142,21 @@ class ModelSettings(Section):
     language_model_name: Annotated[Text, BeforeValidator(miniature_or(MINIATURE_LANGUAGE))] = key(
         "Qwen/Qwen2.5-0.5B", f"Language model: hub id, local folder, or `{MINIATURE_LANGUAGE}` (built by the DAG)."
     )
+    vlm_name: Annotated[Text | None, BeforeValidator(miniature_or(MINIATURE_VLM))] = key(
+        None,
+        f"Native vision-language model: hub id, local folder, or `{MINIATURE_VLM}` (built by the DAG). It stands in the "
+        "place of vision_name, language_model_name, resampler_type and latent_dimension; null composes a model.",
+    )
+    adapter: Text | None = key(
+        None, "LoRA adapters (peft) of a native model to start from or to evaluate as they are: hub id or folder."
+    )
+    panorama_positions: PanoramaPositions = key(
+        "native",
+        "Positions of a native model's visual tokens: its own, or panorope, those of the directions that they show.",
+    )
+    quantization: Quantization | None = key(
+        None, "Hold a native model's base weights in 8bit or 4bit (extra `quant`, on a GPU); null does not."
+    )
     resampler_type: ResamplerName = key("mlp", "What turns patch features into visual tokens.")
     qformer: QuerySettings = QuerySettings()
     perceiver: QuerySettings = QuerySettings()
@@ -175,6 +201,9 @@ class ImageProcessingSettings(Section):
         "raw", "How cached views are kept: raw pixels (exact, fastest), or JPEGs of quality 95 (a fifth of the space)."
     )
     stitching_mode: StitchingMode = key("concat", "How the views' tokens become one sequence.")
+    view_labels: bool = key(
+        False, "Say before each view of a native model where it looks: `view 2 of 9, 45° to the right:`."
+    )
     use_vision_processor: bool = key(
         True, "Take mean and std from the vision model's image processor; resizing and cropping are always ours."
     )
@@ -254,6 +283,14 @@ class ResamplerStageSettings(StageSettings):
 
 
 class FinetuneStageSettings(StageSettings):
+    overlap_loss_weight: float = key(
+        0.0, "Weight of an overlap loss beside the answers' loss; 0 leaves it out.", ge=0, typical="[0.01, 1]"
+    )
+    overlap_loss: VisionLoss = key("vicreg", "That loss: VICReg, or DenseCL's contrast.")
+    overlap_features: OverlapFeatures = key(
+        "connector",
+        "What it compares: tokens of the vision tower, or those of the connector behind it (composed: the resampler).",
+    )
     epochs: int = _epochs(10)
 
 
@@ -269,12 +306,17 @@ class StageConfigs(Section):
 
 class TrainingSettings(Section):
     stages: list[Stage] = key(
-        list(STAGES), "Stages to train, in the order vision, resampler, finetune; the last one answers."
+        list(STAGES),
+        "Stages to train, in the order vision, resampler, finetune; the last one answers. With models.vlm_name unset "
+        "means [finetune], and [] is zero-shot: the model answers as it comes.",
     )
     init_checkpoint: Text | None = key(
         None,
         "A checkpoint (.ckpt) of an earlier stage, whose weights the first of `stages` starts from; null for none. Not "
         "read where the first stage is vision, which starts from its backbone.",
+    )
+    full_finetune: bool = key(
+        False, "Train the language part itself in the finetune stage, without LoRA (lora.use_lora is not read then)."
     )
     seed: int = key(42, "Seed of initial weights, shuffling, dropout and the blind control.", ge=0, le=2**32 - 1)
     devices: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = key(
@@ -319,6 +361,9 @@ class TrainingSettings(Section):
 
 class LoraSettings(Section):
     use_lora: bool = key(True, "Train LoRA adapters of the language model in the finetune stage.")
+    parts: Annotated[list[LoraPart], Field(min_length=1)] = key(
+        ["language"], "Parts that get adapters: language; of a native model vision and connector too."
+    )
     rank: int = key(16, "Rank of the adapters.", ge=1, le=4096, typical="[4, 64]")
     alpha: float = key(32, "Scale of the adapters: their output is multiplied by alpha / rank.", gt=0)
     dropout: float = key(0.1, "Dropout before the adapters.", ge=0, lt=1, typical="[0, 0.2]")
@@ -417,6 +462,18 @@ class Settings(Section):
     evaluation: EvaluationSettings = EvaluationSettings()
     system_messages: SystemMessages = SystemMessages()
     workflow: WorkflowSettings = WorkflowSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _stages_of_a_native_model(cls, document: Any) -> Any:
+        """A native model has been trained: unless stages are named, it is only fine-tuned."""
+        if not isinstance(document, dict):
+            return document
+        models, training = document.get("models"), document.get("training")
+        native = isinstance(models, dict) and models.get("vlm_name") is not None
+        if native and (training is None or (isinstance(training, dict) and "stages" not in training)):
+            return {**document, "training": {**(training or {}), "stages": ["finetune"]}}
+        return document
 
 
 def section_of(annotation: Any) -> type[Section] | None:

@@ -15,5 +15,6 @@ VicregMode = Literal["pairwise", "batchwise"]
 PanoramaPositions = Literal["native", "panorope"]
 OverlapFeatures = Literal["tower", "connector"]
 Quantization = Literal["8bit", "4bit"]
-LORA_PARTS = ("language", "vision", "connector")
+LoraPart = Literal["language", "vision", "connector"]
+LORA_PARTS: tuple[LoraPart, ...] = get_args(LoraPart)
 """What LoRA adapters can sit in; the composed model has them in its language model alone."""
