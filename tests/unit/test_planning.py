@@ -205,6 +205,11 @@ def test_every_job_is_given_what_its_function_asks_for_and_its_script_reads_it_b
     experiment = small(changes)
     tasks = [*tasks_behind(experiment, "metrics"), *tasks_behind(experiment, "stage_state"),
              *tasks_behind(experiment, "prepare_experiment")]  # fmt: skip
+    (blind,) = (task for task in tasks if task.node.name == "predict_blind")
+    drawn = dict.fromkeys(("csv_train", "csv_val", "csv_test"), "synthetic")
+    for stages in ([], ["vision", "finetune"]):  # a native model, as it comes and trained
+        native = {"experiment": {"name": "N"}, "models": {"vlm_name": "miniature/vlm"}, "data": drawn}
+        tasks += tasks_behind(WorkflowConfig.from_dict({**native, "training": {"stages": stages}}), "metrics")
     assert {task.node.name for task in tasks} == TABLE.keys() - {"compare", "compare_ablation"}
     for task in tasks:
         words = shlex.split(shlex.join(command_line(task.arguments())))
@@ -214,7 +219,6 @@ def test_every_job_is_given_what_its_function_asks_for_and_its_script_reads_it_b
             given = task.arguments().get(name)
             given = given and ([Path(one) for one in given] if isinstance(given, list) else given)
             assert value == (Path(given) if isinstance(value, Path) else given), f"{task.node.rule}: {name}"
-    (blind,) = (task for task in tasks if task.node.name == "predict_blind")
     assert blind.arguments()["answers"] == "my runs; rm/SMALL/.state/predict_blind"
 
 

@@ -32,3 +32,17 @@ rule pretrain_language:
         **params_of("pretrain_language"),
     shell:
         script("pretrain_language")
+
+
+rule pretrain_vlm:
+    output:
+        **outputs_of("pretrain_vlm"),
+    log:
+        log_of("pretrain_vlm"),
+    priority: 20
+    resources:
+        **resources_of("pretrain_vlm"),
+    params:
+        **params_of("pretrain_vlm"),
+    shell:
+        script("pretrain_vlm")

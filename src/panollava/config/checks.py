@@ -5,8 +5,9 @@ Validated settings enter; (dotted key, message) pairs leave.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Collection, Container
 
+from panollava.config.native import NATIVE_ONLY, native_errors, overlap_errors
 from panollava.config.schema import MINIATURE_VISION, RESAMPLER_OPTIONS, SCORE_NAMES, STAGES, Settings, leaf_keys
 from panollava.errors import ConfigError
 
@@ -17,9 +18,10 @@ VICREG_KEYS = tuple(
 DENSECL_KEY = "training.stage_configs.vision.densecl_temperature"
 
 
-def cross_errors(settings: Settings) -> list[tuple[str, str]]:
-    """Combinations that cannot work."""
-    return _stage_errors(settings) + _view_errors(settings) + _device_errors(settings) + _other_errors(settings)
+def cross_errors(settings: Settings, written: Collection[str] = ()) -> list[tuple[str, str]]:
+    """Combinations that cannot work. `written` are the keys that the experiment itself sets, where that is known."""
+    found = _stage_errors(settings) + _view_errors(settings) + _device_errors(settings) + _other_errors(settings)
+    return [*found, *native_errors(settings, written)]
 
 
 def cross_warnings(settings: Settings, written: Container[str]) -> list[tuple[str, str]]:
@@ -41,7 +43,7 @@ def cross_warnings(settings: Settings, written: Container[str]) -> list[tuple[st
         if reason:
             written_key = next(key for key in VICREG_KEYS if key in written)
             found.append((written_key, f"has no effect: {reason}, and the vision stage does not run"))
-    if settings.training.init_checkpoint is not None and settings.training.stages[0] == "vision":
+    if settings.training.init_checkpoint is not None and settings.training.stages[:1] == ["vision"]:
         found.append(
             ("training.init_checkpoint", "has no effect: the first stage is vision, which starts from its backbone")
         )
@@ -51,6 +53,8 @@ def cross_warnings(settings: Settings, written: Container[str]) -> list[tuple[st
             for key in ("generation.temperature", "generation.top_p")
             if key in written
         ]
+    if settings.models.vlm_name is None:
+        found += [(key, "has no effect without models.vlm_name") for key in NATIVE_ONLY if key in written]
     chosen = settings.models.resampler_type
     found += [
         (key, f"has no effect while models.resampler_type is {chosen}")
@@ -91,6 +95,8 @@ def _stage_errors(settings: Settings) -> list[tuple[str, str]]:
     key, stages = "training.stages", settings.training.stages
     listed = f"got [{', '.join(stages[:6])}{', …' if len(stages) > 6 else ''}]"
     order = [stage for stage in STAGES if stage in stages]
+    if not stages and settings.models.vlm_name is not None:
+        return []  # zero-shot
     if not stages:
         return [(key, "must name at least one stage, got an empty list. Typical: [vision, resampler, finetune]")]
     if len(set(stages)) != len(stages):
@@ -107,17 +113,17 @@ def _view_errors(settings: Settings) -> list[tuple[str, str]]:
         reason = without_shared_directions(settings)
     except ConfigError as error:  # each value is legal, all of them together are not
         return [("image_processing", f"cannot be used: {error}")]
-    if "vision" not in settings.training.stages:
-        return []
-    if reason is None:
-        return []
+    overlap = list(overlap_errors(settings, reason))
+    if "vision" not in settings.training.stages or reason is None:
+        return overlap
     rest = [stage for stage in settings.training.stages if stage != "vision"] or ["resampler", "finetune"]
     return [
+        *overlap,
         (
             "image_processing.crop_strategy",
             f"leaves the vision stage without a loss: {reason}. Use e2p, anyres_e2p or another strategy whose "
             f"views overlap, or leave the stage out: training.stages: [{', '.join(rest)}]",
-        )
+        ),
     ]
 
 
@@ -170,6 +176,14 @@ def _other_errors(settings: Settings) -> list[tuple[str, str]]:
     folded = [name.strip().casefold() for name in columns]
     if len(set(folded)) != len(folded):
         found.append(("data.columns", f"maps one column twice: {', '.join(columns)}"))
+    vlm = settings.models.miniature.vlm
+    for key, value, step in (
+        ("hidden_size", vlm.hidden_size, 8 * vlm.heads),
+        ("vision_hidden_size", vlm.vision_hidden_size, 4 * vlm.heads),
+        ("image_size", vlm.image_size, 2 * vlm.patch_size),
+    ):
+        if value % step:
+            found.append((f"models.miniature.vlm.{key}", f"must be a multiple of {step}, got {value}"))
     for part in ("vision", "language"):
         miniature = getattr(settings.models.miniature, part)
         if miniature.hidden_size % (2 * miniature.heads):

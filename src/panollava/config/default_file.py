@@ -28,7 +28,7 @@ _SECTIONS = {
     "experiment": "The experiment and its name.",
     "paths": "Folders, relative to the project's root. Shared by all experiments.",
     "data": "Where questions, answers and panoramas come from.",
-    "models": "The two backbones and what joins them.",
+    "models": "The two backbones and what joins them, or a native vision-language model in their place.",
     "image_processing": "From a panorama to views.",
     "training": "Stages and how they are trained.",
     "lora": "Adapters of the language model.",

@@ -10,13 +10,18 @@ from collections.abc import Iterator
 from typing import Any
 
 from panollava.config.dotted import set_at, value_at
+from panollava.config.native import NATIVE_ONLY, composing_keys
 from panollava.config.schema import RESAMPLER_OPTIONS, Settings, leaf_keys
 from panollava.views.strategies import CROP_STRATEGIES, STRATEGY_SETTINGS
 
-LORA = ("lora.rank", "lora.alpha", "lora.dropout", "lora.target_modules", "lora.use_rslora", "lora.use_dora")
+LORA = (
+    "lora.parts", "lora.rank", "lora.alpha", "lora.dropout", "lora.target_modules", "lora.use_rslora", "lora.use_dora",
+)  # fmt: skip
 """Settings that count only with `lora.use_lora`."""
 VICREG_TERMS = ("vicreg_similarity_weight", "vicreg_variance_weight", "vicreg_covariance_weight")
 """Settings of the vision stage that count only with its loss `vicreg`."""
+OVERLAP_LOSS = ("overlap_loss", "overlap_features", "vicreg_mode", *VICREG_TERMS)
+"""Settings of finetune that count only with an `overlap_loss_weight`."""
 
 DEFAULTS: dict[str, Any] = Settings().model_dump(mode="json")
 """Every setting's default, as the schema has it."""
@@ -27,7 +32,7 @@ def effective_settings(document: dict[str, Any]) -> dict[str, Any]:
     images, models = document["image_processing"], document["models"]
     if isinstance(images["image_size"], int):
         images["image_size"] = [images["image_size"]] * 2
-    if models["vicreg_projector_dim"] is None:
+    if models["vicreg_projector_dim"] is None and models["vlm_name"] is None:
         models["vicreg_projector_dim"] = models["latent_dimension"]
     for key in _switched_off(document):
         set_at(document, key, value_at(DEFAULTS, key))
@@ -44,8 +49,17 @@ def _switched_off(document: dict[str, Any]) -> Iterator[str]:
     yield from (f"training.stage_configs.vision.{name}" for name in unread)
     if not document["generation"]["do_sample"]:
         yield from ("generation.temperature", "generation.top_p")
-    if not document["lora"]["use_lora"]:
+    if not document["lora"]["use_lora"] or document["training"]["full_finetune"]:
         yield from LORA
+    if document["models"]["vlm_name"] is None:
+        yield from NATIVE_ONLY
+    else:
+        yield from composing_keys()
+    finetune = document["training"]["stage_configs"]["finetune"]
+    if not finetune["overlap_loss_weight"]:
+        yield from (f"training.stage_configs.finetune.{name}" for name in OVERLAP_LOSS)
+    elif finetune["overlap_loss"] != "vicreg":
+        yield from (f"training.stage_configs.finetune.{name}" for name in VICREG_TERMS)
     for stage, settings in document["training"]["stage_configs"].items():
         if settings["optimizer"] != "muon":
             yield f"training.stage_configs.{stage}.muon_lr"

@@ -7,7 +7,7 @@ replaced), validate, check settings against each other. All errors of a file are
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ from panollava.config.checks import cross_errors, cross_warnings
 from panollava.config.dotted import set_at
 from panollava.config.legacy import move_legacy_keys, replaced_key
 from panollava.config.messages import describe_errors
+from panollava.config.native import without_composition
 from panollava.config.schema import Section, Settings, leaf_keys, section_of
 from panollava.config.wording import shown
 from panollava.config.yaml_file import YamlFile, read_yaml
@@ -111,15 +112,24 @@ def load_cell(cell: Cell, base: Path | None, root: Path) -> Loaded:
 def _loaded(merged: Mapping[str, Any], layers: Sequence[RawFile], errors: list[str] | None = None) -> Loaded:
     """Validate; `layers` are the files that were merged, the experiment's own first."""
     files = tuple(layer.file for layer in layers)
-    settings = validate(merged, files, errors)
     written = frozenset(files[0].lines)
+    own = frozenset(key for file in files[:-1] for key in file.lines) if len(files) > 1 else written
+    settings = validate(without_composition(merged, own), files, errors, own)
     warnings = [text for layer in reversed(layers) for text in layer.warnings]
     warnings += [f"{_where(key, files)}: {key} {text}" for key, text in cross_warnings(settings, written)]
     return Loaded(settings, tuple(warnings), written)
 
 
-def validate(document: Mapping[str, Any], files: tuple[YamlFile, ...], errors: list[str] | None = None) -> Settings:
-    """Settings from a merged document. Raises ConfigError with one line per error, each with its file and line."""
+def validate(
+    document: Mapping[str, Any],
+    files: tuple[YamlFile, ...],
+    errors: list[str] | None = None,
+    written: Collection[str] = (),
+) -> Settings:
+    """Settings from a merged document. Raises ConfigError with one line per error, each with its file and line.
+
+    `written` are the keys that the experiment itself sets, where that is known.
+    """
     found = list(errors or [])
     try:
         settings = Settings.model_validate(document)
@@ -128,7 +138,7 @@ def validate(document: Mapping[str, Any], files: tuple[YamlFile, ...], errors: l
         for key, message in describe_errors(error, written).items():
             found.append(f"{_where(key, files)}: {replaced_key(key) or message}")
         raise ConfigError("\n".join(found)) from None
-    found += [f"{_where(key, files)}: {key} {message}" for key, message in cross_errors(settings)]
+    found += [f"{_where(key, files)}: {key} {message}" for key, message in cross_errors(settings, written)]
     if found:
         raise ConfigError("\n".join(found))
     return settings

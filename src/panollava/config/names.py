@@ -18,9 +18,12 @@ from panollava.errors import ConfigError
 
 FALLBACK_NAME = "panovlm_exp"
 AUTO = "auto"
+NATIVE = "native"
+"""Stands in the place of the resampler in the names of a native model."""
 SPLITS = ("train", "val", "test")
 
 _SIZE = re.compile(r"\d+(\.\d+)?(x\d+(\.\d+)?)?[bmk]", re.IGNORECASE)
+_PURPOSES = {"instruct", "it", "pt", "hf", "chat", "base", "thinking", "mix"}
 _VERSION = re.compile(r"v?\d+(\.\d+)*", re.IGNORECASE)
 _SIGLIP = re.compile(
     r"(?P<variant>siglip\d*-[a-z0-9-]+?)-patch(?P<patch>\d+)(-(?P<resolution>[a-z0-9]+))?", re.IGNORECASE
@@ -53,6 +56,22 @@ def language_token(language_model_name: str) -> str:
     for part in rest:
         leading = leading and not _SIZE.fullmatch(part) and _VERSION.fullmatch(part) is not None
         if leading or (part[:1] in "vV" and _VERSION.fullmatch(part)):
+            kept.append(part)
+    return token("-".join(kept))
+
+
+def vlm_token(vlm_name: str) -> str:
+    """A native model's family and version without size and purpose: `Qwen/Qwen2.5-VL-3B-Instruct` -> `Qwen2.5-VL`.
+
+    What follows the size is left out, and of what precedes it words for a purpose or a format: `google/gemma-3-4b-it`
+    -> `gemma-3`, `OpenGVLab/InternVL3_5-1B-HF` -> `InternVL3.5`, `miniature/vlm` -> `vlm`.
+    """
+    base = re.sub(r"(?<=\d)_(?=\d)", ".", _basename(vlm_name))
+    kept: list[str] = []
+    for part in base.split("-"):
+        if _SIZE.fullmatch(part) and kept:
+            break
+        if part.lower() not in _PURPOSES or not kept:
             kept.append(part)
     return token("-".join(kept))
 
@@ -94,6 +113,9 @@ def resolve_name(document: Mapping[str, Any]) -> tuple[str, str]:
     experiment, models = document["experiment"], document["models"]
     name = experiment["name"]
     if name == AUTO or (name is None and experiment["auto_name"] is True):
+        if models.get("vlm_name") is not None:
+            crop = crop_token(document["image_processing"]["crop_strategy"])
+            return check_name(f"{vlm_token(models['vlm_name'])}_{crop}"), "auto"
         composed = auto_name(
             models["vision_name"],
             models["language_model_name"],

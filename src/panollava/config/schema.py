@@ -144,8 +144,8 @@ class ModelSettings(Section):
     )
     vlm_name: Annotated[Text | None, BeforeValidator(miniature_or(MINIATURE_VLM))] = key(
         None,
-        f"Native vision-language model: hub id, local folder, or `{MINIATURE_VLM}` (built by the DAG). It stands in the "
-        "place of vision_name, language_model_name, resampler_type and latent_dimension; null composes a model.",
+        f"Native vision-language model: hub id, local folder, or `{MINIATURE_VLM}` (built by the DAG). It stands in "
+        "the place of vision_name, language_model_name, resampler_type and latent_dimension; null composes a model.",
     )
     adapter: Text | None = key(
         None, "LoRA adapters (peft) of a native model to start from or to evaluate as they are: hub id or folder."

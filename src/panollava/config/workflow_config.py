@@ -19,12 +19,14 @@ from panollava.config.fingerprints import csv_fingerprint
 from panollava.config.loading import load_settings, validate, with_values
 from panollava.config.names import (
     FALLBACK_NAME,
+    NATIVE,
     ExperimentNames,
     crop_token,
     dataset_token,
     resolve_name,
     token,
     vision_token,
+    vlm_token,
 )
 from panollava.config.schema import STAGES, SYNTHETIC, Settings
 from panollava.config.wording import visible
@@ -111,8 +113,8 @@ class WorkflowConfig:
         models, paths = self.settings.models, self.settings.paths
         return ExperimentNames(
             experiment=resolve_name(self.to_dict())[0],
-            vision=vision_token(models.vision_name),
-            resampler=token(models.resampler_type),
+            vision=vision_token(models.vision_name) if models.vlm_name is None else vlm_token(models.vlm_name),
+            resampler=token(models.resampler_type) if models.vlm_name is None else NATIVE,
             crop=crop_token(self.settings.image_processing.crop_strategy),
             datasets={
                 stage: dataset_token(self.settings.data.dataset_name, self.csvs("train", stage)) for stage in STAGES

@@ -32,8 +32,8 @@ def stage_file(experiment: WorkflowConfig, stage: str, name: str) -> str:
 
 
 def _backbones(slice_document: dict[str, Any]) -> dict[str, str]:
-    """`vision` and `language`: the weights of the miniature backbones that a slice builds upon."""
-    keys = {part: slice_document["upstream"].get(f"miniature_{part}") for part in ("vision", "language")}
+    """`vision`, `language`, `vlm`: the weights of the miniature backbones that a slice builds upon."""
+    keys = {part: slice_document["upstream"].get(f"miniature_{part}") for part in ("vision", "language", "vlm")}
     return {part: cached(f"miniature/{part}", key, "model.safetensors") for part, key in keys.items() if key}
 
 
@@ -85,8 +85,10 @@ def of_stage_state(task: Task) -> Files:
 
 
 def of_selection(task: Task) -> Files:
-    """The last stage's best checkpoint and its metadata."""
+    """The last stage's best checkpoint and its metadata; where nothing is trained, the model that the DAG builds."""
     stage = last_stage(task.experiment)
+    if stage is None:
+        return _backbones(task.document)
     return {
         "best": stage_file(task.experiment, stage, "best.ckpt"),
         "metadata": stage_file(task.experiment, stage, "checkpoint_metadata.json"),
@@ -100,10 +102,10 @@ def of_prediction(task: Task) -> Files:
     found = {
         "checkpoint": experiment.names.checkpoint_json,
         # The weights that checkpoint.json names. If they are gone, the stage is trained again.
-        "best": ancient(stage_file(experiment, stage, "best.ckpt")),
+        **({"best": ancient(stage_file(experiment, stage, "best.ckpt"))} if stage else {}),
         "csv": cached("csv", experiment.csv_key("test"), "prepared.csv"),
         "views": cached("views", experiment.views_key("test"), "index.json"),
-        **_backbones(experiment.slice_of(f"train_{stage}")),
+        **_backbones(experiment.slice_of(f"train_{stage}" if stage else "select_checkpoint")),
     }
     drawn = experiment.slice_of("prepare_test")["upstream"].get("synthetic")
     if drawn and task.node.name in _OPENS_PANORAMAS:

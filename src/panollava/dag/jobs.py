@@ -39,6 +39,13 @@ def pretrain_language(slice: JobSlice, weights: Path) -> None:
     build_language(language, weights.parent, slice.config["data"]["synthetic"]["question_types"])
 
 
+def pretrain_vlm(slice: JobSlice, weights: Path) -> None:
+    from panollava.config.embedded import MiniatureVlmSettings
+    from panollava.miniature.vlm import build_vlm
+
+    build_vlm(MiniatureVlmSettings(**slice.config["models"]["miniature"]["vlm"]), weights.parent)
+
+
 def prepare_csv(
     slice: JobSlice, csvs: list[Path], prepared: Path, rejected: Path, images: Path, survivor: Path
 ) -> None:
@@ -74,8 +81,8 @@ def prepare_experiment(slice: JobSlice, rejected: Path) -> None:
         gather_prepared(slice.document["inputs"], rejected.parent)
 
 
-def cache_views(slice: JobSlice, csv: Path, index: Path, vision: Path | None = None) -> None:
-    """`vision` is the weights' file of an encoder that the DAG builds, where it says the size of views."""
+def cache_views(slice: JobSlice, csv: Path, index: Path, vision: Path | None = None, vlm: Path | None = None) -> None:
+    """`vision` or `vlm` is the weights' file of a model that the DAG builds, where it says the size of views."""
     from panollava.data.prepared_images import read_images
     from panollava.data.samples import read_rows
     from panollava.views.cache_build import build_view_cache
@@ -93,11 +100,10 @@ def cache_views(slice: JobSlice, csv: Path, index: Path, vision: Path | None = N
     )
     size = images["image_size"]
     if size is None:
-        from panollava.models.vision import describe_vision
+        from panollava.models.sizes import own_view_size
 
-        models = slice.config["models"]
-        source = str(vision.parent) if vision else models["vision_name"]
-        size = describe_vision(source, None, models["trust_remote_code"]).image_size
+        folder = vlm or vision
+        size = own_view_size(slice.config["models"], folder.parent if folder else None)
     height, width = (size, size) if isinstance(size, int) else size
     paths = list(dict.fromkeys(row.image_path for row in read_rows(csv)))
     try:
@@ -128,10 +134,11 @@ def train_stage(
     init_checkpoint: Path | None = None,
     vision: Path | None = None,
     language: Path | None = None,
+    vlm: Path | None = None,
     forced: str | None = None,
 ) -> None:
-    """`init` is the best checkpoint of the stage before, `vision` and `language` weights that the DAG built. `forced`
-    names the command that asks for the stage anew (`--forcerun`), so that no older state of it is used."""
+    """`init` is the best checkpoint of the stage before; `vision`, `language`, `vlm` are weights that the DAG built.
+    `forced` names the command that asks for the stage anew (`--forcerun`), so that no older state of it is used."""
     quiet_torch()  # DDP is told on purpose to expect parameters without gradient
     from panollava.training.job import StageJob
     from panollava.training.run_stage import run_stage
@@ -153,6 +160,7 @@ def train_stage(
             init_checkpoint=init_checkpoint,
             vision_folder=vision.parent if vision else None,
             language_folder=language.parent if language else None,
+            vlm_folder=vlm.parent if vlm else None,
             naming=naming,
             untracked=untracked,
             forced=forced,
@@ -168,12 +176,20 @@ def write_stage_state(slice: JobSlice, naming: dict[str, Any], state: Path) -> N
     write_json(state, {**document, "provenance": {"config": slice.digest}})
 
 
-def select_checkpoint(slice: JobSlice, metadata: Path, checkpoint: Path) -> None:
-    """From the run's own record: the best checkpoint of the last stage."""
-    from panollava.training.stage_folder import checkpoint_of_run
+def select_checkpoint(
+    slice: JobSlice, naming: dict[str, Any], checkpoint: Path, metadata: Path | None = None, vlm: Path | None = None
+) -> None:
+    """From the run's own record: the best checkpoint of the last stage. Without a stage, the native model as it comes,
+    from `vlm` where the DAG built it."""
+    if metadata is None:
+        from panollava.evaluation.zero_shot import checkpoint_of_model
 
-    (trained,) = slice.upstream.values()
-    document = checkpoint_of_run(metadata.parent, trained)
+        document = checkpoint_of_model(naming["experiment"], slice.config, vlm.parent if vlm else None, slice.digest)
+    else:
+        from panollava.training.stage_folder import checkpoint_of_run
+
+        (trained,) = slice.upstream.values()
+        document = checkpoint_of_run(metadata.parent, trained)
     write_json(checkpoint, {**document, "provenance": {"config": slice.digest}})
 
 

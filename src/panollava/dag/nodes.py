@@ -9,7 +9,7 @@ from __future__ import annotations
 from panollava.config.names import SPLITS
 from panollava.config.schema import STAGES
 from panollava.dag import inputs, jobs, options, parents, settings, several
-from panollava.dag.node import Node, Report, Resources
+from panollava.dag.node import Node, Report, Resources, no_adjustment
 
 _RESULTS = "{results_dir}/{experiment}"
 _TOLD = "../report/{}.rst"  # captions, seen from workflow/rules
@@ -32,6 +32,7 @@ def _stage(stage: str, reads: tuple[str, ...], code_version: int) -> Node:
         code_version=code_version,
         reads=reads,
         parents=parents.of_stage,
+        adjust=parents.name_adapters if stage != "finetune" else no_adjustment,
         inputs=inputs.of_stage,
         outputs={
             "best": f"{folder}/best.ckpt",
@@ -105,6 +106,25 @@ _NODES = (
         lower="models.miniature.language.batch_size",
     ),
     Node(
+        "miniature_vlm",
+        rule="pretrain_vlm",
+        job=jobs.pretrain_vlm,
+        code_version=1,
+        reads=settings.section("models.miniature.vlm."),
+        cache="miniature/vlm",
+        outputs=_cached(
+            "miniature/vlm",
+            config="config.json",
+            weights="model.safetensors",
+            processor="processor_config.json",
+            tokenizer="tokenizer.json",
+            tokenizer_config="tokenizer_config.json",
+            template="chat_template.jinja",
+        ),
+        resources=Resources(4000, 60),
+        lower="models.miniature.vlm.scenes or batch_size",
+    ),
+    Node(
         "prepare",
         rule="prepare_csv",
         job=jobs.prepare_csv,
@@ -171,6 +191,8 @@ _NODES = (
         job=jobs.select_checkpoint,
         code_version=1,
         parents=parents.of_selection,
+        adjust=parents.name_model,
+        options=options.of_selection,
         inputs=inputs.of_selection,
         inputs_may_be_gone=False,
         outputs={"checkpoint": f"{_RESULTS}/checkpoint.json"},

@@ -82,7 +82,7 @@ def untracked(cfg: WorkflowConfig) -> dict[str, Any]:
         for stage in training.stages
         if stage != "vision"
     }
-    prompt = {
+    prompt: dict[str, Any] = {
         "language_model_name": models.language_model_name,
         "language_path": backbone_folder(cfg, "language"),
         "stitching_mode": cfg.settings.image_processing.stitching_mode,
@@ -92,6 +92,10 @@ def untracked(cfg: WorkflowConfig) -> dict[str, Any]:
         "text": {**text, "generation.max_new_tokens": cfg.settings.generation.max_new_tokens},
     }
     return {**{name: getattr(training, name) for name in _OF_TRAINING}, "prompt": prompt}
+
+
+def of_selection(task: Task) -> Mapping[str, Any]:
+    return {"naming": {"experiment": task.experiment.names.experiment}}
 
 
 def of_stage_state(task: Task) -> Mapping[str, Any]:

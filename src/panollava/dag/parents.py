@@ -9,13 +9,16 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from panollava.config.dotted import set_at, value_at
 from panollava.config.encoder_check import check_encoder_folder
 from panollava.config.fingerprints import file_fingerprint, folder_fingerprint
 from panollava.config.language_folder import language_folder_problem
 from panollava.config.names import SPLITS
+from panollava.config.native import backbones_of
 from panollava.config.own_code import code_digest
-from panollava.config.schema import MINIATURE_LANGUAGE, MINIATURE_VISION, SYNTHETIC
+from panollava.config.schema import MINIATURE_LANGUAGE, MINIATURE_VISION, MINIATURE_VLM, SYNTHETIC
 from panollava.dag.node import CACHE, Parent, Parents
+from panollava.dag.settings import ZERO_SHOT
 from panollava.errors import ConfigError
 from panollava.evaluation.measures import measures_of
 
@@ -25,9 +28,10 @@ if TYPE_CHECKING:
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
-def last_stage(cfg: WorkflowConfig) -> str:
-    """The stage that answers."""
-    return cfg.settings.training.stages[-1]
+def last_stage(cfg: WorkflowConfig) -> str | None:
+    """The stage that answers; None where a native model answers as it comes (zero-shot)."""
+    stages = cfg.settings.training.stages
+    return stages[-1] if stages else None
 
 
 def previous_stage(cfg: WorkflowConfig, stage: str) -> str | None:
@@ -59,7 +63,7 @@ def of_views(cfg: WorkflowConfig, node: str, stage: str | None) -> Parents:
     inputs: dict[str, Any] = {}
     upstream: list[Parent] = [(f"prepare_{split}", stage)]
     if cfg.settings.image_processing.image_size is None:
-        _add_backbone(cfg, "vision", inputs, upstream)
+        _add_backbone(cfg, "vision" if cfg.settings.models.vlm_name is None else "vlm", inputs, upstream)
     return inputs, upstream
 
 
@@ -71,7 +75,8 @@ def name_given_columns(cfg: WorkflowConfig, config: dict[str, Any]) -> None:
 def name_encoder(cfg: WorkflowConfig, config: dict[str, Any]) -> None:
     """Without an image size the job of `views` asks the encoder for it."""
     if cfg.settings.image_processing.image_size is None:
-        names = ("vision_name", "trust_remote_code")
+        native = cfg.settings.models.vlm_name is not None
+        names = ("vlm_name" if native else "vision_name", "trust_remote_code")
         config["models"] = {name: cfg.effective["models"][name] for name in names}
 
 
@@ -84,7 +89,7 @@ def of_stage(cfg: WorkflowConfig, node: str, _: str | None) -> Parents:
     stage = node.removeprefix("train_")
     inputs: dict[str, Any] = {}
     upstream: list[Parent] = [(name, stage) for name in ("prepare_train", "prepare_val", "views_train", "views_val")]
-    for part in ("vision",) if stage == "vision" else ("vision", "language"):
+    for part in backbones_of(cfg.settings, stage):
         _add_backbone(cfg, part, inputs, upstream)
     if before := previous_stage(cfg, stage):
         upstream.append((f"train_{before}", None))
@@ -98,7 +103,27 @@ def of_all_stages(cfg: WorkflowConfig, node: str, _: str | None) -> Parents:
 
 
 def of_selection(cfg: WorkflowConfig, node: str, _: str | None) -> Parents:
-    return {}, [(f"train_{last_stage(cfg)}", None)]
+    """The last stage; of a model that answers as it comes, the model."""
+    if stage := last_stage(cfg):
+        return {}, [(f"train_{stage}", None)]
+    inputs: dict[str, Any] = {}
+    upstream: list[Parent] = []
+    for part in backbones_of(cfg.settings, "finetune"):
+        _add_backbone(cfg, part, inputs, upstream)
+    return inputs, upstream
+
+
+def name_model(cfg: WorkflowConfig, config: dict[str, Any]) -> None:
+    """Of a model that answers as it comes, what it is built from: no stage's slice says so."""
+    if last_stage(cfg) is None:
+        for key in ZERO_SHOT:
+            set_at(config, key, value_at(cfg.effective, key))
+
+
+def name_adapters(cfg: WorkflowConfig, config: dict[str, Any]) -> None:
+    """The vision stage of a native model trains adapters, which the stage behind it holds; composed ones know none."""
+    if cfg.settings.models.vlm_name is not None and "vision" in cfg.settings.training.stages:
+        config["lora"] = dict(cfg.effective["lora"])
 
 
 # ---- evaluation ----------------------------------------------------------------------------------
@@ -133,17 +158,23 @@ def of_metrics(cfg: WorkflowConfig, node: str, _: str | None) -> Parents:
 
 
 # ---- backbones -----------------------------------------------------------------------------------
+_NAMES = {"vision": "vision_name", "language": "language_model_name", "vlm": "vlm_name", "adapter": "adapter"}
+_MINIATURES = (MINIATURE_VISION, MINIATURE_LANGUAGE, MINIATURE_VLM)
+
+
 def backbone_folder(cfg: WorkflowConfig, part: str) -> str | None:
     """The local folder of a backbone: one that the DAG builds, one that the user gave; None for a hub id."""
-    name = getattr(cfg.settings.models, "vision_name" if part == "vision" else "language_model_name")
-    if name in (MINIATURE_VISION, MINIATURE_LANGUAGE):
+    name = getattr(cfg.settings.models, _NAMES[part])
+    if name is None:
+        return None
+    if name in _MINIATURES:
         return f"{CACHE}/miniature/{part}/{cfg.digest(f'miniature_{part}')}"
     return Path(name).as_posix() if (cfg.root / name).is_dir() else None
 
 
 def _add_backbone(cfg: WorkflowConfig, part: str, inputs: dict[str, Any], upstream: list[Parent]) -> None:
-    name = getattr(cfg.settings.models, "vision_name" if part == "vision" else "language_model_name")
-    if name in (MINIATURE_VISION, MINIATURE_LANGUAGE):
+    name = getattr(cfg.settings.models, _NAMES[part])
+    if name in _MINIATURES:
         upstream.append((f"miniature_{part}", None))
     elif (cfg.root / name).is_dir():
         if part == "vision":
@@ -153,6 +184,7 @@ def _add_backbone(cfg: WorkflowConfig, part: str, inputs: dict[str, Any], upstre
             raise ConfigError(f"{source}models.language_model_name: {name} {problem}")
         inputs[f"{part}_folder"] = folder_fingerprint(name, cfg.root)
     elif not _HUB_ID.fullmatch(name):
-        key = "vision_name" if part == "vision" else "language_model_name"
         source = f"{cfg.source}: " if cfg.source else ""
-        raise ConfigError(f"{source}models.{key} must be a hub id (owner/name) or a folder that exists, got {name!r}")
+        raise ConfigError(
+            f"{source}models.{_NAMES[part]} must be a hub id (owner/name) or a folder that exists, got {name!r}"
+        )

@@ -6,7 +6,7 @@ test proves it).
 
 from __future__ import annotations
 
-from panollava.config.effective import LORA, VICREG_TERMS
+from panollava.config.effective import LORA, OVERLAP_LOSS, VICREG_TERMS
 from panollava.config.schema import RESAMPLER_OPTIONS, STAGES, leaf_keys
 
 
@@ -26,16 +26,21 @@ VIEWS = _named(
 """What views there are, and their pixels."""
 MACHINE = _named("training", "devices", "strategy", "precision", "cpu_threads")
 """What decides about the last bits of a number."""
+NATIVE = (*_named("models", "vlm_name", "adapter", "quantization"), "image_processing.view_labels")
+"""The model, where it is a native one."""
 VISION = (
-    *VIEWS, "image_processing.use_vision_processor", "models.vision_name", "models.trust_remote_code",
+    *VIEWS, *NATIVE, "image_processing.use_vision_processor", "models.vision_name", "models.trust_remote_code",
     "models.resampler_type", "models.latent_dimension", *section(RESAMPLER_OPTIONS),
 )  # fmt: skip
 """The model of the vision stage."""
 LANGUAGE = (
     *VISION, "image_processing.stitching_mode", "models.language_model_name",
-    "models.use_projection_positional_encoding", "system_messages.default",
+    "models.use_projection_positional_encoding", "models.panorama_positions", "system_messages.default",
 )  # fmt: skip
 """The model of the stages that read text."""
+ZERO_SHOT = (*VIEWS, *NATIVE, "models.trust_remote_code", "models.panorama_positions", "training.precision",
+             "system_messages.default")  # fmt: skip
+"""A native model that answers as it comes."""
 ANSWERS = (
     *_named("generation", "max_new_tokens", "do_sample", "temperature", "top_p"),
     "training.eval_batch_size", "training.seed", "evaluation.shuffle_options", *MACHINE,
@@ -66,7 +71,8 @@ OF_RESAMPLER_STAGE = (
 )  # fmt: skip
 OF_FINETUNE_STAGE = (
     *LANGUAGE, *MACHINE, *_named("training", "seed", "cache_vision_features", "batches"),
-    *_named("training.stage_configs.finetune", *_OPTIMISATION), "lora.use_lora", *LORA,
+    *_named("training.stage_configs.finetune", *_OPTIMISATION, "overlap_loss_weight", *OVERLAP_LOSS),
+    "training.full_finetune", "lora.use_lora", *LORA,
 )  # fmt: skip
 
 THROUGH_INPUTS = {
@@ -104,6 +110,7 @@ UNTRACKED: dict[str, str] = {
     "workflow.view_caches_gib": "how long old caches stay; the numbers are the same",
     "workflow.experiments": "which experiments are built, not how",
     "training.stage_configs.vision.max_text_length": _NO_TEXT,
-    **{f"training.stage_configs.{stage}.{name}": _NO_VICREG for stage in STAGES[1:] for name in _VICREG},
+    **{f"training.stage_configs.resampler.{name}": _NO_VICREG for name in _VICREG},
+    "training.stage_configs.finetune.vicreg_loss_weight": "overlap_loss_weight is that of finetune",
 }
 """Settings that change no result, and why. Every setting is either read by a node or stands here (a test proves it)."""

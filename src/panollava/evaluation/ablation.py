@@ -54,7 +54,7 @@ def compare_cells(
                 f"has now ({cell['metrics']}). Remove it and run the same command again."
             )
         stages = list(read_json(state_path)["stages"].values())
-        if stages[-1]["config_digest"] != document["provenance"]["checkpoint"]["config_digest"]:
+        if stages and stages[-1]["config_digest"] != document["provenance"]["checkpoint"]["config_digest"]:
             raise EvaluationError(
                 f"{state_path} and {metrics_path} belong to different trainings of {cell['experiment']}. Remove the "
                 "former and run the same command again."
@@ -66,6 +66,8 @@ def compare_cells(
 
 def facts_of_stages(stages: Sequence[Mapping[str, Any]], root: Path) -> dict[str, Any]:
     """Facts of the stages' records: minutes of all, loss and trainable parameters of the last."""
+    if not stages:  # a native model that answers as it comes
+        return {"best_val_loss": None, "trainable_parameters": None, "minutes": None}
     last = stages[-1]
     minutes = [stage["elapsed_minutes"] for stage in stages if stage["elapsed_minutes"] is not None]
     metadata = root / (last["artifact_dir"] or "") / "checkpoint_metadata.json"

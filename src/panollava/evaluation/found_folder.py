@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from panollava.config.schema import SYNTHETIC
 from panollava.training.checkpointing import LoadedStage
-from panollava.training.job import stage_model_config
+from panollava.training.job import native_model_config, stage_model_config
 
 if TYPE_CHECKING:
     from panollava.config import WorkflowConfig
 
-_MODELS = ("vision_name", "language_model_name", "trust_remote_code", "resampler_type", "latent_dimension",
+_MODELS = ("vlm_name", "adapter", "panorama_positions", "quantization", "vision_name", "language_model_name",
+"trust_remote_code", "resampler_type", "latent_dimension",
            "vicreg_projector_dim", "use_projection_positional_encoding")  # fmt: skip
 
 
@@ -26,9 +27,15 @@ def describe(loaded: LoadedStage) -> list[str]:
         f"checkpoint:     {loaded.checkpoint.path.name} ({loaded.checkpoint.chosen_as})",
         f"experiment:     {metadata['experiment_name']}",
         f"stage:          {metadata['stage']}",
-        f"vision:         {model.vision_name}",
-        f"language model: {model.language_model_name}",
-        f"resampler:      {model.resampler_type}",
+        *(
+            [f"model:          {model.vlm_name}"]
+            if model.vlm_name is not None
+            else [
+                f"vision:         {model.vision_name}",
+                f"language model: {model.language_model_name}",
+                f"resampler:      {model.resampler_type}",
+            ]
+        ),
         f"crop:           {model.crop_strategy}",
         f"LoRA:           {_adapter_text(loaded)}",
     ]
@@ -42,10 +49,15 @@ def disagreements(experiment: WorkflowConfig, metadata: dict[str, Any], csv_chos
     """
     config, stage, told = experiment.effective, metadata["stage"], metadata["model_config"]
     image_size = config["image_processing"]["image_size"] or told["image_size"]
-    asked = stage_model_config(stage, config, tuple(image_size), None, None).to_json()
+    configured = (
+        native_model_config(stage, config, tuple(image_size), None)
+        if config["models"]["vlm_name"]
+        else (stage_model_config(stage, config, tuple(image_size), None, None))
+    )
+    asked = configured.to_json()
     pairs: dict[str, tuple[Any, Any]] = {"experiment.name": (experiment.names.experiment, metadata["experiment_name"])}
     for key, value in asked.items():
-        if key not in ("vision_path", "language_path") and key in told:
+        if not key.endswith("_path") and key in told:
             pairs |= _pairs(_setting(key, stage), value, told[key])
     trained = metadata["training_config"]
     for key, value in config["training"]["stage_configs"][stage].items():
@@ -72,6 +84,10 @@ def _setting(key: str, stage: str) -> str:
     """The dotted key of the configuration that a key of `model_config` comes from."""
     if key in _MODELS or key in ("qformer", "perceiver", "bimamba"):
         return f"models.{key}"
+    if key == "full_finetune":
+        return "training.full_finetune"
+    if key in ("overlap_loss_weight", "overlap_features"):
+        return f"training.stage_configs.finetune.{key}"
     if key == "system_message":
         return "system_messages.default"
     if key == "lora":

@@ -15,13 +15,14 @@ from panollava.data.samples import Sample, read_samples
 from panollava.errors import CheckpointError
 from panollava.evaluation.predict import GenerationSettings, kept_answers, predict, shuffled_options, shuffled_pictures
 from panollava.evaluation.predictions import write_predictions
+from panollava.evaluation.zero_shot import load_zero_shot
 from panollava.files import digest_of, sha256_file
 from panollava.logs import LOGGER
 from panollava.models.panorama_model import PanoramaModel
 from panollava.training.checkpointing import LoadedStage, load_stage
 from panollava.training.job import first_device
 from panollava.training.metadata import package_versions
-from panollava.training.stage_folder import METADATA, read_metadata
+from panollava.training.stage_folder import METADATA, ChosenCheckpoint, read_metadata
 
 
 def generation_settings(config: dict[str, Any]) -> GenerationSettings:
@@ -51,6 +52,8 @@ def load_own_stage(checkpoint: dict[str, Any]) -> LoadedStage:
     Raises CheckpointError where the weights are not those that were chosen: another file under the same name, or one
     that another configuration trained.
     """
+    if checkpoint["folder"] is None:
+        return zero_shot_stage(checkpoint)
     folder = Path(checkpoint["folder"])
     file, metadata = folder / checkpoint["file"], folder / METADATA
     remedy = f"Bring the chosen file back; or remove {metadata} and run the same command again, which trains it again"
@@ -81,6 +84,15 @@ def load_own_stage(checkpoint: dict[str, Any]) -> LoadedStage:
 def as_shown(samples: list[Sample], evaluation: dict[str, Any], seed: int) -> list[Sample]:
     """The samples with their options in the order in which `evaluation.shuffle_options` has them shown."""
     return shuffled_options(samples, seed) if evaluation.get("shuffle_options", False) else samples
+
+
+def zero_shot_stage(checkpoint: dict[str, Any]) -> LoadedStage:
+    """A native model that no stage has trained, as `checkpoint_of_model` described it."""
+    model, processor = load_zero_shot(checkpoint)
+    metadata = {"experiment_name": checkpoint["experiment_name"], "stage": None,
+                "training_config": {"precision": checkpoint["precision"]}}  # fmt: skip
+    chosen = ChosenCheckpoint(Path(), Path(model.config.vlm_source), "the model as it comes")
+    return LoadedStage(model, processor, metadata, chosen, Path.cwd(), True, checkpoint["config_digest"])
 
 
 def predict_csv(

@@ -106,7 +106,7 @@ def _sources(document: Mapping[str, Any], path: Path) -> Iterator[Check]:
     for csv in csvs:
         yield _digest(str(csv["path"]), place_of(str(csv["path"]), path), csv.get("sha256"))
     checkpoint = provenance.get("checkpoint")
-    if not isinstance(checkpoint, dict):
+    if not isinstance(checkpoint, dict) or checkpoint.get("folder") is None:
         return
     folder = place_of(checkpoint["folder"], path)
     file = None if folder is None else find_inside(checkpoint["file"], [folder])
@@ -236,6 +236,8 @@ def _predict_again(document: Mapping[str, Any], path: Path, max_samples: int | N
     if not isinstance(provenance.get("generation"), dict) or not isinstance(provenance.get("checkpoint"), dict):
         raise EvaluationError("metrics.json does not tell how its answers were made")
     checkpoint, csv, generation = provenance["checkpoint"], provenance["csv"], dict(provenance["generation"])
+    if checkpoint.get("folder") is None:
+        raise EvaluationError("these answers are a model's that no stage has trained: run the experiment again instead")
     folder, questions = place_of(checkpoint["folder"], path), place_of(csv["path"], path)
     if folder is None or questions is None:
         raise EvaluationError(f"{checkpoint['folder'] if folder is None else csv['path']} is not there any more")

@@ -1,10 +1,10 @@
 """The miniature native model: a Qwen2.5-VL of about a million weights that answers questions about five pictures.
 
-Settings enter; a Hugging Face folder leaves (weights, processor, tokenizer, chat template), as the family's own are. It is
-pre-trained in three steps, as such models are: the language part learns to answer from marks, which say of each visual
-token what it shows; the vision part learns to say the same of rendered pictures; then both learn together for a while. It
-knows a panorama as a picture of the whole and four that look around. Nine overlapping views are new to it: what they are
-worth without training, and with, is what EXP3 shows.
+Settings enter; a Hugging Face folder leaves (weights, processor, tokenizer, chat template), as the family's own are. It
+is pre-trained in three steps, as such models are: the language part learns to answer from marks, which say of each
+visual token what it shows; the vision part learns to say the same of rendered pictures; then both learn together for a
+while. It knows a panorama as a picture of the whole and four that look around. Nine overlapping views are new to it:
+what they are worth without training, and with, is what EXP3 shows.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from panollava.data.synthetic.scenes import COLOURS, GROUNDS, SHAPES, SKIES, Sce
 from panollava.files import whole_folder
 from panollava.logs import LOGGER
 from panollava.miniature.pretraining import Schedule, train
-from panollava.miniature.tokenizer import END, PAD, START, build_tokenizer
+from panollava.miniature.tokenizer import END, START, build_tokenizer
 from panollava.models.native_positions import head_positions
 from panollava.models.prompt import IGNORED
 from panollava.views.geometry import rays_to_angles, view_rays
@@ -44,7 +44,8 @@ _TEMPLATE = (  # pictures are numbered, as the family does with `add_vision_id`
     "{% set pictures = namespace(seen=0) %}"
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' }}"
     "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
-    "{% if part['type'] == 'image' %}{% set pictures.seen = pictures.seen + 1 %}{{ pictures.seen }}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part['text'] }}{% endif %}"
+    "{% if part['type'] == 'image' %}{% set pictures.seen = pictures.seen + 1 %}{{ pictures.seen }}"
+    "<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part['text'] }}{% endif %}"
     "{% endfor %}{% endif %}{{ '<|im_end|>\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
@@ -74,7 +75,7 @@ class Camera:
 
 
 def marks_of(scene: Scene, camera: Camera, met: NDArray[np.int8]) -> NDArray[np.int64]:
-    """What each token shows [S, 5]: colour, shape and side of a solid, sky, ground; -1 where it shows none of the kind."""
+    """What each token shows [S, 5]: colour, shape and side of a solid, sky, ground; -1 for what it shows none of."""
     grid = round(len(camera.yaw_deg) ** 0.5)
     side = met.shape[0] // grid
     cover = np.stack([met == index for index in range(len(scene.solids))])
@@ -94,8 +95,8 @@ def marks_of(scene: Scene, camera: Camera, met: NDArray[np.int8]) -> NDArray[np.
 
 
 class Marks(nn.Module):
-    """What a visual token says, as the sum of a vector for each mark: the language part learns to read it, the vision part
-    to write it. Thrown away in the end."""
+    """What a visual token says, as the sum of a vector for each mark: the language part learns to read it, the vision
+    part to write it. Thrown away in the end."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -127,11 +128,11 @@ class Author:
     def __init__(self, tokenizer: PreTrainedTokenizerFast, tokens: int, grid: int, turns: int) -> None:
         self.tokenizer, self.turns = tokenizer, turns
         self.encode = cache(self._encode)
-        begin, end, image = (tokenizer.convert_tokens_to_ids(token) for token in (VISION_START, VISION_END, IMAGE))
+        begin, end, image = (_id(tokenizer, token) for token in (VISION_START, VISION_END, IMAGE))
         self.head = self.encode(f"{START}user\n").copy()
         for number, _ in enumerate(VIEWS, start=1):
             self.head += [*self.encode(str(number)), begin, *[image] * tokens, end]
-        self.is_picture = torch.tensor(self.head) == image
+        self.is_picture = torch.tensor(self.head).eq(image)
         self.positions, self.following = head_positions(self.is_picture, VIEWS, (grid, grid), axes=3, panorope=False)
 
     def _encode(self, text: str) -> list[int]:
@@ -206,7 +207,9 @@ def build_vlm(settings: MiniatureVlmSettings, folder: str | Path) -> dict[str, f
     author = Author(tokenizer, grid * grid, grid, settings.turns)
     marks = Marks(settings.hidden_size)
     rng = np.random.default_rng([settings.seed, 3])
-    LOGGER.info("miniature native model: %s weights, %d tokens of a picture", f"{model.num_parameters():,}", grid * grid)
+    LOGGER.info(
+        "miniature native model: %s weights, %d tokens of a picture", f"{model.num_parameters():,}", grid * grid
+    )
     _learn_language(model, marks, author, settings, rng, grid)
     pictures = Pictures.drawn(settings.scenes, settings.image_size, grid, rng)
     held_out = Pictures.drawn(_HELD_OUT, settings.image_size, grid, rng)
@@ -269,7 +272,12 @@ def _learn_vision(model: Any, marks: Marks, pictures: Pictures, settings: Miniat
 
 
 def _learn_together(
-    model: Any, author: Author, pictures: Pictures, settings: MiniatureVlmSettings, rng: np.random.Generator, processor: Any
+    model: Any,
+    author: Author,
+    pictures: Pictures,
+    settings: MiniatureVlmSettings,
+    rng: np.random.Generator,
+    processor: Any,
 ) -> None:
     """All of it learns to answer from rendered pictures."""
 
@@ -322,7 +330,7 @@ class Pictures:
 
 
 def encode(model: Any, processor: Any, pixels: Tensor) -> Tensor:
-    """Visual tokens [N, S, width] of pictures uint8 [N, 3, h, w], as the family's own processor and encoder have them."""
+    """Visual tokens [N, S, width] of pictures uint8 [N, 3, h, w], as the family's own processor and encoder do."""
     inputs = processor.image_processor(list(pixels), return_tensors="pt", input_data_format="channels_first")
     return torch.stack(list(model.model.get_image_features(**inputs, return_dict=True).pooler_output))
 
@@ -353,9 +361,7 @@ def vlm_processor(settings: MiniatureVlmSettings, tokenizer: PreTrainedTokenizer
 
 def new_vlm(settings: MiniatureVlmSettings, tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLForConditionalGeneration:
     """A Qwen2.5-VL with random weights for the tokenizer's vocabulary."""
-    begin, end, image, video = (
-        tokenizer.convert_tokens_to_ids(token) for token in (VISION_START, VISION_END, IMAGE, VIDEO)
-    )
+    begin, end, image, video = (_id(tokenizer, token) for token in (VISION_START, VISION_END, IMAGE, VIDEO))
     half = settings.hidden_size // settings.heads // 2
     time = max(1, half // 4)
     height = (half - time) // 2
@@ -380,11 +386,13 @@ def new_vlm(settings: MiniatureVlmSettings, tokenizer: PreTrainedTokenizerFast) 
     return Qwen2_5_VLForConditionalGeneration(config)
 
 
+def _id(tokenizer: PreTrainedTokenizerFast, token: str) -> int:
+    found: Any = tokenizer.convert_tokens_to_ids(token)
+    return int(found)
+
+
 def _schedule(settings: MiniatureVlmSettings, steps: int) -> Schedule:
     return Schedule(
         max_steps=steps, decay=max(1, steps // 3), warmup=min(50, max(1, steps // 10)), check_every=50, lr=settings.lr,
         muon_lr=settings.muon_lr,
     )  # fmt: skip
-
-
-__all__ = ["PAD", "VIEWS", "build_vlm"]

@@ -197,7 +197,7 @@ class NativeVLM(PanoramaModel):
             loss = answer_loss(picked, targets)
             logits = logits if full_logits else picked
         output: TrainingStageOutput = {"loss": loss, "ar_loss": loss, "logits": logits}
-        if self.config.overlap_loss_weight and stage == "finetune":
+        if self.config.overlap_loss_weight and stage == "finetune" and self.training:
             overlap, _ = self.vision_loss()(self._tapped(features))
             output["overlap_loss"] = overlap
             output["loss"] = loss + self.config.overlap_loss_weight * overlap

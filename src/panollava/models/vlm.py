@@ -228,7 +228,13 @@ class PanoramaVLM(PanoramaModel):
         else:
             logits = language(embeds, mask, columns, past)[counts]  # [N, vocab]
             loss = answer_loss(logits, targets)
-        return {"loss": loss, "ar_loss": loss, "logits": logits}
+        output: TrainingStageOutput = {"loss": loss, "ar_loss": loss, "logits": logits}
+        if self.config.overlap_loss_weight and stage == "finetune" and self.training:
+            tower = self.config.overlap_features == "tower"
+            overlap, _ = self.vision_loss()(features if tower else self.resampler(features))
+            output["overlap_loss"] = overlap
+            output["loss"] = loss + self.config.overlap_loss_weight * overlap
+        return output
 
     @torch.no_grad()
     def generate(
@@ -396,7 +402,10 @@ class PanoramaVLM(PanoramaModel):
 
     def stage_parts(self, stage: Stage) -> tuple[str, ...]:
         present = parts.modules_of(self)
-        return tuple(name for name in parts.STAGE_PARTS[stage] if name in present)
+        wanted = parts.STAGE_PARTS[stage]
+        if stage == "finetune" and self.config.full_finetune:
+            wanted += ("language_model",)
+        return tuple(name for name in wanted if name in present)
 
     def set_trainable(self, names: Sequence[str], vision_blocks: int = 0) -> None:
         """Train the named parts and the encoder's last `vision_blocks` blocks (-1: all); freeze the rest."""
@@ -474,6 +483,8 @@ class PanoramaVLM(PanoramaModel):
 
     def _overlap_loss(self) -> OverlapLoss | None:
         config, grid = self.config, self.resampler.grid
+        if config.overlap_loss_weight and config.overlap_features == "tower":
+            grid = self.vision.spec.grid
         if not shared_directions(self.views, grid)[0]:
             return None
         return OverlapLoss(

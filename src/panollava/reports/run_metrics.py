@@ -16,6 +16,8 @@ from panollava.provenance import told_beside
 from panollava.reports.metrics_page import write_metrics_page
 from panollava.reports.samples_page import write_samples_page
 
+_OF_CHECKPOINT = ("folder", "file", "epoch", "step", "sha256", "config_digest", "weights", "model_config")
+
 
 def metrics_of_run(
     inputs: dict[str, Any],
@@ -47,7 +49,7 @@ def metrics_of_run(
             "config": digest,
             "inputs": inputs,
             **told_beside(predictions),
-            "checkpoint": {k: checkpoint[k] for k in ("folder", "file", "epoch", "step", "sha256", "config_digest")},
+            "checkpoint": {k: checkpoint[k] for k in _OF_CHECKPOINT if k in checkpoint},
         },
         measures,
         rolled,

@@ -11,18 +11,23 @@ from typing import Any
 
 from panollava.config.fingerprints import folder_digest, folder_fingerprint
 from panollava.errors import FileChanged, TrainingError
-from panollava.training.job import StageJob
+from panollava.training.job import StageJob, native_folders
 from panollava.training.stage_folder import METADATA
 
 
 def backbone_digests(job: StageJob) -> dict[str, str | None]:
-    """`vision` and, but in the vision stage, `language`: `sha256_folder` of local folders.
+    """`vision` and, but in the vision stage, `language` (of a native model `vlm`, `adapter`): `sha256_folder` of local
+    folders.
 
     Raises FileChanged where a folder is not what the stage was planned with.
     """
     found: dict[str, str | None] = {}
-    for part in ("vision",) if job.stage == "vision" else ("vision", "language"):
-        folder = job.vision_folder if part == "vision" else job.language_folder
+    folders = {"vision": job.vision_folder, "language": job.language_folder}
+    if job.config["models"].get("vlm_name") is not None:
+        folders = native_folders(job.config, job.vlm_folder)
+    elif job.stage == "vision":
+        del folders["language"]
+    for part, folder in folders.items():
         found[part] = folder_digest(folder, job.root) if folder else None
         planned = job.slice.get("inputs", {}).get(f"{part}_folder")
         if folder and planned is not None and folder_fingerprint(folder, job.root) != planned:

@@ -27,6 +27,7 @@ from panollava.models.processor import PanoramaProcessor
 from panollava.training.activations import choose_checkpointing
 from panollava.training.checkpointing import load_weights
 from panollava.training.features import bytes_per_image, cached_features, feature_dtype, wants_features
+from panollava.training.full_finetune import refuse_without_memory
 from panollava.training.job import (
     Devices,
     StageJob,
@@ -76,10 +77,14 @@ def build_stage(job: StageJob, leads: bool = True) -> StageParts:
     if job.init_weights is not None:
         # The projector serves the vision stage's loss alone.
         model.load_trained(load_weights(job.init_weights)[1], without=("vicreg_projector",))
-    blocks = settings["vision_trainable_blocks"]
+    blocks = 0 if model_config.is_native else settings["vision_trainable_blocks"]
     counts = freeze_for_stage(model, job.stage, blocks)
     for line in stage_table_text(job.stage, counts).splitlines():
         LOGGER.info(line)
+    if model_config.full_finetune:
+        refuse_without_memory(model)
+    if model_config.overlap_loss_weight:
+        LOGGER.info("overlap loss beside the answers': %s", model.vision_loss().describe())
     if job.stage == "vision":
         LOGGER.info("overlap loss: %s", model.vision_loss().describe())
 
@@ -100,7 +105,7 @@ def build_stage(job: StageJob, leads: bool = True) -> StageParts:
             for views in pictures
         ]
     compose, positions = _compose(job, model, train_rows)
-    if not _reads_once(job):
+    if model_config.is_native or not _reads_once(job):
         choose_checkpointing(
             model,
             job.untracked["gradient_checkpointing"],
@@ -148,7 +153,10 @@ def _kept_views(job: StageJob, *caches: ViewCache) -> dict[str, list[bool]]:
 
 def _reads_once(job: StageJob) -> bool:
     """Whether training reads a picture once for all its rows in a batch (validation always does)."""
-    return job.stage != "vision" and bool(job.config["training"]["batches"] == "by_picture")
+    if job.stage == "vision":
+        return False
+    native = job.config["models"].get("vlm_name") is not None
+    return native or bool(job.config["training"]["batches"] == "by_picture")
 
 
 def _compose(job: StageJob, model: PanoramaModel, rows: list[Row]) -> tuple[Compose | None, int]:
@@ -156,7 +164,7 @@ def _compose(job: StageJob, model: PanoramaModel, rows: list[Row]) -> tuple[Comp
 
     In the vision stage it reads none, and batches are cut as they come.
     """
-    if model.prompt is None:
+    if model.prompt is None or job.stage == "vision":
         return None, 0
     training, size = job.config["training"], job.settings["batch_size"]
     pictures, lengths = picture_numbers(rows), row_lengths(model.prompt, rows, job.settings["max_text_length"])

@@ -91,6 +91,10 @@ class History(L.Callback):
         rate = (trainer.global_step - self._first_step) / max(1e-9, time.monotonic() - self._started)
         learning_rate = trainer.optimizers[0].param_groups[-1]["lr"]
         self._write(trainer, "train", loss, learning_rate)
+        if (overlap := outputs.get("overlap")) is not None:  # this process', of the last batch
+            self._write(trainer, "train_overlap", float(overlap), learning_rate)
+            for logger in trainer.loggers:
+                logger.log_metrics({"train_overlap_loss": float(overlap)}, step=trainer.global_step)
         for logger in trainer.loggers:
             logger.log_metrics({"train_loss": loss, "epoch": trainer.current_epoch}, step=trainer.global_step)
         if trainer.is_global_zero:

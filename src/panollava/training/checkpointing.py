@@ -134,6 +134,8 @@ def load_stage(
     with explained(folder / METADATA, "model_config"):
         model_config = resolve_backbones(metadata, [home, *roots], folder, config)
     folders = {"vision": model_config.vision_path, "language": model_config.language_path}
+    if model_config.is_native:
+        folders = {"vlm": model_config.vlm_path}
     trusted = trust_remote_code or may_run_code(metadata, folders, config)
     model_config = replace(model_config, trust_remote_code=model_config.trust_remote_code and trusted)
     dtype = language_dtype(metadata["training_config"]["precision"])
@@ -174,7 +176,10 @@ def resolve_backbones(
     """
     document, source = dict(metadata["model_config"]), folder / METADATA
     digests: dict[str, str | None] = metadata["backbones"]
-    for part, name in (("vision", "vision_name"), ("language", "language_model_name")):
+    names = {"vision": "vision_name", "language": "language_model_name"}
+    if document.get("vlm_name") is not None:
+        names = {"vlm": "vlm_name", **({"adapter": "adapter"} if document.get("adapter") else {})}
+    for part, name in names.items():
         key = f"{part}_path"
         digest = digests.get(part)
         if digest is None:  # an id of the hub; of the vision stage's language model not even that is read

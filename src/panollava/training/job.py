@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ class StageJob:
     init_checkpoint: Path | None = None
     vision_folder: Path | None = None
     language_folder: Path | None = None
+    vlm_folder: Path | None = None
     naming: dict[str, Any] = field(default_factory=dict)
     untracked: dict[str, Any] = field(default_factory=dict)
     forced: str | None = None
@@ -65,6 +67,8 @@ class StageJob:
 
 def model_config_of(job: StageJob, image_size: tuple[int, int]) -> ModelConfig:
     """The model's configuration from the slice. The vision stage only names the language model."""
+    if job.config["models"].get("vlm_name") is not None:
+        return native_model_config(job.stage, job.config, image_size, job.vlm_folder)
     config = stage_model_config(job.stage, job.config, image_size, job.vision_folder, job.language_folder)
     prompt = job.untracked.get("prompt")
     if job.stage != "vision" or prompt is None:
@@ -79,7 +83,7 @@ def stage_model_config(
 
     `vision` and `language` are the folders of local backbones.
     """
-    settings = config["training"]["stage_configs"][stage]
+    settings, full = config["training"]["stage_configs"][stage], bool(config["training"].get("full_finetune"))
     models, images = config["models"], config["image_processing"]
     document: dict[str, Any] = {
         "vision_name": models["vision_name"],
@@ -107,11 +111,79 @@ def stage_model_config(
             "stitching_mode": images["stitching_mode"],
             "system_message": config["system_messages"]["default"],
             "max_text_length": settings["max_text_length"],
-            "use_lora": stage == "finetune" and config["lora"]["use_lora"],
+            "use_lora": stage == "finetune" and config["lora"]["use_lora"] and not full,
         }
         if stage == "finetune":
+            document["full_finetune"] = full
+            if settings.get("overlap_loss_weight"):
+                document |= {"vision_loss": settings["overlap_loss"]}
+                document |= {key: settings[key] for key in ("overlap_loss_weight", "overlap_features")}
+                for key in ("mode", "similarity_weight", "variance_weight", "covariance_weight"):
+                    document[f"vicreg_{key}"] = settings[f"vicreg_{key}"]
             document["lora"] = {name: value for name, value in config["lora"].items() if name != "use_lora"}
     return ModelConfig.from_json(document)
+
+
+def native_model_config(
+    stage: str, config: Mapping[str, Any], image_size: tuple[int, int], vlm: Path | None
+) -> ModelConfig:
+    """The configuration of a native model from a slice's or an experiment's; `vlm` is the folder of a local one.
+
+    The stage decides where adapters are: in the tower for its overlap loss, else where `lora.parts` says.
+    """
+    settings, lora = config["training"]["stage_configs"][stage], dict(config.get("lora", {}))
+    full = stage == "finetune" and config["training"]["full_finetune"]
+    document = native_document(config, vlm)
+    document |= {"image_size": list(image_size), "vicreg_projector_dim": config["models"].get("vicreg_projector_dim")}
+    if stage == "vision":
+        document |= {"vision_loss": settings["loss"], "densecl_temperature": settings["densecl_temperature"]}
+        lora["parts"] = ["vision"]
+    else:
+        document |= {
+            "panorama_positions": config["models"]["panorama_positions"],
+            "system_message": config["system_messages"]["default"],
+            "max_text_length": settings["max_text_length"],
+        }
+    if stage == "finetune":
+        weight = settings["overlap_loss_weight"]
+        document |= {"overlap_loss_weight": weight, "full_finetune": full}
+        if weight:
+            document |= {"vision_loss": settings["overlap_loss"], "overlap_features": settings["overlap_features"]}
+    if stage != "resampler":
+        for key in ("mode", "similarity_weight", "variance_weight", "covariance_weight"):
+            document[f"vicreg_{key}"] = settings[f"vicreg_{key}"]
+    if stage == "vision":
+        document["vicreg_loss_weight"] = settings["vicreg_loss_weight"]
+    document["use_lora"] = stage == "vision" or (stage == "finetune" and lora.pop("use_lora") and not full)
+    document["lora"] = {name: value for name, value in lora.items() if name != "use_lora"}
+    return ModelConfig.from_json(document)
+
+
+def native_document(config: Mapping[str, Any], vlm: Path | None) -> dict[str, Any]:
+    """What `ModelConfig` needs of a native model whatever the stage, from a slice's or an experiment's settings."""
+    models, images = config["models"], config["image_processing"]
+    adapter = models["adapter"]
+    document: dict[str, Any] = {
+        **{key: models[key] for key in ("vlm_name", "adapter", "quantization", "trust_remote_code")},
+        "vlm_path": vlm.as_posix() if vlm else _folder_of(models["vlm_name"]),
+        "adapter_path": _folder_of(adapter) if adapter else None,
+        "view_labels": images["view_labels"],
+        "image_size": images["image_size"],
+    }
+    for key in ("crop_strategy", "fov_deg", "overlap_ratio", "anyres_max_patches", "cubemap_poles", "antialias"):
+        document[key] = images[key]
+    return document
+
+
+def native_folders(config: Mapping[str, Any], vlm: Path | None) -> dict[str, Path | None]:
+    """The local folders of a native model and of the adapter that it starts with; None for what is on the hub."""
+    document = native_document(config, vlm)
+    found = {"vlm": document["vlm_path"], **({"adapter": document["adapter_path"]} if document["adapter"] else {})}
+    return {part: Path(path) if path else None for part, path in found.items()}
+
+
+def _folder_of(name: str) -> str | None:
+    return Path(name).as_posix() if Path(name).is_dir() else None
 
 
 def check_prompt(job: StageJob, model_config: ModelConfig) -> None:
@@ -122,6 +194,9 @@ def check_prompt(job: StageJob, model_config: ModelConfig) -> None:
     """
     prompt = job.untracked.get("prompt")
     if prompt is None:
+        return
+    if model_config.is_native:
+        LOGGER.info(check_context(model_config, prompt["text"]))
         return
     if job.stage == "vision":
         settings = {key: value for key, value in prompt.items() if key not in ("text", "csvs")}

@@ -41,6 +41,8 @@ def resolve_model_dir(
         raise ConfigError(f"stage must be one of {', '.join(STAGES)}, got {stage!r}")
     if experiment is not None:
         check_name(experiment)
+    if stage is None and not names.stages:
+        raise CheckpointError(f"{names.experiment} trains no stage (training.stages: []): it has no weights of its own")
     runs, stage = cfg.root / names.runs_dir, stage or names.stages[-1]
     crop_name = crop_token(crop) if crop else "*" if experiment else names.crop
     resampler_name = token(resampler) if resampler else "*" if experiment else names.resampler

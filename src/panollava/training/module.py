@@ -55,6 +55,7 @@ class StageModule(L.LightningModule):
         self.model, self.stage, self.kept = model, stage, kept
         self.frozen_features, self.reads_once = frozen_features, reads_once
         self._adapters_seen = False
+        self._overlap: torch.Tensor | None = None  # the last batch's overlap loss beside the answers'
         self._accumulated: list[int] = []  # terms of the batches since the last step
         self._validated = LossSum()
         self.total_steps, self.warmup_steps = total_steps, round(warmup_ratio * total_steps)
@@ -73,7 +74,7 @@ class StageModule(L.LightningModule):
             )
         self._accumulated.append(share.terms)
         loss = share.loss * (share.terms / self._accumulated[0])
-        return {"loss": loss, "whole_loss": share.whole_loss, "terms": share.terms}
+        return {"loss": loss, "whole_loss": share.whole_loss, "terms": share.terms, "overlap": self._overlap}
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Make the accumulated gradient that of one large batch: a mean over all its terms, not of batches' means.
@@ -113,7 +114,10 @@ class StageModule(L.LightningModule):
             if not reads_once and "picture_of" in inputs:  # each row with a picture of its own
                 picture_of = inputs.pop("picture_of")
                 inputs |= {key: inputs[key][picture_of] for key in ("pixel_values", "vision_features") if key in inputs}
-            loss = self.model(**inputs, stage=self.stage)["loss"]
+            output = self.model(**inputs, stage=self.stage)
+            loss = output["loss"]
+            if "overlap_loss" in output:
+                self._overlap = output["overlap_loss"].detach()
         else:
             loss = torch.stack([p.sum() for p in self.model.parameters() if p.requires_grad]).sum() * 0.0
         return share_of_batch(loss, _terms(batch))

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from panollava.errors import ConfigError
+from panollava.training.full_finetune import MasterAdamW, has_half_precision
 
 _NOT_HIDDEN = re.compile(r"embed|(^|\.)(lm_head|head|lora_\w+|positional|queries)(\.|$)")
 _SMALLEST_SIDE = 32  # narrower matrices gain nothing from an orthogonal step
@@ -103,6 +104,12 @@ def build_optimizer(
         for parameters, decay in ((decayed, weight_decay), (spared, 0.0))
         if parameters
     ]
+    if has_half_precision([*hidden, *decayed, *spared]):
+        if hidden:
+            raise ConfigError(
+                "optimizer: muon does not step half-precision weights (training.full_finetune): use adamw"
+            )
+        return MasterAdamW([{**group, "fused": None} for group in adamw])
     if not hidden:
         return torch.optim.AdamW(adamw)
     muon = [{"params": hidden, "lr": muon_lr, "weight_decay": weight_decay}]

@@ -9,11 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from panollava.config.native import backbones_of
 from panollava.config.remembered import remembered_settings
 from panollava.files import sha256_folder
 from panollava.models.processor import PanoramaProcessor
+from panollava.models.sizes import own_view_size
 from panollava.models.vision import describe_vision
-from panollava.training.job import stage_model_config
+from panollava.training.job import native_model_config, stage_model_config
 
 if TYPE_CHECKING:
     from panollava.config import WorkflowConfig
@@ -21,16 +23,21 @@ if TYPE_CHECKING:
 
 def metadata_of_config(cfg: WorkflowConfig, stage: str | None = None) -> dict[str, Any]:
     """Metadata as `load_stage` reads it, for `stage` (default: the experiment's last one)."""
-    stage = stage or cfg.settings.training.stages[-1]
+    stage = stage or (cfg.settings.training.stages or ["finetune"])[-1]
     config, root = cfg.effective, cfg.root.resolve()
     folders: dict[str, Path | None] = {}
-    for part in ("vision",) if stage == "vision" else ("vision", "language"):
+    for part in backbones_of(cfg.settings, stage):
         folder = cfg.backbone_folder(part)
         folders[part] = root / folder if folder else None
-    vision, size = folders["vision"], config["image_processing"]["image_size"]
-    source = str(vision) if vision else config["models"]["vision_name"]
-    spec = describe_vision(source, tuple(size) if size else None, config["models"]["trust_remote_code"])
-    model = stage_model_config(stage, config, spec.image_size, vision, folders.get("language"))
+    size = config["image_processing"]["image_size"]
+    if "vlm" in folders:
+        shape = tuple(size) if size else own_view_size(config["models"], folders["vlm"])
+        model = native_model_config(stage, config, shape, folders["vlm"])
+    else:
+        vision = folders["vision"]
+        source = str(vision) if vision else config["models"]["vision_name"]
+        spec = describe_vision(source, tuple(size) if size else None, config["models"]["trust_remote_code"])
+        model = stage_model_config(stage, config, spec.image_size, vision, folders.get("language"))
     dataset: dict[str, Any] = {f"{split}_csv": _files(cfg.csvs(split)) for split in ("train", "val", "test")}
     return {
         "experiment_name": cfg.names.experiment,

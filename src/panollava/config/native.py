@@ -1,0 +1,122 @@
+"""What `models.vlm_name` changes about a configuration: which settings compose a model and so cannot stand beside it.
+
+No torch, no transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from panollava.config.dotted import value_at
+from panollava.config.schema import RESAMPLER_OPTIONS, STAGES, Settings, leaf_keys
+
+_COMPOSES = (
+    "models.vision_name", "models.language_model_name", "models.resampler_type", "models.latent_dimension",
+    "models.use_projection_positional_encoding", "image_processing.stitching_mode",
+    "image_processing.use_vision_processor",
+    *(f"training.stage_configs.{stage}.vision_trainable_blocks" for stage in STAGES),
+)  # fmt: skip
+_PREFIXES = (*RESAMPLER_OPTIONS, "models.miniature.vision.", "models.miniature.language.")
+_BLOCKS = "vision_trainable_blocks"
+
+NATIVE_ONLY = ("models.adapter", "models.panorama_positions", "models.quantization", "image_processing.view_labels")
+"""Settings that only a native model reads."""
+
+
+def composing_keys() -> tuple[str, ...]:
+    """Settings of the composed model alone."""
+    return tuple(key for key in leaf_keys() if key in _COMPOSES or key.startswith(_PREFIXES))
+
+
+def backbones_of(settings: Settings, stage: str) -> tuple[str, ...]:
+    """What a stage is built upon: "vision", "language"; of a native model "vlm", "adapter"."""
+    if settings.models.vlm_name is None:
+        return ("vision",) if stage == "vision" else ("vision", "language")
+    return ("vlm",) if settings.models.adapter is None else ("vlm", "adapter")
+
+
+def without_composition(document: Mapping[str, Any], written: Collection[str]) -> dict[str, Any]:
+    """A merged document in which what the project's default.yaml says of the composed model does not count.
+
+    `written` are the keys that the experiment itself sets; these stay, and are refused.
+    """
+    models = document.get("models")
+    if not isinstance(models, Mapping) or models.get("vlm_name") is None:
+        return dict(document)
+    left_out = {key for key in composing_keys() if key not in written}
+    if "training.stages" not in written:
+        left_out.add("training.stages")
+    return _without(document, left_out, "")
+
+
+def native_errors(settings: Settings, written: Collection[str] = ()) -> Iterator[tuple[str, str]]:
+    """(key, message) of settings that cannot stand together. `written` are the keys that the experiment sets."""
+    models, defaults = settings.models, Settings()
+    if models.vlm_name is None:
+        if models.adapter is not None:
+            yield "models.adapter", f"is read with models.vlm_name alone, got {models.adapter!r}"
+        if models.quantization is not None:
+            yield "models.quantization", f"is read with models.vlm_name alone, got {models.quantization!r}"
+        if other := [part for part in settings.lora.parts if part != "language"]:
+            yield "lora.parts", f"must be [language] without models.vlm_name, got {settings.lora.parts}: no {other[0]}"
+        return
+    document, default = settings.model_dump(mode="json"), defaults.model_dump(mode="json")
+    both = [key for key in composing_keys() if key in written or value_at(document, key) != value_at(default, key)]
+    if both:
+        hint = (
+            " Adapters train the tower: lora.parts: [language, vision]." if any(_BLOCKS in key for key in both) else ""
+        )
+        named = ", ".join(both[:6]) + (", …" if len(both) > 6 else "")
+        yield (
+            "models.vlm_name",
+            f"stands in the place of a composed model, got {models.vlm_name!r} beside {named}: remove one or the "
+            f"other.{hint}",
+        )
+    stages = settings.training.stages
+    if models.adapter is not None and any(stage != "finetune" for stage in stages):
+        yield "models.adapter", f"can be trained on in finetune alone, got training.stages [{', '.join(stages)}]"
+    if models.adapter is not None and settings.training.full_finetune:
+        yield "models.adapter", "cannot stand beside training.full_finetune: true, which trains without LoRA"
+    if models.quantization is not None and settings.training.full_finetune:
+        yield "models.quantization", "cannot stand beside training.full_finetune: true: quantised weights do not train"
+    if models.quantization is not None and "resampler" in stages:
+        yield "models.quantization", "cannot stand beside stage resampler, which trains the connector's own weights"
+    if "finetune" in stages and not settings.lora.use_lora and not settings.training.full_finetune:
+        yield (
+            "lora.use_lora",
+            "is false: finetune of a native model trains adapters; or set training.full_finetune",
+        )
+
+
+def overlap_errors(settings: Settings, without_directions: str | None) -> Iterator[tuple[str, str]]:
+    """(key, message) where an overlap loss beside the answers' compares nothing, or trains nothing."""
+    finetune = settings.training.stage_configs.finetune
+    if "finetune" not in settings.training.stages or finetune.overlap_loss_weight == 0:
+        return
+    key = "training.stage_configs.finetune.overlap_loss_weight"
+    if without_directions:
+        yield (
+            key,
+            f"has nothing to compare: {without_directions}. Use e2p, anyres_e2p or another that overlaps",
+        )
+    parts = settings.lora.parts if settings.lora.use_lora and not settings.training.full_finetune else []
+    tower = finetune.overlap_features == "tower"
+    if settings.models.vlm_name is not None:
+        trains = "vision" in parts or (not tower and "connector" in parts)
+        remedy = "lora.parts: [language, vision]" + ("" if tower else " or [language, connector]")
+    else:
+        trains = not tower or finetune.vision_trainable_blocks != 0
+        remedy = "training.stage_configs.finetune.vision_trainable_blocks: 1, or overlap_features: connector"
+    if not trains:
+        yield key, f"reaches nothing that trains before the {finetune.overlap_features}'s tokens: set {remedy}"
+
+
+def _without(document: Mapping[str, Any], keys: Collection[str], prefix: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in document.items():
+        key = f"{prefix}{name}"
+        if key in keys:
+            continue
+        found[name] = _without(value, keys, f"{key}.") if isinstance(value, Mapping) else value
+    return found
