@@ -27,18 +27,26 @@ ROOT = Path(__file__).parents[1]
 JOB_LINE = re.compile(r"INFO\s+(?P<job>\w+): (?P<seconds>[\d.]+) s, peak memory (?P<gib>[\d.]+) GiB")
 
 
-def run_seed(seed: int, split: str, folder: Path, changes: dict[str, object]) -> dict[str, float]:
-    """Build EXP1 with `seed` in `folder` and return its scores, seconds by job and the largest peak memory."""
+SEEDS = ("data.synthetic.seed", "models.miniature.vision.seed", "models.miniature.language.seed", "training.seed")
+
+
+def run_seed(
+    seed: int,
+    split: str,
+    folder: Path,
+    changes: dict[str, object],
+    experiment: str = "EXP1",
+    keys: tuple[str, ...] = SEEDS,
+) -> dict[str, float]:
+    """Build an experiment with `seed` in all `keys`, in `folder`: its scores, seconds by job, largest peak memory."""
     for name in ("Snakefile", "workflow", "profiles", "config"):
-        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, folder / name)
-    path = folder / "config/experiments/EXP1.yaml"
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True)
+        else:
+            shutil.copy(ROOT / name, folder / name)
+    path = folder / f"config/experiments/{experiment}.yaml"
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    seeds: dict[str, object] = {
-        "data.synthetic.seed": seed,
-        "models.miniature.vision.seed": seed,
-        "models.miniature.language.seed": seed,
-        "training.seed": seed,
-    }
+    seeds: dict[str, object] = dict.fromkeys(keys, seed)
     for key, value in {**seeds, **changes}.items():
         node = document
         *head, last = key.split(".")
@@ -49,11 +57,11 @@ def run_seed(seed: int, split: str, folder: Path, changes: dict[str, object]) ->
         document["data"]["csv_test"] = None  # null: the validation split is scored
     path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
     started = time.monotonic()
-    command = [sys.executable, "-m", "snakemake", "--cores", "all", "--", "results/EXP1/metrics.json"]
+    command = [sys.executable, "-m", "snakemake", "--cores", "all", "--", f"results/{experiment}/metrics.json"]
     with (folder / "run.log").open("w", encoding="utf-8") as log:
         subprocess.run(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, check=True)
     wall = time.monotonic() - started
-    scores = json.loads((folder / "results/EXP1/metrics.json").read_text(encoding="utf-8"))
+    scores = json.loads((folder / f"results/{experiment}/metrics.json").read_text(encoding="utf-8"))
     row = {"seed": float(seed), "wall_s": wall}
     for name in ("exact_match", "place_thing_f1", "cider", "bleu4"):
         row[name] = scores["metrics"][name]["value"]
@@ -65,11 +73,12 @@ def run_seed(seed: int, split: str, folder: Path, changes: dict[str, object]) ->
             name = re.sub(r"_[0-9a-f]{16}$", "", name)
             row[f"s:{name}"] = row.get(f"s:{name}", 0.0) + float(match["seconds"])
             row["peak_gib"] = max(row.get("peak_gib", 0.0), float(match["gib"]))
-    row["swapped_exact_match"] = swapped_pictures(folder, "val" if split == "val" else "test")
+    if document["training"].get("stages") != []:
+        row["swapped_exact_match"] = swapped_pictures(folder, "val" if split == "val" else "test", experiment)
     return row
 
 
-def swapped_pictures(folder: Path, split: str) -> float:
+def swapped_pictures(folder: Path, split: str, experiment: str) -> float:
     """Exact match when every question of the CSV meets another scene's picture, by `panollava eval` on the folder."""
     (source,) = folder.glob(f"cache/synthetic/*/{split}.csv")
     with source.open(encoding="utf-8", newline="") as stream:
@@ -81,10 +90,14 @@ def swapped_pictures(folder: Path, split: str) -> float:
         writer = csv.DictWriter(stream, rows[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows({**row, "image_path": other[row["image_path"]]} for row in rows)
-    command = [sys.executable, "-m", "panollava", "eval", "--checkpoint-dir", "runs/EXP1", "--csv-input", str(swapped)]
+    command = [sys.executable, "-m", "panollava", "eval", "--checkpoint-dir", f"runs/{experiment}", "--csv-input"]
     with (folder / "swapped.log").open("w", encoding="utf-8") as log:
         subprocess.run(
-            [*command, "--output-dir", "swapped"], cwd=folder, stdout=log, stderr=subprocess.STDOUT, check=True
+            [*command, str(swapped), "--output-dir", "swapped"],
+            cwd=folder,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            check=True,
         )
     scores = json.loads((folder / "swapped/metrics.json").read_text(encoding="utf-8"))
     return float(scores["metrics"]["exact_match"]["value"])

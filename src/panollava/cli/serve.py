@@ -61,7 +61,10 @@ def serve(
     from panollava.serve.page import build_page, launch
 
     model = loaded.model.config
-    about = [loaded.checkpoint.path.name, model.vision_name, model.language_model_name, model.resampler_type,
+    parts = [model.vlm_name] if model.vlm_name is not None else [
+        model.vision_name, model.language_model_name, model.resampler_type,
+    ]  # fmt: skip
+    about = [loaded.checkpoint.path.name, *parts,
              f"{len(loaded.processor.views)} views ({model.crop_strategy})"]  # fmt: skip
     try:
         launch(build_page(Answering(loaded, first_device()), examples, about), host, port)

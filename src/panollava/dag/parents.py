@@ -17,6 +17,7 @@ from panollava.config.names import SPLITS
 from panollava.config.native import backbones_of
 from panollava.config.own_code import code_digest
 from panollava.config.schema import MINIATURE_LANGUAGE, MINIATURE_VISION, MINIATURE_VLM, SYNTHETIC
+from panollava.dag.native_check import check_native
 from panollava.dag.node import CACHE, Parent, Parents
 from panollava.dag.settings import ZERO_SHOT
 from panollava.errors import ConfigError
@@ -174,6 +175,8 @@ def backbone_folder(cfg: WorkflowConfig, part: str) -> str | None:
 
 def _add_backbone(cfg: WorkflowConfig, part: str, inputs: dict[str, Any], upstream: list[Parent]) -> None:
     name = getattr(cfg.settings.models, _NAMES[part])
+    if part == "vlm":
+        check_native(cfg, None if name in _MINIATURES else backbone_folder(cfg, part))
     if name in _MINIATURES:
         upstream.append((f"miniature_{part}", None))
     elif (cfg.root / name).is_dir():

@@ -18,6 +18,16 @@ _SETTINGS = (
     "overlap_ratio", "image_size", "stitching_mode", "use_projection_positional_encoding", "system_message",
 )  # fmt: skip
 
+_PIPELINE = (
+    "or, in transformers' own way:", "", "```python", "import panollava", "from transformers import pipeline", "",
+    'ask = pipeline("image-text-to-text", model=folder)',
+    'ask(images="panorama.jpg", text="what is behind me?", return_full_text=False)', "```", "",
+)  # fmt: skip
+_NATIVE_SETTINGS = (
+    "vlm_name", "crop_strategy", "fov_deg", "overlap_ratio", "image_size", "panorama_positions", "view_labels",
+    "system_message",
+)  # fmt: skip
+
 
 def model_card(model: Mapping[str, Any], origin: Mapping[str, Any] | None) -> str:
     """The card of a model with the settings `model` (`ModelConfig.to_json`)."""
@@ -34,7 +44,8 @@ def model_card(model: Mapping[str, Any], origin: Mapping[str, Any] | None) -> st
 
 def _front_matter(model: Mapping[str, Any], origin: Mapping[str, Any] | None) -> str:
     """The metadata that the hub reads, as YAML between lines of dashes."""
-    bases = [model[key] for key in ("vision_name", "language_model_name") if _HUB_ID.fullmatch(model[key])]
+    names = ("vision_name", "language_model_name") if model.get("vlm_name") is None else ("vlm_name",)
+    bases = [model[key] for key in names if _HUB_ID.fullmatch(model[key])]
     drawn = any(base.startswith("miniature/") for base in bases)
     document: dict[str, Any] = {
         "library_name": "panollava",
@@ -84,17 +95,25 @@ def _use(model: Mapping[str, Any]) -> Iterator[str]:
         "model = PanoramaVLM.from_pretrained(folder)", "processor = PanoramaProcessor.from_pretrained(folder)",
         'pixels = processor.pixels(processor.open("panorama.jpg"))[None]  # [1, V, 3, H, W]',
         'print(model.generate(pixels, ["what is behind me?"])["text"][0])', "```", "",
-        "or, in transformers' own way:", "", "```python", "import panollava", "from transformers import pipeline", "",
-        'ask = pipeline("image-text-to-text", model=folder)',
-        'ask(images="panorama.jpg", text="what is behind me?", return_full_text=False)', "```", "",
-        "`language_model/` loads by itself with `AutoModelForCausalLM`, `vision_encoder/` with `AutoModel`"
-        + (", `lora_weights/` with peft on the former." if model["use_lora"] else "."),
+        *(_PIPELINE if model.get("vlm_name") is None else ()),
+        _loads_by_itself(model),
     ]  # fmt: skip
+
+
+def _loads_by_itself(model: Mapping[str, Any]) -> str:
+    if model.get("vlm_name") is not None:
+        adapters = ", `lora_weights/` with peft on it" if model["use_lora"] else ""
+        return f"The folder is the family's own: it loads with `AutoModelForImageTextToText`{adapters}."
+    adapters = ", `lora_weights/` with peft on the former" if model["use_lora"] else ""
+    return (
+        f"`language_model/` loads by itself with `AutoModelForCausalLM`, `vision_encoder/` with `AutoModel`{adapters}."
+    )
 
 
 def _settings(model: Mapping[str, Any]) -> Iterator[str]:
     yield from ["## Model", "", "| setting | value |", "|---|---|"]
-    yield from (f"| {key} | {_cell(model[key])} |" for key in _SETTINGS)
+    shown = _SETTINGS if model.get("vlm_name") is None else _NATIVE_SETTINGS
+    yield from (f"| {key} | {_cell(model[key])} |" for key in shown)
     if model["use_lora"]:
         lora = model["lora"]
         yield f"| LoRA | rank {lora['rank']}, alpha {lora['alpha']:g}, dropout {lora['dropout']:g} |"

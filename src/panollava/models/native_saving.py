@@ -19,13 +19,12 @@ from panollava.errors import CheckpointError, ConfigError
 from panollava.files import read_json, write_json, write_text
 from panollava.models.config import ModelConfig
 from panollava.models.model_card import model_card
-from panollava.models.processor import PanoramaProcessor
+from panollava.models.processor import NATIVE_FILE, PanoramaProcessor
 from panollava.models.vision import quiet_loading
 
 if TYPE_CHECKING:
     from panollava.models.native import NativeVLM
 
-NATIVE_FILE = "panollava.json"
 _ADAPTER = "lora_weights"
 _REMEDY = "Restore the file, or export the model again."
 

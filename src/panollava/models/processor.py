@@ -36,6 +36,8 @@ from panollava.views.rendering import DEFAULT_RENDERING, Rendering
 from panollava.views.strategies import View
 
 PROCESSOR_FILE = "processor_config.json"
+NATIVE_FILE = "panollava.json"
+"""Of a native model that panollava has saved: its settings, beside the family's own files."""
 Triple = tuple[float, float, float]
 
 
@@ -86,9 +88,11 @@ class PanoramaProcessor:
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> PanoramaProcessor:
         """The processor of a folder that `save_pretrained` wrote. Raises CheckpointError where it is not one."""
-        path = Path(folder) / PROCESSOR_FILE
+        native = (Path(folder) / NATIVE_FILE).is_file()  # beside the family's own processor_config.json
+        path = Path(folder) / (NATIVE_FILE if native else PROCESSOR_FILE)
         try:
-            return replace(cls.from_json(read_json(path)), folder=path.parent)
+            document = read_json(path)
+            return replace(cls.from_json(document["processor"] if native else document), folder=path.parent)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{path}: no processor of panollava can be read: {error!r}") from error
 

@@ -114,13 +114,16 @@ class PanoramaVLM(PanoramaModel):
     @classmethod
     def from_pretrained(
         cls, folder: str | Path, *, dtype: torch.dtype = torch.float32, trust_remote_code: bool = False
-    ) -> PanoramaVLM:
-        """The model that `save_pretrained` wrote, in eval mode; `dtype` is that of the language model's weights.
+    ) -> PanoramaModel:
+        """The model that `save_pretrained` wrote, of either kind, in eval mode; `dtype` is the answering weights'.
 
         Raises CheckpointError that names missing and unexpected keys.
         """
+        from panollava.models.native_saving import is_saved_native, load_native_folder
         from panollava.models.saving import load_model
 
+        if is_saved_native(folder):
+            return load_native_folder(Path(folder), dtype, trust_remote_code)[0]
         return load_model(cls, Path(folder), dtype, trust_remote_code)
 
     def save_pretrained(self, folder: str | Path, processor: PanoramaProcessor | None = None) -> None:
