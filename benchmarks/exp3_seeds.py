@@ -3,8 +3,8 @@
     python benchmarks/exp3_seeds.py --seeds 1 2 3 --split test
 
 Runs EXP3_zero_shot and EXP3 in one folder a seed (scenes, the native model and training all take the seed; what both
-share is built once) and prints a row each; at the end the medians. `--split val` scores the validation scenes: settings are
-chosen there, never on the test scenes.
+share is built once) and prints a row each; at the end the medians. `--split val` scores the validation scenes: settings
+are chosen there, never on the test scenes.
 """
 
 from __future__ import annotations
