@@ -63,6 +63,7 @@ class PanollavaForImageTextToText(PreTrainedModel):
             dtype=wanted if isinstance(wanted, torch.dtype) else torch.float32,
             trust_remote_code=bool(trust_remote_code),
         )
+        assert isinstance(panorama, PanoramaVLM)  # a native model's folder is its family's own, not of this class
         model: Any = cls(config or PanollavaConfig.from_pretrained(folder), panorama)
         model.name_or_path = model.config.name_or_path = str(pretrained_model_name_or_path)
         if device_map is not None and device_map != "auto":

@@ -172,6 +172,7 @@ def native_document(config: Mapping[str, Any], vlm: Path | None) -> dict[str, An
     }
     for key in ("crop_strategy", "fov_deg", "overlap_ratio", "anyres_max_patches", "cubemap_poles", "antialias"):
         document[key] = images[key]
+    document |= {key: images[key] for key in ("level", "north", "renderer") if key in images}
     return document
 
 
