@@ -17,6 +17,7 @@ from PIL import Image
 
 from panollava.cli.main import main
 from panollava.config.schema import EvaluationSettings
+from panollava.data.details import Details
 from panollava.data.synthetic.captions import questions
 from panollava.data.synthetic.scenes import sample_scene
 from panollava.errors import EvaluationError
@@ -85,6 +86,29 @@ def test_winners_are_where_the_test_says_so(tmp_path: Path) -> None:
         assert better.verdict == "better" and better.p is not None and better.p < 0.05
         assert better.difference_interval is not None and better.difference_interval[0] > 0
         assert (same.verdict, same.difference, same.p) == ("no difference shown", 0.0, 1.0)
+
+
+def test_accuracy_is_tested_by_panorama_and_stands_by_category(tmp_path: Path) -> None:
+    def evaluated_on(folder: Path, wrong: set[int]) -> Path:
+        found = []
+        for n in range(PICTURES):
+            for kind, true, false in (("yes_no", "yes", "no"), ("number", "3", "4")):
+                details = Details(answer_type=kind, category=f"{kind}s" if kind == "number" else "")
+                said = false if n in wrong else true
+                found.append(Prediction(len(found), f"p{n}.png", kind, said, (true,), "", details))
+        write_predictions(folder / "predictions.csv", found)
+        evaluation = {**EVALUATION, "metrics": "auto"}
+        score_files(folder / "predictions.csv", None, evaluation, folder / "metrics.json", {})
+        return folder / "metrics.json"
+
+    found = read_results([evaluated_on(tmp_path / "A", set(range(0, 20, 2))), evaluated_on(tmp_path / "B", {0})])
+    compared = compare_results(found, 500)
+    lines = {(line.metric, line.experiment): line for line in compared.lines}
+    better = lines["accuracy", "B"]
+    assert better.verdict == "better" and better.difference == pytest.approx(0.45)
+    assert ("bleu4", "B") not in lines  # null: no row wants a text
+    by_type = {(line.query_type, line.experiment): line.value for line in compared.by_type if line.metric == "accuracy"}
+    assert by_type["numbers", "A"] == 0.5 and by_type["(no category)", "B"] == 0.95
 
 
 def test_the_more_experiments_the_stricter_the_test(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from panollava.evaluation.protocols import KEY, ScoredTexts, further_of
 from panollava.evaluation.resampling import CONFIDENCE, difference_of, holm, interval_of, units_of
 
 ALL = "all"
+NO_CATEGORY = "(no category)"
 DRAWS = 10_000
 DRAWS_BY_TYPE = 1000
 BASELINE, BETTER, WORSE, UNDECIDED = "baseline", "better", "worse", "no difference shown"
@@ -83,7 +84,9 @@ def compare_results(results: Sequence[Result], draws: int) -> Comparison:
             order[result.name] = matched
         except EvaluationError as why:
             refused[result.name] = str(why)
-    types = query_types([row.get(KEY[1], "") for row in first.scored.rows])
+    categories = [row.get("category", "") for row in first.scored.rows]
+    queries = [row.get(KEY[1], "") for row in first.scored.rows]
+    types = [one or NO_CATEGORY for one in categories] if any(categories) else query_types(queries)
     counted = Counter(types).most_common() if len(set(types)) > 1 else []
     kinds = [kind for kind, _ in sorted(counted, key=lambda one: (one[0].startswith("("), -one[1], one[0]))]
     units = units_of(first.scored.rows)
