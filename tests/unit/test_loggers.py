@@ -13,7 +13,8 @@ import lightning.pytorch.loggers as lightning_loggers
 import pytest
 
 from panollava.training.job import StageJob
-from panollava.training.loggers import training_loggers, wandb_offline
+from panollava.training.loggers import settings_of, training_loggers, wandb_offline
+from panollava.training.run_stage import _loggers
 
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 
@@ -100,3 +101,41 @@ def test_runs_lie_below_the_logs_and_go_on_as_themselves(
     (state / "wandb.json").unlink()  # the stage begins afresh
     training_loggers(job)
     assert made[2]["version"] != first["version"]
+
+
+def configured(tmp_path: Path, **untracked: Any) -> StageJob:
+    config = {"lora": {"rank": 8, "target_modules": ["q", "v"]}, "training": {"seed": None}}
+    paths = dict.fromkeys(("train_csv", "val_csv", "train_views", "val_views", "cache", "state_folder"), tmp_path)
+    return StageJob(
+        stage="finetune", slice={"config": config}, digest="d", stage_folder=tmp_path / "stage", root=tmp_path,
+        untracked=untracked, naming={"experiment": "E", "wandb_run": "E/finetune/x", "logs": "logs/E"}, **paths,
+    )  # fmt: skip
+
+
+def test_settings_are_flat_and_of_types_that_loggers_take(tmp_path: Path) -> None:
+    assert settings_of(configured(tmp_path)) == {
+        "experiment": "E", "stage": "finetune", "lora.rank": 8, "lora.target_modules": "['q', 'v']",
+        "training.seed": "None",
+    }  # fmt: skip
+
+
+def test_tensorboard_gets_settings_and_learning_rates(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    (logger,) = _loggers(configured(tmp_path, tensorboard=True))
+    logger.log_metrics({"train_loss": 1.0, "learning_rate": 0.5}, step=1)
+    logger.finalize("success")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "stage/tensorboard")).Reload()
+    assert {"train_loss", "learning_rate"} <= set(events.Tags()["scalars"])
+    assert any(tag.startswith("_hparams_/") for tag in events.summary_metadata)
+
+
+def test_wandb_gets_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    (logger,) = _loggers(configured(tmp_path, wandb_project="p"))
+    assert dict(logger.experiment.config)["lora.rank"] == 8
+    logger.experiment.finish()
+    assert list((tmp_path / "logs/E/wandb").glob("offline-run-*"))

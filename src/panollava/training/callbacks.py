@@ -96,7 +96,8 @@ class History(L.Callback):
             for logger in trainer.loggers:
                 logger.log_metrics({"train_overlap_loss": float(overlap)}, step=trainer.global_step)
         for logger in trainer.loggers:
-            logger.log_metrics({"train_loss": loss, "epoch": trainer.current_epoch}, step=trainer.global_step)
+            measured = {"train_loss": loss, "learning_rate": learning_rate, "epoch": trainer.current_epoch}
+            logger.log_metrics(measured, step=trainer.global_step)
         if trainer.is_global_zero:
             LOGGER.info(
                 "epoch %d step %d/%d loss %.4f (%.1f steps/s)",

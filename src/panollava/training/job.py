@@ -1,4 +1,4 @@
-"""What one run of a stage gets, and what follows from it: the model's configuration, devices, loggers."""
+"""What one run of a stage gets, and what follows from it: the model's configuration, devices."""
 
 from __future__ import annotations
 

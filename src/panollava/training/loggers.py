@@ -58,6 +58,21 @@ def training_loggers(job: StageJob) -> list[Any]:
     return loggers
 
 
+def settings_of(job: StageJob) -> dict[str, Any]:
+    """The stage's configuration by dotted key; lists and nulls as text, which both loggers take."""
+    flat: dict[str, Any] = {}
+
+    def add(prefix: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                add(f"{prefix}.{key}" if prefix else str(key), inner)
+        else:
+            flat[prefix] = value if isinstance(value, (bool, int, float, str)) else str(value)
+
+    add("", job.config)
+    return {"experiment": str(job.naming.get("experiment", "")), "stage": job.stage, **flat}
+
+
 def wandb_offline() -> bool:
     """As WANDB_MODE says; without it, offline where the server that WANDB_BASE_URL names (else W&B's own) cannot be
     reached, by whatever proxies the environment names."""

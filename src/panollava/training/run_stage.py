@@ -36,7 +36,7 @@ from panollava.training.curves import plot_loss_curves
 from panollava.training.distributed import OneMachine, ddp, other_ranks
 from panollava.training.initial_weights import check_initial_weights
 from panollava.training.job import StageJob, check_later_language, is_out_of_memory
-from panollava.training.loggers import check_loggers, training_loggers
+from panollava.training.loggers import check_loggers, settings_of, training_loggers
 from panollava.training.metadata import build_metadata
 from panollava.training.stage_folder import METADATA, read_metadata, write_links
 from panollava.training.state_folder import FolderLock, StateFolder, now
@@ -198,7 +198,7 @@ def _fit(
                 accumulate_grad_batches=settings["accumulate_grad_batches"],
                 gradient_clip_val=settings["max_grad_norm"],
                 callbacks=[StepNoise(job.config["training"]["seed"]), history, checkpoints],
-                logger=training_loggers(job) if environment.local_rank() == 0 else False,
+                logger=_loggers(job) if environment.local_rank() == 0 else False,
                 plugins=[environment],
                 enable_checkpointing=False,
                 enable_progress_bar=False,
@@ -253,3 +253,11 @@ def _finish(
     write_json(folder / METADATA, metadata)
     LOGGER.info("best checkpoint: %s", best["file"])
     return metadata
+
+
+def _loggers(job: StageJob) -> list[Any]:
+    """The job's loggers, which are given all that the stage reads of the configuration."""
+    loggers = training_loggers(job)
+    for logger in loggers:
+        logger.log_hyperparams(settings_of(job))
+    return loggers
