@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -16,6 +17,7 @@ from panollava.errors import CheckpointError, DataError, EvaluationError
 from panollava.evaluation.answer import Question, _generation_of, answer, ask, refuse_without_language
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.vlm import PanoramaVLM
+from panollava.serve import answering
 from panollava.serve.answering import Answering
 from panollava.training.checkpointing import LoadedStage
 from panollava.training.stage_folder import ChosenCheckpoint
@@ -104,3 +106,37 @@ def test_what_a_greedy_answer_does_not_read_is_told(
     document = answer(asked, {"max_new_tokens": 2, **wanted})
     assert document["generation"] == {"max_new_tokens": 2, "do_sample": False}
     assert ("temperature: no effect, the answer is decoded greedily" in caplog.text) == told
+
+
+@pytest.mark.parametrize(
+    ("question", "tokens", "said"),
+    [(5, 6, "must be text, got int"), (["a"], 6, "must be text, got list"), ("a", "x", "must be a whole number"),
+     ("a", 0, "must be a whole number"), ("a", True, "must be a whole number")],
+)  # fmt: skip
+def test_what_is_no_question_is_told(loaded: LoadedStage, views: Any, question: Any, tokens: Any, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        Answering(loaded, CPU).answer(views, question, tokens)
+
+
+def test_a_small_file_of_many_pixels_is_refused_by_its_header(loaded: LoadedStage, tmp_path: Path) -> None:
+    wide = answering.MOST_PIXELS // 2048 + 2
+    Image.new("1", (wide, 2048)).save(tmp_path / "wide.png")
+    with pytest.raises(DataError, match=rf"has {wide} x 2048 pixels; as PNG at most 34 million"):
+        Answering(loaded, CPU).open(tmp_path / "wide.png", uploaded=True)
+
+
+def test_who_waits_too_long_is_told(loaded: LoadedStage, views: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answering, "WAIT_S", 0.01)
+    busy = Answering(loaded, CPU)
+    with busy._turn, pytest.raises(DataError, match="busy with other questions"):
+        busy.answer(views, "what?", 2)
+    assert busy.answer(views, "what?", 2).num_tokens  # and the turn is free again
+
+
+def test_uploads_are_gone_when_the_page_ends(loaded: LoadedStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = pytest.importorskip("panollava.serve.page", reason="no gradio: pip install 'panollava[serve]'")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "/elsewhere")
+    with page.uploads_folder() as folder:
+        assert os.environ["GRADIO_TEMP_DIR"] == str(folder)
+        (folder / "upload.png").touch()
+    assert not folder.exists() and os.environ["GRADIO_TEMP_DIR"] == "/elsewhere"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -58,7 +59,7 @@ def serve(
     examples = find_examples(source, root, columns, within=within) if source else []
     if not examples:
         LOGGER.info("no example panoramas: --csv-input names a CSV with local ones")
-    from panollava.serve.page import build_page, launch
+    from panollava.serve.page import build_page, launch, uploads_folder
 
     model = loaded.model.config
     parts = [model.vlm_name] if model.vlm_name is not None else [
@@ -66,7 +67,9 @@ def serve(
     ]  # fmt: skip
     about = [loaded.checkpoint.path.name, *parts,
              f"{len(loaded.processor.views)} views ({model.crop_strategy})"]  # fmt: skip
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it ends as Ctrl-C does: uploads are removed
     try:
-        launch(build_page(Answering(loaded, first_device()), examples, about), host, port)
+        with uploads_folder():
+            launch(build_page(Answering(loaded, first_device()), examples, about), host, port)
     except OSError as error:
         raise ConfigError(f"cannot listen at {host}:{port or '7860 and on'}: {error}. --port names another") from None

@@ -24,6 +24,9 @@ from panollava.views.contact_sheet import contact_sheet
 from panollava.views.panorama import PanoramaError, Pixels, warn_if_unstitched
 
 PREVIEW_WIDTH = 2048
+MOST_PIXELS = 2**25  # 8192 x 4096
+MOST_JPEG_PIXELS = 2**28
+WAIT_S = 120.0  # for the questions before one's own
 _MOST_QUESTION_CHARACTERS = 2000
 _KINDLY = {
     "not about 2:1": "A 360° panorama is twice as wide as it is high (equirectangular)",
@@ -64,8 +67,13 @@ class Answering:
         self.model = loaded.model.to(device).eval()
         self._turn = threading.Lock()
 
-    def open(self, path: str | Path) -> OpenedPanorama:
-        """Raises DataError with a sentence for people: what is wrong with the file and what is expected."""
+    def open(self, path: str | Path, uploaded: bool = False) -> OpenedPanorama:
+        """Raises DataError with a sentence for people: what is wrong with the file and what is expected.
+
+        An upload may not cost more than it should: its pixels are bounded.
+        """
+        if uploaded:
+            _refuse_costly(Path(path))
         try:
             views = self.loaded.processor.open(path)
             panorama = self.loaded.processor.panorama(path, min_width=PREVIEW_WIDTH)
@@ -82,6 +90,10 @@ class Answering:
 
     def answer(self, views: Pixels, question: str, max_new_tokens: int) -> TimedAnswer:
         """The model's greedy answer. Raises DataError for a question that cannot be asked, else as `ask`."""
+        if not isinstance(question, str):
+            raise DataError(f"The question must be text, got {type(question).__name__}.")
+        if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1:
+            raise DataError(f"The number of tokens must be a whole number from 1 on, got {max_new_tokens!r}.")
         asked = question.strip()
         if not asked:
             raise DataError("Type a question first.")
@@ -89,13 +101,35 @@ class Answering:
             raise DataError(
                 f"The question has {len(asked)} characters; at most {_MOST_QUESTION_CHARACTERS} can be asked."
             )
-        with self._turn:
+        if not self._turn.acquire(timeout=WAIT_S):
+            raise DataError("The model is busy with other questions. Try again in a minute.")
+        try:
             started = time.perf_counter()
             given = ask(
                 self.model, self.loaded.processor, np.asarray(views), asked, self.device, max_new_tokens=max_new_tokens
             )
             seconds = time.perf_counter() - started
+        finally:
+            self._turn.release()
         return TimedAnswer(given.text, given.num_tokens, seconds)
+
+
+def _refuse_costly(path: Path) -> None:
+    """A file of few bytes can hold pixels for minutes. A JPEG is decoded at the size that is needed; others wholly.
+
+    Only the header is read; what cannot be read is told by who opens the file.
+    """
+    try:
+        with Image.open(path) as image:
+            (width, height), kind = image.size, image.format
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return
+    most = MOST_JPEG_PIXELS if kind in ("JPEG", "MPO") else MOST_PIXELS
+    if width * height > most:
+        raise DataError(
+            f"The picture has {width} x {height} pixels; as {kind} at most {most / 1e6:.0f} million can be looked at "
+            "here. A JPEG may have more, or make it smaller."
+        )
 
 
 def _data_url(panorama: Pixels) -> str:

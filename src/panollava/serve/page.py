@@ -6,7 +6,10 @@ answered in a sentence on the page; the model is never asked with it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -22,6 +25,8 @@ from panollava.serve.examples import Example
 from panollava.views.panorama import load_panorama
 
 MAX_UPLOAD = "100mb"
+MOST_WAITING = 20  # requests in the queue; who comes later is told that the page is busy
+_KEPT_S = 3600  # how long a visitor's views are kept
 _THUMBNAIL_WIDTH = 320
 _EMPTY = '<div class="pano-empty">Drop a 360° panorama (twice as wide as high), or choose an example.</div>'
 _STYLE = """
@@ -42,19 +47,26 @@ def build_page(answering: Answering, examples: Sequence[Example], about: Sequenc
     """The page of one loaded stage. `about` are the lines that say what answers."""
     metadata = answering.loaded.metadata
     title = f"{metadata['experiment_name']} · panollava"
-    most_tokens = int(metadata["remembered"]["generation"]["max_new_tokens"])
+    most_tokens: int = int(metadata["remembered"]["generation"]["max_new_tokens"])
 
-    def look(path: str | Path) -> tuple[Any, ...]:
+    limit = max(256, most_tokens)
+
+    def look(path: str | Path, uploaded: bool = False) -> tuple[Any, ...]:
         name = Path(path).name
         try:
-            opened = answering.open(path)
+            opened = answering.open(path, uploaded)
         except DataError as error:
             return None, _EMPTY, None, "", _notice(f"{name}: {error}")
         width, height = opened.size
         return opened.views, _viewer(opened), opened.sheet, "", _quiet(f"{name}, {width} x {height} pixels")
 
-    def take(path: str) -> tuple[Any, ...]:
-        return None, *look(path)  # the drop zone is free for the next one
+    def take(path: str | None) -> tuple[Any, ...]:
+        if path is None:
+            return None, None, _EMPTY, None, "", ""
+        try:
+            return None, *look(path, uploaded=True)  # the drop zone is free for the next one
+        finally:
+            Path(path).unlink(missing_ok=True)  # gradio's copy of the upload: nothing reads it again
 
     def choose(event: gr.SelectData) -> tuple[Any, ...]:
         example = examples[event.index]
@@ -64,7 +76,8 @@ def build_page(answering: Answering, examples: Sequence[Example], about: Sequenc
         if views is None:
             return "", _notice("Choose a panorama first.")
         try:
-            given = answering.answer(views, question or "", int(tokens))
+            asked = min(int(tokens), limit) if isinstance(tokens, (int, float)) else tokens
+            given = answering.answer(views, "" if question is None else question, asked)
         except DataError as error:
             return "", _notice(str(error))
         except (PanollavaError, RuntimeError, ValueError) as error:  # one visitor's failure must not end the page
@@ -74,7 +87,7 @@ def build_page(answering: Answering, examples: Sequence[Example], about: Sequenc
         return text, _quiet(f"{given.num_tokens} tokens in {given.seconds:.1f} s")
 
     with gr.Blocks(title=title, analytics_enabled=False) as page:
-        views = gr.State()
+        views = gr.State(time_to_live=_KEPT_S)
         gr.Markdown(f"# {escape(metadata['experiment_name'])}\n{escape(' · '.join(about))}")
         with gr.Row():
             with gr.Column(scale=3):
@@ -85,7 +98,7 @@ def build_page(answering: Answering, examples: Sequence[Example], about: Sequenc
                     label="Question", choices=[], allow_custom_value=True, value="What is behind me?",
                     elem_id="question", info="Type one, or choose one of the example's.",
                 )  # fmt: skip
-                tokens = gr.Slider(1, max(256, most_tokens), value=most_tokens, step=1, label="Most tokens")
+                tokens = gr.Slider(1, limit, value=most_tokens, step=1, label="Most tokens")
                 button = gr.Button("Ask", variant="primary", elem_id="ask")
                 answer = gr.Textbox(label="Answer", lines=4, interactive=False, elem_id="answer")
                 notice = gr.HTML("", elem_id="notice")
@@ -108,7 +121,7 @@ def launch(page: gr.Blocks, host: str, port: int | None, *, block: bool = True) 
     """Serve the page and return its address; with `block`, until Ctrl-C. Raises OSError where the port is taken."""
     script = resources.files("panollava.serve").joinpath("pano_view.js").read_text(encoding="utf-8")
     theme = gr.themes.Default(font=_FONT, font_mono=_MONO)
-    _, address, _ = page.queue(default_concurrency_limit=1).launch(
+    _, address, _ = page.queue(default_concurrency_limit=1, max_size=MOST_WAITING).launch(
         server_name=host, server_port=port, share=False, quiet=True, prevent_thread_lock=True, theme=theme, css=_STYLE,
         head=f"<script>{script}</script>", max_file_size=MAX_UPLOAD, footer_links=[], ssr_mode=False, show_error=True,
     )  # fmt: skip
@@ -116,6 +129,20 @@ def launch(page: gr.Blocks, host: str, port: int | None, *, block: bool = True) 
     if block:
         page.block_thread()
     return str(address)
+
+
+@contextmanager
+def uploads_folder() -> Iterator[Path]:
+    """A folder of this process for what visitors upload, gone when the block ends."""
+    before = os.environ.get("GRADIO_TEMP_DIR")
+    with tempfile.TemporaryDirectory(prefix="panollava-serve-") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        try:
+            yield Path(folder)
+        finally:
+            os.environ.pop("GRADIO_TEMP_DIR")
+            if before is not None:
+                os.environ["GRADIO_TEMP_DIR"] = before
 
 
 def _viewer(opened: OpenedPanorama) -> str:
