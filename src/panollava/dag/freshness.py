@@ -13,8 +13,9 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from panollava.config.dotted import differences
-from panollava.dag.node import Files, Task
+from panollava.dag.node import CACHE, Files, Node, Task, fill, flat, no_pictures
 from panollava.dag.nodes import TABLE, node_kind
+from panollava.dag.outputs import anchor_of, changed_files
 from panollava.dag.tasks import task_of
 from panollava.files import digest_of_text
 from panollava.provenance import made_by
@@ -36,6 +37,9 @@ class Presence:
     ) -> None:
         self._remembered, self._run_again, self._forced = remembered, run_again, forced
         self._current: dict[str, bool] = {}
+        self._standing: dict[str, bool] = {}
+        self._damages: dict[tuple[str, str], tuple[list[str], list[str]] | None] = {}
+        self._again: set[str] = set()
 
     def is_current(self, path: str, slice_json: str) -> bool:
         """Whether a result is there and says itself that this slice made it; where it does not, it is planned again.
@@ -54,33 +58,125 @@ class Presence:
         remembered = self._remembered(path)
         if remembered is None or repr(slice_json) in remembered:
             print(f"{path} was not made by this configuration: again", file=sys.stderr)
-            self._run_again(path)
+            self._plan_again(path)
             return False
         for line in _what_changed(remembered, slice_json):
             print(f"{path}: {line}", file=sys.stderr)
         return False
 
+    def _plan_again(self, path: str) -> None:
+        self._again.add(path)
+        self._run_again(path)
+
     def inputs_of(self, task: Task) -> Files:
-        """The files that a job waits for; each result that is not current is planned again."""
-        current = self.is_current_task(task)
-        return (
-            self.inputs_if(current, task.node.inputs(task)) if task.node.inputs_may_be_gone else task.node.inputs(task)
-        )
+        """The files that a job waits for; what is missing, edited or not current is planned again.
+
+        A result that was removed or edited comes back, whoever needs it; of the shared cache and of the stages'
+        weights, which may be removed, what is needed.
+        """
+        if task.node.cache is not None:
+            current = task.is_there and not changed_files(anchor_of(task.node, task.outputs), task.digest)
+        else:
+            current = self.is_current_task(task)
+        current = current and not self._forced()
+        for name in task.node.apart:
+            self._stands(task_of(task.experiment, name))
+        files = self._linked(task.node.inputs(task), current, task.node.opens_pictures)
+        return self.inputs_if(current, files) if task.node.inputs_may_be_gone else files
 
     def is_current_task(self, task: Task) -> bool:
         """Whether a job's results are there, whole, and made by this configuration, and so those of the nodes before.
 
-        The shared cache counts only for its own jobs: nobody needs it behind a result that is current.
+        The shared cache counts only for its own jobs: nobody needs it behind a result that is current. Nor do the
+        weights behind scores.
         """
         if task.node.cache is not None:
             return task.is_there
-        found = [] if task.node.stands_alone else [self.is_current_task(one) for one in _before(task)]
-        remove_dangling_links(task)
+        behind = [one for one in _behind(task) if not (task.node.stands_alone and one.node.resumes)]
+        beside = [task_of(task.experiment, name) for name in task.node.beside]
+        # All are asked: each that is not current is planned again.
+        found = [self._stands(one) for one in (*behind, task)]
+        found_beside = [self._stands(one) for one in beside]
+        return all(found) and all(found_beside)
+
+    def _stands(self, task: Task) -> bool:
+        """Whether a job's own results are there, as it left them, and of this slice. Each is looked at once."""
         told_by = task.told_by
         assert told_by is not None
-        # All are asked: each that is not current is planned again.
-        found.append(self.is_current(told_by, task.slice_json) and (task.node.stands_alone or task.is_there))
-        return all(found)
+        if told_by not in self._standing:
+            self._standing[told_by] = self._judged(task, told_by)
+        return self._standing[told_by]
+
+    def _judged(self, task: Task, told_by: str) -> bool:
+        remove_dangling_links(task)
+        if not os.path.exists(told_by):
+            if not task.node.resumes and _can_be_made(task):
+                self._plan_again(told_by)
+            return False
+        changed = changed_files(told_by, task.digest)
+        if changed is None and not self.is_current(told_by, task.slice_json):
+            return False
+        missing = [path for path in flat(task.outputs) if not os.path.lexists(path)]
+        if any(str(task.outputs[name]) in missing for name in task.node.links):
+            return False  # weights that were thrown away: trained again where they are needed
+        if changed or missing:
+            listed = ", ".join(dict.fromkeys([*missing, *(changed or [])]))
+            print(f"{listed}: removed, or edited after {task.node.rule} wrote it: made again", file=sys.stderr)
+            self._plan_again(told_by)
+            return False
+        return True
+
+    def _linked(self, files: Files, current: bool, opens_pictures: bool) -> Files:
+        """The inputs of a job, such that what is planned again in this command is planned before it.
+
+        Snakemake forgets the reasons of all jobs behind one that is planned again where an existing `ancient` file lies
+        between them. So a job whose results are current has nothing to do with a folder of the cache that is damaged,
+        and for any other that folder's files are ordinary ones.
+        """
+        linked: dict[str, str | list[str]] = {}
+        for name, given in files.items():
+            kept = []
+            for path in [given] if isinstance(given, str) else given:
+                damage = self._damage(path)
+                if damage is None or not os.path.exists(path):
+                    if not (current and path in self._again):
+                        kept.append(str(path) if path in self._again else path)
+                elif not current:
+                    self._mend(path, damage, opens_pictures)
+                    kept.append(str(path))
+            if isinstance(given, list):
+                linked[name] = kept
+            elif kept:
+                linked[name] = kept[0]
+        return linked
+
+    def _mend(self, path: str, damage: tuple[list[str], list[str]], opens_pictures: bool) -> None:
+        """Plan a folder of the cache again, for a job that is to run: where it is there in part only, or was edited;
+        and where a job opens pictures that moved, went or were edited. What is not there at all Snakemake plans itself.
+        """
+        files, pictures = damage
+        found = files + (pictures if opens_pictures else [])
+        if found and path not in self._again:
+            more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+            print(f"{', '.join(found[:3])}{more}: removed, moved or edited: made again", file=sys.stderr)
+            self._plan_again(path)
+
+    def _damage(self, path: str) -> tuple[list[str], list[str]] | None:
+        """What is wrong with the folder of the shared cache that a file lies in: its files, its pictures."""
+        found = _cached_node(path)
+        if found is None:
+            return None
+        node, key = found
+        if (node.name, key) not in self._damages:
+            outputs = {name: fill(template, {"cache": CACHE, "key": key}) for name, template in node.outputs.items()}
+            anchor = anchor_of(node, outputs)
+            missing = [one for one in flat(outputs) if not os.path.exists(one)]
+            files = [*missing, *(changed_files(anchor, key) or [])]
+            # What an earlier version prepared does not say what its pictures were.
+            noted = changed_files(anchor, key, pictures=True) if node.pictures is not no_pictures else []
+            pictures = [anchor] if noted is None else noted
+            self._damages[node.name, key] = (files, pictures) if files or pictures else None
+        return self._damages[node.name, key]
 
     def inputs_if(self, current: bool, files: Files) -> Files:
         """A job's inputs; of a job whose results are current only those that exist.
@@ -99,12 +195,36 @@ class Presence:
         return there
 
 
-def _before(task: Task) -> Iterator[Task]:
-    """The jobs of the experiment's own nodes before this one."""
+def _behind(task: Task) -> list[Task]:
+    """The jobs of the experiment's own nodes before this one, each once."""
+    if task.node.document is not None:
+        return []
+    found: dict[str, Task] = {}
+    for name, _ in task.node.parents(task.experiment, task.node.name, None)[1]:
+        if name not in found and TABLE[node_kind(name)].cache is None:
+            one = task_of(task.experiment, name)
+            found |= {earlier.node.name: earlier for earlier in _behind(one)} | {name: one}
+    return list(found.values())
+
+
+def _can_be_made(task: Task) -> bool:
+    """Whether a result that is not there follows from what is: the stage state from the stages' metadata."""
     if task.node.document is None:
-        for name, _ in task.node.parents(task.experiment, task.node.name, None)[1]:
-            if TABLE[node_kind(name)].cache is None:
-                yield task_of(task.experiment, name)
+        return True
+    parents = task.node.parents(task.experiment, task.node.name, None)[1]
+    told = [task_of(task.experiment, name).told_by for name, _ in parents if TABLE[node_kind(name)].cache is None]
+    return all(one is not None and os.path.exists(one) for one in told)
+
+
+_CACHED = {node.cache: node for node in TABLE.values() if node.cache is not None}
+
+
+def _cached_node(path: str) -> tuple[Node, str] | None:
+    """The node and the key of a file of the shared cache."""
+    if not path.startswith(f"{CACHE}/"):
+        return None
+    kind, key, _ = path.removeprefix(f"{CACHE}/").rsplit("/", 2)
+    return (_CACHED[kind], key) if kind in _CACHED else None
 
 
 def _what_changed(remembered: Collection[str], slice_json: str) -> Iterator[str]:

@@ -18,8 +18,6 @@ from panollava.evaluation.measures import measures_of
 if TYPE_CHECKING:
     from panollava.config import WorkflowConfig
 
-_OPENS_PANORAMAS = ("predict_rolled", "measure_overlap")  # from the pictures, not from the cache of views
-
 
 def cached(kind: str, key: str, name: str) -> str:
     """A file of the shared cache."""
@@ -108,7 +106,7 @@ def of_prediction(task: Task) -> Files:
         **_backbones(experiment.slice_of(f"train_{stage}" if stage else "select_checkpoint")),
     }
     drawn = experiment.slice_of("prepare_test")["upstream"].get("synthetic")
-    if drawn and task.node.name in _OPENS_PANORAMAS:
+    if drawn and task.node.opens_pictures:
         found["scenes"] = cached("synthetic", drawn, "scenes.json")
     return found
 

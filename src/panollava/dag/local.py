@@ -12,6 +12,7 @@ from pathlib import Path
 
 from panollava.config import ConfigError, Project, WorkflowConfig
 from panollava.dag.node import Task, flat
+from panollava.dag.outputs import anchor_of, changed_files
 from panollava.dag.parents import previous_stage
 from panollava.dag.script import run_here
 from panollava.dag.tasks import task_of
@@ -69,5 +70,7 @@ class Pipeline:
 
 
 def _is_current(task: Task) -> bool:
-    """Whether the outputs are there and say that this slice made them."""
-    return task.is_there and (task.told_by is None or made_by(task.told_by) == task.digest)
+    """Whether the outputs are there, as their job left them, and say that this slice made them."""
+    if not task.is_there or changed_files(anchor_of(task.node, task.outputs), task.digest):
+        return False
+    return task.told_by is None or made_by(task.told_by) == task.digest

@@ -11,6 +11,7 @@ import inspect
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from panollava.files import digest_of_text
@@ -67,6 +68,10 @@ def no_options(task: Task) -> Mapping[str, Any]:
     return {}
 
 
+def no_pictures(anchor: Path) -> Mapping[str, str]:
+    return {}
+
+
 @dataclass(frozen=True)
 class Node:
     """A node of the DAG: an entry of `nodes.TABLE`.
@@ -114,6 +119,18 @@ class Node:
     """Outputs that are links: one whose target is gone is removed before anybody stumbles over it."""
     folders: tuple[str, ...] = ()
     """Outputs that are folders."""
+    further: tuple[str, ...] = ()
+    """Files and folders beside the outputs that the job leaves too, where it does."""
+    unread: tuple[str, ...] = ()
+    """Names of files that are too large to be read again: they carry checksums of their own."""
+    pictures: Callable[[Path], Mapping[str, str]] = no_pictures
+    """The pictures that a result is about, by path, with their SHA-256: given its first output."""
+    opens_pictures: bool = False
+    """Whether its job opens the pictures themselves, not only their cached views."""
+    beside: tuple[str, ...] = ()
+    """Nodes whose results shall be there too where this one is asked for."""
+    apart: tuple[str, ...] = ()
+    """The same, where whoever asks for this one asks for them as well: a current result does not wait for them."""
     not_empty: tuple[str, ...] = ()
     """Outputs that a job must not leave empty."""
     report: Mapping[str, Report] = field(default_factory=dict)

@@ -6,13 +6,25 @@ from it. What the fields mean: `node.Node`. How to add one: docs/extending.md.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 from panollava.config.names import SPLITS
 from panollava.config.schema import STAGES
 from panollava.dag import inputs, jobs, options, parents, settings, several
-from panollava.dag.node import Node, Report, Resources, no_adjustment
+from panollava.dag.node import CACHE, Node, Report, Resources, no_adjustment
 
 _RESULTS = "{results_dir}/{experiment}"
 _TOLD = "../report/{}.rst"  # captions, seen from workflow/rules
+
+
+def pictures_of(prepared_csv: Path) -> Mapping[str, str]:
+    """The pictures of a prepared CSV, as they were when it was made; drawn ones belong to the node that drew them."""
+    from panollava.data.prepared_images import read_images
+
+    found = read_images(prepared_csv) or {}
+    return {path: sha256 for path, sha256 in found.items() if not path.startswith(f"{CACHE}/synthetic/")}
+
 
 _ONE_GPU = Resources(16000, 240, gpu=True)
 
@@ -44,6 +56,7 @@ def _stage(stage: str, reads: tuple[str, ...], code_version: int) -> Node:
         told_by="metadata",
         links=("best", "last"),
         resumes=True,
+        further=("lora_weights",),
         not_empty=("metadata",),
         options=options.of_stage,
         resources=Resources(16000, 1440, gpu=True, grows_in_time=False),
@@ -136,6 +149,8 @@ _NODES = (
         cache="csv",
         inputs=inputs.of_prepare,
         outputs=_cached("csv", prepared="prepared.csv", rejected="rejected.csv"),
+        further=("images.json",),
+        pictures=pictures_of,
         options=options.of_prepare,
         # A profile allows one at a time: what is a polite number of requests in one job is none in three.
         resources=Resources(4000, 240, downloads=True),
@@ -156,6 +171,7 @@ _NODES = (
     Node(
         "views",
         rule="cache_views",
+        opens_pictures=True,
         job=jobs.cache_views,
         splits=SPLITS,
         code_version=4,
@@ -166,6 +182,7 @@ _NODES = (
         cache="views",
         inputs=inputs.of_views,
         outputs=_cached("views", views="views.npy", index="index.json"),
+        unread=("views.npy",),
         resources=Resources(8000, 240),
         lower="image_processing.image_size",
     ),
@@ -246,6 +263,7 @@ _NODES = (
     Node(
         "predict_rolled",
         rule="predict_rolled",
+        opens_pictures=True,
         job=jobs.predict_rolled,
         code_version=1,
         reads=settings.ANSWERS,
@@ -273,6 +291,7 @@ _NODES = (
     Node(
         "measure_overlap",
         rule="measure_overlap",
+        opens_pictures=True,
         job=jobs.measure_overlap,
         code_version=2,
         reads=("training.seed", *settings.MACHINE),
@@ -299,6 +318,8 @@ _NODES = (
         parents=parents.of_metrics,
         inputs=inputs.of_metrics,
         stands_alone=True,
+        beside=("prepare_experiment",),
+        apart=("stage_state",),
         outputs={
             "metrics": f"{_RESULTS}/metrics.json",
             "table": f"{_RESULTS}/report_metrics.html",

@@ -21,6 +21,7 @@ from typing import Any
 from panollava.dag.job_logs import INTERRUPTED, first_line, last_line
 from panollava.dag.job_slice import JobSlice
 from panollava.dag.nodes import RULES
+from panollava.dag.outputs import write_note
 from panollava.errors import JobError, PanollavaError
 from panollava.files import storage_error
 from panollava.logs import LOGGER, start_log
@@ -91,12 +92,13 @@ def run_here(rule: str, slice_json: str, log: str, arguments: Mapping[str, Any])
 
 def run_logged(rule: str, slice: JobSlice, log: Path, options: Mapping[str, Any]) -> None:
     """Run a job; its log tells for which configuration, how it ended, with which error, how long it took."""
-    started = time.monotonic()
+    started, started_ns = time.monotonic(), time.time_ns()
     job: Callable[..., None] = RULES[rule].job
     try:
         start_log(log)
         LOGGER.info(first_line(rule, slice.digest))
         job(slice, **options)
+        write_note(RULES[rule], slice.digest, options, started_ns)
     except PanollavaError as error:
         LOGGER.error("%s", error)
         raise
