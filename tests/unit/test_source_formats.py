@@ -14,8 +14,9 @@ from directions import direction_panorama, photo
 from panollava.config.fingerprints import csv_fingerprint
 from panollava.data.formats import format_of, read_source
 from panollava.data.prepare import PrepareSummary, prepare_csv
-from panollava.data.samples import Row, read_rows
+from panollava.data.samples import Row, last_turns, read_rows, read_samples
 from panollava.errors import DataError
+from panollava.evaluation.run_predict import as_shown
 
 PANORAMA = photo(direction_panorama(64), "PNG")
 OTHER = photo(direction_panorama(64)[:, ::-1], "JPEG")
@@ -229,3 +230,17 @@ def test_a_data_address_holds_the_picture(folder: Path) -> None:
     address = "data:image/png;base64," + base64.b64encode(PANORAMA).decode()
     _, rows, rejected = prepare(folder, write(folder / "talks.json", [talk("q", "a", image=address)]))
     assert not rejected and (folder / rows[0].image_path).read_bytes() == PANORAMA
+
+
+def test_the_last_question_of_a_conversation_is_asked_or_each(folder: Path) -> None:
+    """Other conversations about the picture, and single questions, stay."""
+    talks = [talk("q1", "a1", "q2", "a2", "q3", "a3"), talk("q1", "other", "q4", "a4"), talk("alone", "a")]
+    prepare(folder, write(folder / "talks.json", talks))
+    samples = read_samples(folder / "prepared.csv")
+    assert [one.query for one in samples] == ["q1", "q2", "q3", "q4", "alone"]
+    asked = as_shown(samples, {}, 0)
+    assert [(one.sample_id, one.query) for one in asked] == [(0, "q3"), (1, "q4"), (2, "alone")]
+    assert asked[1].details.context_turns == (("user", "q1"), ("assistant", "other"))
+    assert as_shown(samples, {"turns": "each"}, 0) == samples
+    plain = samples[-1:]
+    assert last_turns(plain) is plain

@@ -409,6 +409,9 @@ class EvaluationSettings(Section):
         "Say in the prompt of a question with a right answer which kind of answer is wanted, in training too. Captions "
         "have no such sentence.",
     )
+    turns: Literal["last", "each"] = key(
+        "last", "Of a conversation of several turns, answer the last question, or each behind the turns before it."
+    )
     shuffle_options: bool = key(
         False,
         "Show the options of a choice in an order drawn for each question (training.seed), in prediction only.",

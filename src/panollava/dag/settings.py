@@ -43,7 +43,7 @@ ZERO_SHOT = (*VIEWS, *NATIVE, "models.trust_remote_code", "models.panorama_posit
 """A native model that answers as it comes."""
 ANSWERS = (
     *_named("generation", "max_new_tokens", "do_sample", "temperature", "top_p"),
-    "training.eval_batch_size", "training.seed", "evaluation.shuffle_options", *MACHINE,
+    "training.eval_batch_size", "training.seed", "evaluation.shuffle_options", "evaluation.turns", *MACHINE,
 )  # fmt: skip
 """How answers are generated; the model follows from the checkpoint."""
 

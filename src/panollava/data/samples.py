@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from panollava.data.details import DETAIL_COLUMNS, NO_DETAILS, Details
@@ -118,3 +118,17 @@ def group_rows(rows: list[Row]) -> list[Sample]:
 def read_samples(path: str | Path) -> list[Sample]:
     """The samples of a prepared CSV. Raises DataError where it is not one."""
     return group_rows(read_rows(path))
+
+
+def last_turns(samples: list[Sample]) -> list[Sample]:
+    """The samples that are no earlier turn of another one's conversation, numbered anew where some are."""
+    earlier = {
+        (sample.image_path, turns[:place], turns[place][1])
+        for sample in samples
+        for turns in [sample.details.context_turns]
+        for place in range(0, len(turns), 2)
+    }
+    if not earlier:
+        return samples
+    kept = [one for one in samples if (one.image_path, one.details.context_turns, one.query) not in earlier]
+    return [replace(one, sample_id=number) for number, one in enumerate(kept)]

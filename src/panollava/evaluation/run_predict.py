@@ -11,7 +11,7 @@ import torch
 
 from panollava.config import WorkflowConfig
 from panollava.data.prepared_images import told_of_pictures, views_of_csv
-from panollava.data.samples import Sample, read_samples
+from panollava.data.samples import Sample, last_turns, read_samples
 from panollava.errors import CheckpointError
 from panollava.evaluation.predict import GenerationSettings, kept_answers, predict, shuffled_options, shuffled_pictures
 from panollava.evaluation.predictions import write_predictions
@@ -82,7 +82,10 @@ def load_own_stage(checkpoint: dict[str, Any]) -> LoadedStage:
 
 
 def as_shown(samples: list[Sample], evaluation: dict[str, Any], seed: int) -> list[Sample]:
-    """The samples with their options in the order in which `evaluation.shuffle_options` has them shown."""
+    """The samples that `evaluation.turns` has asked, with their options in the order that `evaluation.shuffle_options`
+    has them shown in."""
+    if evaluation.get("turns", "last") == "last":
+        samples = last_turns(samples)
     return shuffled_options(samples, seed) if evaluation.get("shuffle_options", False) else samples
 
 
