@@ -92,10 +92,11 @@ def test_a_picture_that_changes_while_a_run_goes_on_stays_in_no_cache(local: Pro
     assert re.search(r"data/val\S+ .*changed after this job was planned\. .*run the same command again", said[0])
     kept = {path.parent for path in local.root.glob("cache/views/*/index.json")} - before
     assert len(kept) == 1  # of the training split
+    unbuilt = {path for path in caches if not (local.root / path).with_name("index.json").exists()}
     now = views()
     assert len(now - caches) == 1
     local.call("snakemake", "--cores", "1", "--", *now)
-    for cache, content in ((now - caches, picture.read_bytes()), (caches - now, old)):
+    for cache, content in ((now - caches, picture.read_bytes()), (unbuilt, old)):
         picture.write_bytes(content)
         (index,) = {Path(path).with_name("index.json") for path in cache}
         local.call("snakemake", "--cores", "1", "--", str(index))
