@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import struct
 from pathlib import Path
@@ -241,3 +242,11 @@ def test_prepare_rejects_what_is_no_panorama_and_takes_a_part(tmp_path: Path) ->
     )  # fmt: skip
     assert summary.num_accepted == 1 and summary.reasons == {"not equirectangular": 1}
     assert "GPano:ProjectionType is 'cylindrical'" in (tmp_path / "rejected.csv").read_text()
+
+
+def test_both_kinds_of_model_take_what_the_vision_stage_gives() -> None:
+    from panollava.models.native import NativeVLM
+    from panollava.models.vlm import PanoramaVLM
+
+    for kind in (PanoramaVLM, NativeVLM):
+        assert "kept_views" in inspect.signature(kind.forward).parameters, kind

@@ -159,6 +159,7 @@ class NativeVLM(PanoramaModel):
         image_token_mask: Tensor | None = None,
         labels: Tensor | None = None,
         picture_of: Tensor | None = None,
+        kept_views: Tensor | None = None,
         *,
         stage: Stage,
         full_logits: bool = False,
@@ -166,7 +167,7 @@ class NativeVLM(PanoramaModel):
         checks.check_stage(stage)
         features = self._features(pixel_values, vision_features)  # [P, V, T, D']
         if stage == "vision":
-            return self._vision_step(features)
+            return self._vision_step(features, kept_views)
         rows = len(features) if picture_of is None else checks.check_picture_of(picture_of, len(features))
         checks.check_sequence(input_ids, attention_mask, image_token_mask, labels, rows, self.num_image_tokens)
         assert input_ids is not None and image_token_mask is not None and labels is not None
@@ -619,10 +620,10 @@ class NativeVLM(PanoramaModel):
         rows, columns = self._grid()
         return features[:, :, : rows * columns, : self.layout.width]
 
-    def _vision_step(self, features: Tensor) -> VisionStageOutput:
+    def _vision_step(self, features: Tensor, kept_views: Tensor | None) -> VisionStageOutput:
         rows, columns = self._grid()
         latents = self.vicreg_projector(features[:, :, : rows * columns].float())
-        raw, _ = self.vision_loss()(latents)
+        raw, _ = self.vision_loss()(latents, kept_views)
         loss = self.config.vicreg_loss_weight * raw
         return {
             "loss": loss,

@@ -99,6 +99,7 @@ class PanoramaModel(nn.Module, ABC):
         image_token_mask: Tensor | None = None,
         labels: Tensor | None = None,
         picture_of: Tensor | None = None,
+        kept_views: Tensor | None = None,
         *,
         stage: Stage,
         full_logits: bool = False,
@@ -106,6 +107,7 @@ class PanoramaModel(nn.Module, ABC):
         """One step's loss. The four [B, L] tensors (see `prompt.PromptBatch`) belong to the AR stages.
 
         There, `picture_of` (int64 [B]) says which of P < B pictures each sequence is about; None: one each.
+        `kept_views` (bool [B, V]) is the vision stage's: views that its loss compares; None: all.
         """
 
     @abstractmethod
