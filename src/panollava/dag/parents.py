@@ -182,7 +182,7 @@ def _add_backbone(cfg: WorkflowConfig, part: str, inputs: dict[str, Any], upstre
     elif (cfg.root / name).is_dir():
         if part == "vision":
             check_encoder_folder(cfg)
-        elif (problem := language_folder_problem(cfg.root / name)) is not None:
+        elif part == "language" and (problem := language_folder_problem(cfg.root / name)) is not None:
             source = f"{cfg.source}: " if cfg.source else ""
             raise ConfigError(f"{source}models.language_model_name: {name} {problem}")
         inputs[f"{part}_folder"] = folder_fingerprint(name, cfg.root)

@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, cast, get_type_hints
 
 import numpy as np
@@ -41,8 +42,8 @@ class NativeProcessing:
     @classmethod
     def of(cls, source: str, trust_remote_code: bool = False) -> NativeProcessing:
         """Raises ConfigError, saying what is lacking, where a family cannot be used; CheckpointError for a folder that
-        cannot be read. Kept for the next caller: nothing in it changes."""
-        return _processing(source, trust_remote_code)
+        cannot be read. Kept for the next caller while the folder's files stay."""
+        return _processing(source, trust_remote_code, _stamp(source))
 
     @property
     def tokenizer(self) -> Any:
@@ -166,7 +167,7 @@ class NativeProcessing:
 
 
 @functools.lru_cache(maxsize=8)
-def _processing(source: str, trust_remote_code: bool) -> NativeProcessing:
+def _processing(source: str, trust_remote_code: bool, stamp: tuple[tuple[str, int, int], ...]) -> NativeProcessing:
     from transformers import AutoProcessor
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
@@ -210,6 +211,12 @@ def _processing(source: str, trust_remote_code: bool) -> NativeProcessing:
             f"models.vlm_name: {source} ({family.name}) cannot be used as a native model: it lacks {', '.join(lacks)}"
         )
     return NativeProcessing(source, config, family, processor, int(cast(int, image_id)))
+
+
+def _stamp(source: str) -> tuple[tuple[str, int, int], ...]:
+    """What tells whether a local folder's small files have changed; of the hub's models nothing."""
+    files = sorted(path for pattern in ("*.json", "*.jinja") for path in Path(source).glob(pattern))
+    return tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
 
 
 def _template_of(processor: Any) -> str | None:
