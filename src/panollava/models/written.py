@@ -7,14 +7,13 @@ Compared is what the model gives for one fixed picture and question, so that mem
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from panollava.errors import CheckpointError
-from panollava.models.native_prompt import NativePrompt
 from panollava.models.panorama_model import PanoramaModel
-from panollava.models.vlm import PanoramaVLM
 
 _WORDS = ("what is it?", "this")
 
@@ -32,22 +31,21 @@ def imprint(model: PanoramaModel) -> dict[str, Tensor]:
 
 
 def _given(model: PanoramaModel) -> dict[str, Tensor]:
+    parts: Any = model  # a native model has its encoder and what answers, a composed one a resampler between them
     generator = torch.Generator().manual_seed(0)
-    if isinstance(model, PanoramaVLM):  # normalised pixels
-        pixels = torch.randn(1, len(model.views), 3, *model.vision.spec.image_size, generator=generator)
-    else:  # bytes
-        assert isinstance(model.prompt, NativePrompt)
-        pixels = torch.rand(1, len(model.views), 3, *model.prompt.size, generator=generator) * 255
+    if model.config.is_native:  # its pixels are bytes
+        pixels = torch.rand(1, len(model.views), 3, *parts.prompt.size, generator=generator) * 255
+    else:
+        pixels = torch.randn(1, len(model.views), 3, *parts.vision.spec.image_size, generator=generator)
     features = model.encode_vision(pixels.to(model.device))
     found = {"vision encoder": features}
-    if isinstance(model, PanoramaVLM):
-        if model.language is None:
-            return found | {"resampler": model.vicreg_projector(model.resampler(features))}
-        found["resampler or projection"] = model.encode_panorama(features)
-    assert model.prompt is not None
-    batch = model.prompt.collate([model.prompt.training(*_WORDS, 64)], side="right")
-    tensors = {key: tensor.to(model.device) for key, tensor in batch.items()}  # type: ignore[attr-defined]
-    return found | {"language model": model(vision_features=features, **tensors, stage="finetune")["logits"]}
+    if not model.config.is_native:
+        if parts.language is None:
+            return found | {"resampler": parts.vicreg_projector(parts.resampler(features))}
+        found["resampler or projection"] = parts.encode_panorama(features)
+    batch = parts.prompt.collate([parts.prompt.training(*_WORDS, 64)], side="right")
+    tensors = {key: tensor.to(model.device) for key, tensor in batch.items()}
+    return found | {"language model": parts(vision_features=features, **tensors, stage="finetune")["logits"]}
 
 
 def answer_logits(model: PanoramaModel) -> Tensor:
