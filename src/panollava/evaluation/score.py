@@ -161,8 +161,6 @@ def _caption_metrics(
     places = [place for place, wants_text in enumerate(graded.texts()) if wants_text]
     values: dict[str, dict[str, float | None]] = {name: {} for name in controls}
     if not places:
-        if must_run and names:
-            raise EvaluationError(f"evaluation.metrics lists {names[0]}, which cannot run: {_NO_TEXT}.")
         return {name: _without_value(name, _NO_TEXT) for name in names}, values
     tokens = PtbTokens()
     texts = _texts_of(scored, places, tokens)
