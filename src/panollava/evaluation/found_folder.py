@@ -95,7 +95,8 @@ def _setting(key: str, stage: str) -> str:
     if key == "use_lora":
         return "lora.use_lora"
     if key.startswith("vicreg_") or key in ("vision_loss", "densecl_temperature", "max_text_length"):
-        return f"training.stage_configs.{stage}.{'loss' if key == 'vision_loss' else key}"
+        loss = "overlap_loss" if stage == "finetune" else "loss"
+        return f"training.stage_configs.{stage}.{loss if key == 'vision_loss' else key}"
     return f"image_processing.{key}"
 
 

@@ -83,6 +83,8 @@ def stage_model_config(
 
     `vision` and `language` are the folders of local backbones.
     """
+    if config["models"].get("vlm_name") is not None:
+        return native_model_config(stage, config, image_size, None)
     settings, full = config["training"]["stage_configs"][stage], bool(config["training"].get("full_finetune"))
     models, images = config["models"], config["image_processing"]
     document: dict[str, Any] = {
