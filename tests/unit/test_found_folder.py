@@ -17,7 +17,8 @@ OF_WEIGHTS = ("models.", "image_processing.", "lora.", "system_messages.", "trai
               "training.seed", "training.precision")  # fmt: skip
 # What the finetune stage's folder says nothing about: backbones by their digest, how views lie on the disk, the vision
 # stage, the stage's data.
-ELSEWHERE = ("models.miniature.", "image_processing.view_cache", "models.vicreg_projector_dim",
+ELSEWHERE = ("models.miniature.", "image_processing.view_cache", "image_processing.min_coverage",
+             "models.vicreg_projector_dim",
              "training.stage_configs.finetune.data.", "training.stage_configs.finetune.vicreg_")  # fmt: skip
 
 

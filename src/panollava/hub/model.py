@@ -26,11 +26,10 @@ _TAKEN_AS_GIVEN = ("pad_token_id", "eos_token_id", "bos_token_id", "return_dict_
 class PanollavaForImageTextToText(PreTrainedModel):
     """`generate` and `forward` take what `PanoramaProcessor` gives for images and text.
 
-    >>> import panollava
-    >>> from transformers import pipeline
-    >>> ask = pipeline("image-text-to-text", model="exported")
-    >>> ask(images="panorama.jpg", text="what is behind me?", return_full_text=False)
-    [...]
+    import panollava
+    from transformers import pipeline
+    ask = pipeline("image-text-to-text", model="exported")
+    ask(images="panorama.jpg", text="what is behind me?", return_full_text=False)
     """
 
     config_class = PanollavaConfig
