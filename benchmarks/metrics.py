@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from plain_metrics import plain_metrics, plain_tokens
+from plain_metrics import one_answer_each, plain_metrics, plain_tokens
 
 from panollava.evaluation.metrics import METRICS, TextSet
 from panollava.evaluation.metrics.java import java_version
@@ -44,7 +44,8 @@ def timed(work: Callable[[], T]) -> tuple[T, float]:
 
 def compare(path: Path, protocol: str, spice: bool) -> tuple[float, float]:
     """Print a protocol's table; returns our seconds and the libraries'."""
-    scored = apply_protocol(read_predictions(path), protocol)
+    rows = read_predictions(path)
+    scored = apply_protocol(one_answer_each(rows) if protocol == "grouped" else rows, protocol)
     tokens = PtbTokens()
     texts = TextSet(scored.predictions, scored.references, protocol, tokens)
     print(f"\n{protocol}: {scored.num_samples} samples, {scored.num_references} references")

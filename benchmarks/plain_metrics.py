@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 References = Sequence[Sequence[str]]
+
+
+def one_answer_each(rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+    """Rows with the first prediction of their (image, query): `grouped` refuses files that answer row by row."""
+    first: dict[tuple[str | None, str | None], str] = {}
+    return [
+        {**row, "prediction": first.setdefault((row.get("image_path"), row.get("original_query")), row["prediction"])}
+        for row in rows
+    ]
 
 
 def plain_tokens(predictions: Sequence[str], references: References) -> tuple[list[str], list[list[str]]]:

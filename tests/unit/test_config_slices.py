@@ -97,7 +97,9 @@ TABLE = {
     "evaluation.shuffle_options=true": [*PREDICTIONS, "metrics"],
     "evaluation.answer_instruction=false": [
         "prepare_train", "prepare_val", "prepare_test", "views_train", "views_val", "views_test", *AFTER_VISION],
-    'data.synthetic.question_types=["number"]': [node for node in NODES if node not in ("miniature_vision", "miniature_vlm")],
+    'data.synthetic.question_types=["number"]': [
+        node for node in NODES if node not in ("miniature_vision", "miniature_vlm")
+    ],
     "data.synthetic.seed=3": [node for node in NODES if not node.startswith("miniature")],
     "image_processing.antialias=false": ["views_train", "views_val", "views_test", *AFTER_VISION],
     'image_processing.view_cache="jpeg"': ["views_train", "views_val", "views_test", *AFTER_VISION],
