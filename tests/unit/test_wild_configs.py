@@ -39,7 +39,7 @@ BAD: dict[str, str | tuple[int, str]] = {
     "experiment: {Name: A}": "experiment.Name is not a key. Nearest valid key: experiment.name",
     "models: {vision_nmae: x}": "models.vision_nmae is not a key. Nearest valid key: models.vision_name",
     "lora: {lora_rank: 4}": "lora.lora_rank is not a key. Nearest valid key: lora.rank",
-    "lora: {enabled: true}": "lora.enabled is not a key. Valid in lora: use_lora, rank, alpha",
+    "lora: {enabled: true}": "lora.enabled is not a key. Valid in lora: use_lora, parts, rank, alpha",
     "generation: {top_k: 5}": "generation.top_k is not a key. Nearest valid key: generation.top_p",
     "paths: {runs: x}": "paths.runs is not a key. Nearest valid key: paths.runs_dir",
     "data: {columns: {image: a}}": "data.columns.image is not a key. Nearest valid key: data.columns.image_path",

@@ -10,6 +10,7 @@ from typing import Any
 
 from panollava.config.dotted import value_at
 from panollava.config.schema import RESAMPLER_OPTIONS, STAGES, Settings, leaf_keys
+from panollava.config.wording import shown
 
 _COMPOSES = (
     "models.vision_name", "models.language_model_name", "models.resampler_type", "models.latent_dimension",
@@ -55,9 +56,9 @@ def native_errors(settings: Settings, written: Collection[str] = ()) -> Iterator
     models, defaults = settings.models, Settings()
     if models.vlm_name is None:
         if models.adapter is not None:
-            yield "models.adapter", f"is read with models.vlm_name alone, got {models.adapter!r}"
+            yield "models.adapter", f"is read with models.vlm_name alone, got {shown(models.adapter)}"
         if models.quantization is not None:
-            yield "models.quantization", f"is read with models.vlm_name alone, got {models.quantization!r}"
+            yield "models.quantization", f"is read with models.vlm_name alone, got {shown(models.quantization)}"
         if other := [part for part in settings.lora.parts if part != "language"]:
             yield "lora.parts", f"must be [language] without models.vlm_name, got {settings.lora.parts}: no {other[0]}"
         return
@@ -70,7 +71,7 @@ def native_errors(settings: Settings, written: Collection[str] = ()) -> Iterator
         named = ", ".join(both[:6]) + (", …" if len(both) > 6 else "")
         yield (
             "models.vlm_name",
-            f"stands in the place of a composed model, got {models.vlm_name!r} beside {named}: remove one or the "
+            f"stands in the place of a composed model, got {shown(models.vlm_name)} beside {named}: remove one or the "
             f"other.{hint}",
         )
     stages = settings.training.stages
