@@ -92,10 +92,11 @@ def test_results_of_another_configuration_copied_over_ones_own(local: Project, f
 
 
 def test_files_that_do_not_tell_are_made_again(local: Project) -> None:
-    """Copied by `cp results/LOCAL/*`, without the hidden notes, or by hand, or damaged."""
+    """Copied by `cp results/LOCAL/*` into another project, without the hidden notes, or by hand, or damaged."""
     forget(local)
     for note in local.root.glob("results/LOCAL/**/.*.json"):
         note.unlink()
+    shutil.rmtree(local.root / "cache/fingerprints/outputs")  # what each job noted of its files
     assert plan(local) == {"prepare_experiment": 1, "predict": 1, "compute_metrics": 1}
     (local.root / "results/LOCAL/checkpoint.json").write_text("{")
     (local.root / "runs/LOCAL_stage_state.json").write_text("[]")
