@@ -213,7 +213,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def _build_local(root: Path, cache: Path) -> None:
     """Draw nothing, pre-train nothing: pictures and backbones come from another project's `cache`."""
     new_project(root).yaml.unlink()
-    shutil.copytree(cache / "miniature", root / "cache/miniature")
+    for part in ("miniature", "fingerprints/outputs"):  # with what their jobs noted of them
+        shutil.copytree(cache / part, root / "cache" / part)
     (drawn,) = (cache / "synthetic").iterdir()
     (root / "data").mkdir()
     for split, pictures in (("train", 4), ("val", 2)):
