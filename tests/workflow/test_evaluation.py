@@ -84,7 +84,7 @@ def test_every_form(quick: Project, evaluate: Call) -> None:
     assert read(root / "out/metrics.json")["protocol"] == "per-annotation"
     assert "one picture only: nothing to shuffle" in said
     assert {path.name for path in (root / "out").iterdir() if path.name[0] != "."} == {
-        "metrics.json", "predictions.csv", "prepared.csv", "rejected.csv",
+        "metrics.json", "predictions.csv", "prepared.csv", "images.json", "rejected.csv",
     }  # fmt: skip
 
     quick.configure({"evaluation": {"metrics": ["bleu4"], "blind_control": False}, "generation.max_new_tokens": 3})
