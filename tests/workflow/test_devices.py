@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import csv
 import json
 import logging
@@ -23,6 +22,8 @@ import torch
 from conftest import ROOT, Project
 
 from panollava import config
+from panollava.dag.job_slice import complete
+from panollava.dag.nodes import TABLE
 from panollava.dag.script import command_line
 from panollava.errors import TrainingError
 from panollava.files import canonical_json, digest_of
@@ -52,7 +53,7 @@ def stage_job(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Ca
     experiment = config.Project(root).experiment("SMALL")
 
     def build(stage: StageName, devices: int, name: str, **settings: Any) -> StageJob:
-        document = copy.deepcopy(experiment.slice_of(f"train_{stage}"))
+        document = complete(experiment.slice_of(f"train_{stage}"), TABLE[f"train_{stage}"].reads)
         document["config"]["training"] |= {"devices": devices, "cpu_threads": 1}
         document["config"]["training"]["stage_configs"][stage] |= {"batch_size": BATCH, **settings}
         if stage == "finetune":
