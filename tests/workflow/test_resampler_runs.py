@@ -10,6 +10,8 @@ import torch
 from conftest import Project
 
 from panollava.config import WorkflowConfig
+from panollava.dag.job_slice import complete
+from panollava.dag.nodes import TABLE
 from panollava.dag.options import untracked
 from panollava.dag.parents import backbone_folder
 from panollava.data.dataset import Collator
@@ -40,7 +42,7 @@ def job_of(config: WorkflowConfig, stage: str, init: Path | None) -> StageJob:
     assert language and vision
     return StageJob(
         stage=stage,  # type: ignore[arg-type]
-        slice=config.slice_of(f"train_{stage}"),
+        slice=complete(config.slice_of(f"train_{stage}"), TABLE[f"train_{stage}"].reads),
         digest=config.digest(f"train_{stage}"),
         train_csv=Path(f"cache/csv/{config.csv_key('train')}/prepared.csv"),
         val_csv=Path(f"cache/csv/{config.csv_key('val')}/prepared.csv"),
