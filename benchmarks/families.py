@@ -38,8 +38,8 @@ from transformers.utils import logging as transformers_logging
 from panollava.errors import PanollavaError
 from panollava.models.adapters import adapted_names, block_experts, block_linears, without_gradient
 from panollava.models.config import LoraSettings, ModelConfig
+from panollava.models.stages import freeze_for_stage
 from panollava.models.vlm import PanoramaVLM
-from panollava.training.stages import freeze_for_stage
 
 QUERIES = ["what is it?", "where is the blue sphere behind you, on your left, in front of the red box?"]
 ANSWERS = ["a red box on your left", "behind you"]

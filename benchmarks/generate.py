@@ -23,14 +23,14 @@ import numpy as np
 import torch
 from random_models import EXP1, build_backbones
 
+from panollava.checkpoints.loading import load_stage
 from panollava.data.samples import Sample
 from panollava.data.synthetic.captions import questions
 from panollava.data.synthetic.scenes import render, sample_scene
+from panollava.devices import first_device
 from panollava.evaluation.predict import GenerationSettings, predict
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.vlm import PanoramaVLM
-from panollava.training.checkpointing import load_stage
-from panollava.training.job import first_device
 from panollava.views.geometry import view_rays
 
 

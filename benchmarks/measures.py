@@ -16,8 +16,10 @@ from typing import Any
 
 import torch
 
+from panollava.checkpoints.loading import load_stage
 from panollava.config import WorkflowConfig
 from panollava.data.samples import Sample, read_samples
+from panollava.devices import first_device
 from panollava.evaluation.measures.measured import EXTRA, Measured
 from panollava.evaluation.measures.overlap import overlap
 from panollava.evaluation.measures.perplexity import perplexity
@@ -27,8 +29,6 @@ from panollava.evaluation.run_eval import RenderedPictures
 from panollava.evaluation.run_predict import generation_settings
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.vlm import PanoramaVLM
-from panollava.training.checkpointing import load_stage
-from panollava.training.job import first_device
 
 DEVICE = first_device()
 SEED = 0

@@ -39,13 +39,13 @@ from panollava.data.batches import composition, picture_numbers
 from panollava.data.dataset import CaptionDataset, Collator
 from panollava.data.lengths import row_lengths
 from panollava.data.loader import SeededBatches
+from panollava.devices import autocast, first_device, language_dtype, resolve_precision
 from panollava.models.processor import PanoramaProcessor
+from panollava.models.stages import freeze_for_stage
 from panollava.models.vlm import PanoramaVLM
 from panollava.training.features import cached_features, feature_dtype
-from panollava.training.job import autocast, first_device, language_dtype, resolve_precision
 from panollava.training.module import StageModule
 from panollava.training.optimizers import build_optimizer
-from panollava.training.stages import freeze_for_stage
 
 Batch = dict[str, Any]
 LR, MAX_TEXT = 1e-3, 96

@@ -21,7 +21,7 @@ _PUBLIC = {
     "ThreeStageTrainer": "panollava.api",
     "EvaluationRunner": "panollava.api",
     "CheckpointResolver": "panollava.api",
-    "resolve_model_dir": "panollava.training.model_dir",
+    "resolve_model_dir": "panollava.checkpoints.model_dir",
     "results": "panollava.result_tables",
     "compute_text_metrics": "panollava.evaluation.score",
     "ModelConfig": "panollava.models.config",

@@ -93,9 +93,9 @@ class EvaluationRunner:
 
         Without `checkpoint_dir` the experiment's own folder is evaluated, without `csv_input` the folder's test CSV.
         """
+        from panollava.checkpoints.model_dir import resolve_model_dir
         from panollava.dag.nodes import TABLE
         from panollava.evaluation.run_eval import EvalRequest, evaluate_folder
-        from panollava.training.model_dir import resolve_model_dir
 
         given = {name: Path(path).absolute() if path else None for name, path in
                  {"folder": checkpoint_dir, "csv": csv_input, "output": output_dir}.items()}  # fmt: skip
@@ -141,8 +141,8 @@ class CheckpointResolver:
         What is not given is the experiment's own; `stage` is its last one. Raises CheckpointError, listing what there
         is.
         """
-        from panollava.training.model_dir import resolve_model_dir
-        from panollava.training.stage_folder import choose_checkpoint
+        from panollava.checkpoints.folder import choose_checkpoint
+        from panollava.checkpoints.model_dir import resolve_model_dir
 
         folder = resolve_model_dir(self.cfg, stage, experiment=experiment, crop=crop, resampler=resampler)
         return choose_checkpoint(folder, epoch, step).path

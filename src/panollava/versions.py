@@ -11,3 +11,8 @@ def package_version(distribution: str) -> str | None:
         return version(distribution)
     except PackageNotFoundError:
         return None
+
+
+def package_versions() -> dict[str, str | None]:
+    """Versions of panollava and of the libraries that its results depend on."""
+    return {name: package_version(name) for name in ("torch", "transformers", "peft", "lightning", "panollava")}

@@ -8,18 +8,18 @@ here, and that any of Snakemake's lock files are left over; who had to wait plan
 from __future__ import annotations
 
 import errno
-import fcntl
+import math
 import os
 import shlex
 import shutil
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from panollava.files import storage_error
+from panollava.locks import take_flock
 
 _LEAST_BYTES = 2**20  # with less, snakemake cannot write what it needs to plan and to remember
 _HELD: dict[Path, IO[str]] = {}
@@ -42,9 +42,7 @@ def take_folder(folder: str | Path, wait: bool = True) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
         raise storage_error(error, lock) or error from None
-    try:
-        _acquire(stream, lock, wait)
-    except BlockingIOError:
+    if not take_flock(stream, _tell_owner, math.inf if wait else 0):
         stream.close()
         return
     locks = lock.parent / "locks"
@@ -76,22 +74,9 @@ def holding(folder: str | Path) -> Iterator[None]:
             _HELD.pop(lock).close()
 
 
-def _acquire(stream: IO[str], lock: Path, wait: bool) -> None:
-    told = False
-    while True:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if not wait:
-                raise
-        if not told:
-            stream.seek(0)
-            owner = stream.read().strip() or "unknown"
-            print(
-                f"waiting for process {owner}, which builds in this folder; Ctrl-C gives up, --nolock does not wait",
-                file=sys.stderr,
-                flush=True,
-            )
-            told = True
-        time.sleep(0.2)
+def _tell_owner(owner: str) -> None:
+    print(
+        f"waiting for process {owner}, which builds in this folder; Ctrl-C gives up, --nolock does not wait",
+        file=sys.stderr,
+        flush=True,
+    )

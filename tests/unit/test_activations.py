@@ -13,9 +13,9 @@ from panollava.data.dataset import Collator
 from panollava.data.samples import Row
 from panollava.models.config import LoraSettings
 from panollava.models.processor import PanoramaProcessor
+from panollava.models.stages import freeze_for_stage
 from panollava.models.vlm import PanoramaVLM
 from panollava.training.activations import activation_bytes, choose_checkpointing, wants_checkpointing
-from panollava.training.stages import freeze_for_stage
 
 
 @pytest.fixture(scope="module")

@@ -13,14 +13,14 @@ import torch
 from PIL import Image
 from tiny_models import language_folder, tiny_config, vision_folder
 
+from panollava.checkpoints.folder import ChosenCheckpoint
+from panollava.checkpoints.loading import LoadedStage
 from panollava.errors import CheckpointError, DataError, EvaluationError
 from panollava.evaluation.answer import Question, _generation_of, answer, ask, refuse_without_language
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.vlm import PanoramaVLM
 from panollava.serve import answering
 from panollava.serve.answering import Answering
-from panollava.training.checkpointing import LoadedStage
-from panollava.training.stage_folder import ChosenCheckpoint
 
 CPU = torch.device("cpu")
 

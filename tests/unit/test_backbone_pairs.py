@@ -13,17 +13,19 @@ import torch
 from tiny_families import LANGUAGES, family_folder
 from tiny_models import tiny_config, vision_folder
 
+from panollava.checkpoints.folder import METADATA, write_links
+from panollava.checkpoints.loading import load_stage
+from panollava.checkpoints.weights import load_weights, save_weights
 from panollava.config import Settings
 from panollava.files import write_json
+from panollava.models.choices import STAGES, Stage
 from panollava.models.config import ModelConfig
 from panollava.models.processor import PanoramaProcessor
+from panollava.models.stages import freeze_for_stage
 from panollava.models.vlm import PanoramaVLM
 from panollava.training.backbone_digests import backbone_digests
-from panollava.training.checkpointing import load_stage, load_weights, save_weights
 from panollava.training.job import StageJob
 from panollava.training.metadata import build_metadata
-from panollava.training.stage_folder import METADATA, write_links
-from panollava.training.stages import STAGES, StageName, freeze_for_stage
 
 # siglip-full is SigLIP2's fixed-resolution format, a full checkpoint; so are naflex-full and clip-full.
 VISION = ("siglip", "siglip-full", "naflex-full", "clip-full", "dinov2", "dinov2-registers", "mlcd")
@@ -57,7 +59,7 @@ def pixels_of(model: PanoramaVLM, count: int = 2) -> torch.Tensor:
     return torch.randn(size, generator=torch.Generator().manual_seed(3))
 
 
-def train(model: PanoramaVLM, stage: StageName, steps: int = 2) -> list[float]:
+def train(model: PanoramaVLM, stage: Stage, steps: int = 2) -> list[float]:
     """A few steps on one batch: the losses."""
     freeze_for_stage(model, stage, 1 if stage == "vision" else 0)
     model.train()

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from panollava.checkpoints.folder import checkpoint_of_run
 from panollava.config.fingerprints import PlannedSource, csv_fingerprint
 from panollava.dag.job_slice import JobSlice
 from panollava.dag.jobs import cache_views
@@ -22,7 +23,6 @@ from panollava.errors import CheckpointError, DataError, FileChanged
 from panollava.evaluation.measures.rolled import RolledPictures
 from panollava.evaluation.run_predict import load_chosen
 from panollava.files import write_json
-from panollava.training.stage_folder import checkpoint_of_run
 from panollava.views.cache import ViewCache
 from panollava.views.cache_build import build_view_cache
 from panollava.views.render import open_views

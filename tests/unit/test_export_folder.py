@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from panollava.checkpoints.export_folder import MANIFEST, export_folder
 from panollava.errors import ConfigError
-from panollava.training.export_folder import MANIFEST, export_folder
 
 
 def export(output: Path, **files: str) -> None:

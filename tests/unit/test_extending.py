@@ -19,10 +19,11 @@ from panollava.data.prepare import prepare_csv
 from panollava.data.samples import read_rows
 from panollava.evaluation.score import score_predictions
 from panollava.models import config as model_config
+from panollava.models.choices import STAGES, Stage
 from panollava.models.resamplers import RESAMPLERS
 from panollava.models.shapes import count_image_tokens
+from panollava.models.stages import freeze_for_stage
 from panollava.models.vlm import PanoramaVLM
-from panollava.training.stages import STAGES, StageName, freeze_for_stage
 from panollava.views import strategies
 from panollava.views.render import render_views
 from panollava.views.strategies import CROP_STRATEGIES, neighbour_pairs, plan_views
@@ -94,7 +95,7 @@ def test_it_takes_part_in_every_stage(pooled: Any, tmp_path: Path) -> None:
     assert len(model.generate(pixels, ["what?", "where?"], max_new_tokens=3)["text"]) == 2
 
 
-def train(model: PanoramaVLM, stage: StageName, pixels: torch.Tensor, steps: int = 4) -> list[float]:
+def train(model: PanoramaVLM, stage: Stage, pixels: torch.Tensor, steps: int = 4) -> list[float]:
     freeze_for_stage(model, stage, 0)
     batch: dict[str, Any] = {}
     if model.prompt is not None:

@@ -13,14 +13,14 @@ from tiny_models import language_folder, tiny_config, vision_folder
 
 from panollava.data.dataset import CaptionDataset, Collator
 from panollava.data.samples import Row
+from panollava.devices import autocast
 from panollava.errors import DataError
 from panollava.models.processor import PanoramaProcessor
+from panollava.models.stages import freeze_for_stage
 from panollava.models.vlm import PanoramaVLM
 from panollava.training import features as features_module
 from panollava.training.features import FeatureStore, bytes_per_image, cached_features, feature_dtype, wants_features
-from panollava.training.job import autocast
 from panollava.training.module import StageModule
-from panollava.training.stages import freeze_for_stage
 
 CPU = torch.device("cpu")
 ROWS = [Row("b.png", "what is it?", "a red box"), Row("a.png", "where is it?", "behind you"), Row("a.png", "is", "so")]

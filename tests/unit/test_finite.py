@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import language_folder, vision_folder
 from tiny_vlms import vlm_folder
 
+from panollava.checkpoints.weights import load_weights, save_weights
 from panollava.errors import CheckpointError, PromptTooLong
 from panollava.models.build import build_model
 from panollava.models.config import LoraSettings, ModelConfig
@@ -20,7 +21,6 @@ from panollava.models.language import LanguageModel
 from panollava.models.native import NativeVLM
 from panollava.models.saving import _read
 from panollava.models.vision import VisionEncoder
-from panollava.training.checkpointing import load_weights, save_weights
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

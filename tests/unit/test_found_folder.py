@@ -10,7 +10,7 @@ import yaml
 
 from panollava.config import WorkflowConfig
 from panollava.evaluation.found_folder import disagreements
-from panollava.training.job import stage_model_config
+from panollava.models.stage_config import stage_model_config
 
 PLANS = yaml.safe_load((Path(__file__).parents[1] / "workflow/golden_plans.yaml").read_text(encoding="utf-8"))
 OF_WEIGHTS = ("models.", "image_processing.", "lora.", "system_messages.", "training.stage_configs.finetune.",

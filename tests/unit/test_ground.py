@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from import_graph import AT_ONCE, FOR_TYPES, IN_FUNCTION, by_package, circles, graph, imports
+from import_graph import AT_ONCE, FOR_TYPES, IN_FUNCTION, by_package, circles, graph, imports, package_of
 from packaging.requirements import Requirement
 
 from panollava.evaluation.environment import _CORE
@@ -116,7 +116,7 @@ ASKED_FOR_ABOVE = {
     ("panollava.hub.model", "panollava.models.vlm"): "transformers' Auto classes name the model before it is needed",
     ("panollava.hub.processor", "panollava.models.processor"): "transformers' Auto classes name the processor",
     ("panollava.models.native", "panollava.models.native_saving"): "NativeVLM.save_pretrained is public",
-    ("panollava.models.vlm", "panollava.training.checkpointing"): "PanoramaVLM.from_checkpoint is public",
+    ("panollava.models.vlm", "panollava.checkpoints.loading"): "PanoramaVLM.from_checkpoint is public",
 }
 CHOICES = "panollava.models.choices"  # names alone: it imports nothing, so it stands below everything
 
@@ -136,6 +136,33 @@ def test_nothing_lower_knows_anything_higher() -> None:
     assert circles(at_once) == [] == circles(by_package(at_once))
     everything = without(graph(AT_ONCE, IN_FUNCTION), *ASKED_FOR_ABOVE)
     assert circles(everything) == [] == circles(by_package(everything))
+
+
+# What each package may not know, in whatever way it is imported.
+ABOVE = {
+    "views": ("config", "data", "models", "checkpoints", "training", "evaluation"),
+    "models": ("config", "data", "checkpoints", "training", "evaluation", "dag"),
+    "checkpoints": ("data", "training", "evaluation", "reports", "dag"),
+    "training": ("evaluation", "reports", "dag"),
+    "evaluation": ("training", "reports", "dag", "serve"),
+    "reports": ("training", "dag"),
+}
+
+
+@pytest.mark.parametrize("package", ABOVE)
+def test_a_package_knows_nothing_of_those_above_it(package: str) -> None:
+    """A stage folder lies below training and evaluation, which do not know each other."""
+    for module, others in without(graph(AT_ONCE, IN_FUNCTION), *ASKED_FOR_ABOVE).items():
+        if package_of(module) == package:
+            assert not {package_of(other) for other in others} & set(ABOVE[package]), module
+
+
+def test_only_builders_import_whole_models() -> None:
+    """Who counts views or tokens asks `models.shapes`, who holds a model knows it as a `PanoramaModel`."""
+    edges = without(graph(AT_ONCE, IN_FUNCTION), ("panollava.hub.model", "panollava.models.vlm"))
+    for whole in ("panollava.models.vlm", "panollava.models.native"):
+        importers = {module for module, others in edges.items() if whole in others}
+        assert importers <= {"panollava.models.build", "panollava.models.native_saving"}, whole
 
 
 def test_the_exceptions_are_still_there_and_needed() -> None:

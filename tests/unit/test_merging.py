@@ -12,6 +12,9 @@ from family_folders import build_folder
 from test_backbone_pairs import train
 from tiny_models import language_folder, tiny_config, vision_folder
 
+from panollava.checkpoints.export import export_stage
+from panollava.checkpoints.folder import METADATA, write_links
+from panollava.checkpoints.weights import save_weights
 from panollava.config import Settings
 from panollava.errors import CheckpointError, ConfigError
 from panollava.files import write_json
@@ -21,11 +24,8 @@ from panollava.models.language import LanguageModel
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.vlm import PanoramaVLM
 from panollava.training.backbone_digests import backbone_digests
-from panollava.training.checkpointing import save_weights
-from panollava.training.export import export_stage
 from panollava.training.job import StageJob
 from panollava.training.metadata import build_metadata
-from panollava.training.stage_folder import METADATA, write_links
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from odd_documents import changed
 
+from panollava.checkpoints.folder import choose_checkpoint, read_metadata
+from panollava.checkpoints.loading import resolve_backbones
+from panollava.checkpoints.metadata import explained, whole_metadata
 from panollava.errors import CheckpointError
 from panollava.models.config import ModelConfig
 from panollava.models.processor import PanoramaProcessor
-from panollava.training.checkpointing import resolve_backbones
-from panollava.training.metadata_check import explained, whole_metadata
-from panollava.training.stage_folder import choose_checkpoint, read_metadata
 
 PATH = Path("F/checkpoint_metadata.json")
 

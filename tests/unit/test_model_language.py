@@ -14,11 +14,11 @@ from tiny_models import language_folder
 from transformers import AutoConfig, AutoModelForCausalLM, CpmAntConfig, CpmAntForCausalLM
 from transformers.pytorch_utils import Conv1D
 
+from panollava.devices import language_dtype, resolve_precision
 from panollava.errors import ConfigError
 from panollava.models import language as language_module
 from panollava.models.config import LoraSettings
 from panollava.models.language import LanguageModel, choose_attention
-from panollava.training.job import language_dtype, resolve_precision
 
 
 @pytest.fixture(scope="module")

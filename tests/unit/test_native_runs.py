@@ -16,13 +16,14 @@ import yaml
 from PIL import Image
 from tiny_vlms import vlm_folder
 
+from panollava.checkpoints.export import export_stage
+from panollava.checkpoints.loading import load_stage
+from panollava.checkpoints.weights import load_weights
 from panollava.config import ConfigError, WorkflowConfig
 from panollava.dag.local import Pipeline
 from panollava.errors import CheckpointError
 from panollava.models.build import load_pretrained
 from panollava.models.native import NativeVLM
-from panollava.training.checkpointing import load_stage, load_weights
-from panollava.training.export import export_stage
 
 pytest.importorskip("torchvision", reason="native models need the extra `native`")
 
@@ -108,7 +109,7 @@ def test_other_weights_of_a_zero_shot_model_are_refused_and_another_model_is_sta
     kept = weights.read_bytes()
     try:
         shutil.copy(other / "model.safetensors", weights)
-        from panollava.evaluation.zero_shot import load_zero_shot
+        from panollava.checkpoints.zero_shot import load_zero_shot
 
         with chdir(root), pytest.raises(CheckpointError, match="is not what checkpoint"):
             load_zero_shot(json.loads((root / cfg.names.checkpoint_json).read_text()))

@@ -18,9 +18,9 @@ from panollava.models.language import LanguageModel
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.reading import read_pictures
 from panollava.models.selection import select_rows
+from panollava.models.stages import freeze_for_stage
 from panollava.models.vlm import PanoramaVLM
 from panollava.training.module import StageModule
-from panollava.training.stages import freeze_for_stage
 
 ROWS = [
     Row("b.png", "what?", "a red box"),

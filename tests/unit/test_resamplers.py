@@ -15,12 +15,13 @@ from torch import nn
 
 from panollava.config.schema import RESAMPLER_OPTIONS, Settings
 from panollava.errors import ConfigError
+from panollava.models.choices import STAGES, Stage
 from panollava.models.config import BimambaOptions, ModelConfig, QueryOptions, ResamplerName
 from panollava.models.resamplers import RESAMPLERS, build_resampler
 from panollava.models.resamplers.queries import AnchoredQueries, query_grid
 from panollava.models.shapes import count_image_tokens
+from panollava.models.stages import freeze_for_stage
 from panollava.models.vlm import PanoramaVLM
-from panollava.training.stages import STAGES, StageName, freeze_for_stage
 from panollava.views.geometry import view_rays
 from panollava.views.strategies import plan_views
 
@@ -195,7 +196,7 @@ def pictures(views: int = 9) -> torch.Tensor:
 
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("name", RESAMPLERS)
-def test_every_stage_trains_saves_and_reloads(root: Path, name: str, stage: StageName) -> None:
+def test_every_stage_trains_saves_and_reloads(root: Path, name: str, stage: Stage) -> None:
     """The loss falls, exactly what the table names has moved, and the saved state gives the same model again."""
     torch.manual_seed(0)
     config = config_for(root, name, use_lora=stage == "finetune", vicreg_mode="batchwise")

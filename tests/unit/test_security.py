@@ -18,6 +18,9 @@ import torch
 from tiny_models import vision_folder
 from transformers import dynamic_module_utils
 
+from panollava.checkpoints.folder import METADATA, read_metadata
+from panollava.checkpoints.loading import load_stage
+from panollava.checkpoints.weights import load_weights
 from panollava.cli.main import main
 from panollava.config import ConfigError, Project, WorkflowConfig
 from panollava.config.names import (
@@ -32,8 +35,6 @@ from panollava.config.names import (
 from panollava.errors import CheckpointError, PanollavaError
 from panollava.models.vision import VisionEncoder, describe_vision
 from panollava.training import checkpointing
-from panollava.training.checkpointing import load_stage, load_weights
-from panollava.training.stage_folder import METADATA, read_metadata
 
 SOURCE = Path(__file__).parents[2] / "src/panollava"
 HOSTILE = [

@@ -11,10 +11,11 @@ from tiny_models import language_folder, tiny_config, vision_folder
 
 from panollava.data.dataset import Collator
 from panollava.data.samples import Row
+from panollava.models.choices import STAGES, Stage
 from panollava.models.processor import PanoramaProcessor
+from panollava.models.stages import STAGE_TABLE, freeze_for_stage, stage_table_text
 from panollava.models.vlm import PanoramaVLM
 from panollava.training.module import StageModule
-from panollava.training.stages import STAGE_TABLE, STAGES, StageName, freeze_for_stage, stage_table_text
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +26,13 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def build(folders: Path, stage: StageName) -> PanoramaVLM:
+def build(folders: Path, stage: Stage) -> PanoramaVLM:
     torch.manual_seed(0)
     config = tiny_config(folders, use_lora=stage == "finetune")
     return PanoramaVLM(config, with_language=stage != "vision")
 
 
-def batch_for(model: PanoramaVLM, stage: StageName) -> dict[str, torch.Tensor]:
+def batch_for(model: PanoramaVLM, stage: Stage) -> dict[str, torch.Tensor]:
     processor = PanoramaProcessor.for_model(model.config, model.vision)
     views = np.random.default_rng(0).integers(0, 255, (2, len(model.views), *processor.image_size, 3), dtype=np.uint8)
     collate = Collator(processor, None if stage == "vision" else model.prompt, 64, features=False)
@@ -40,7 +41,7 @@ def batch_for(model: PanoramaVLM, stage: StageName) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("blocks", [0, 1, -1])
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_trainable_tensor_moves_and_no_other(folders: Path, stage: StageName, blocks: int) -> None:
+def test_every_trainable_tensor_moves_and_no_other(folders: Path, stage: Stage, blocks: int) -> None:
     model = build(folders, stage)
     counts = freeze_for_stage(model, stage, blocks)
     module = StageModule(

@@ -13,6 +13,10 @@ import pytest
 import torch
 from odd_documents import changed
 
+from panollava.checkpoints.folder import choose_checkpoint, find_stage_folder, read_metadata, write_links
+from panollava.checkpoints.loading import _home_of
+from panollava.checkpoints.model_dir import resolve_model_dir
+from panollava.checkpoints.weights import load_weights, save_weights
 from panollava.config import WorkflowConfig
 from panollava.dag.options import untracked
 from panollava.data.gather import gather_prepared
@@ -20,11 +24,8 @@ from panollava.errors import CheckpointError, ConfigError, StorageError
 from panollava.files import atomic_path
 from panollava.models.processor import PanoramaProcessor
 from panollava.stage_state import stage_state
-from panollava.training.checkpointing import _home_of, load_weights, save_weights
 from panollava.training.features import FeatureStore, cached_features
 from panollava.training.job import model_config_of
-from panollava.training.model_dir import resolve_model_dir
-from panollava.training.stage_folder import choose_checkpoint, find_stage_folder, read_metadata, write_links
 from panollava.training.state_folder import StateFolder
 from panollava.views.strategies import plan_views
 

@@ -19,6 +19,9 @@ import torch
 from PIL import Image
 from tiny_models import language_folder, tiny_config, vision_folder
 
+from panollava.checkpoints.folder import METADATA, choose_checkpoint
+from panollava.checkpoints.loading import load_stage
+from panollava.checkpoints.weights import save_weights
 from panollava.cli.main import main
 from panollava.config import Settings, WorkflowConfig
 from panollava.errors import CheckpointError, ConfigError, DataError, EvaluationError
@@ -33,8 +36,6 @@ from panollava.models.processor import PanoramaProcessor
 from panollava.models.vision import VisionEncoder
 from panollava.models.vlm import PanoramaVLM
 from panollava.serve.examples import csv_of, find_examples
-from panollava.training.checkpointing import load_stage, save_weights
-from panollava.training.stage_folder import METADATA, choose_checkpoint
 from panollava.trust import configured_metrics, find_inside, project_of, runnable_metrics
 
 METRIC = "stranger_marker:count"

@@ -20,8 +20,9 @@ from panollava import (
     WorkflowConfig,
     resolve_model_dir,
 )
+from panollava.checkpoints.loading import load_stage
+from panollava.checkpoints.weights import load_weights
 from panollava.errors import CheckpointError, ConfigError
-from panollava.training.checkpointing import load_stage, load_weights
 
 pytestmark = pytest.mark.workflow
 

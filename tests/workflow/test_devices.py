@@ -27,11 +27,11 @@ from panollava.dag.nodes import TABLE
 from panollava.dag.script import command_line
 from panollava.errors import TrainingError
 from panollava.files import canonical_json, digest_of
+from panollava.models.choices import Stage
 from panollava.training.build import build_stage
 from panollava.training.features import FeatureStore
 from panollava.training.job import StageJob
 from panollava.training.run_stage import run_stage
-from panollava.training.stages import StageName
 
 pytestmark = pytest.mark.workflow
 
@@ -52,7 +52,7 @@ def stage_job(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Ca
     root, base = finished.root, tmp_path_factory.mktemp("devices")
     experiment = config.Project(root).experiment("SMALL")
 
-    def build(stage: StageName, devices: int, name: str, **settings: Any) -> StageJob:
+    def build(stage: Stage, devices: int, name: str, **settings: Any) -> StageJob:
         document = complete(experiment.slice_of(f"train_{stage}"), TABLE[f"train_{stage}"].reads)
         document["config"]["training"] |= {"devices": devices, "cpu_threads": 1}
         document["config"]["training"]["stage_configs"][stage] |= {"batch_size": BATCH, **settings}
@@ -101,7 +101,7 @@ def files(job: StageJob) -> list[str]:
 
 
 @pytest.mark.parametrize(("stage", "batches"), [("vision", "mixed"), ("finetune", "mixed"), ("finetune", "by_picture")])
-def test_two_processes_train_as_one(stage: StageName, batches: str, stage_job: Callable[..., StageJob]) -> None:
+def test_two_processes_train_as_one(stage: Stage, batches: str, stage_job: Callable[..., StageJob]) -> None:
     jobs = [stage_job(stage, count, f"{batches}{count}", epochs=2, accumulate_grad_batches=2) for count in (1, 2)]
     for job in jobs:
         job.config["training"]["batches"] = batches

@@ -16,7 +16,7 @@ from panollava.cli.main import main
 from panollava.errors import TrainingError
 from panollava.evaluation import predict as predicting
 from panollava.evaluation import run_eval
-from panollava.training.state_folder import FolderLock
+from panollava.locks import FolderLock
 
 pytestmark = pytest.mark.workflow
 

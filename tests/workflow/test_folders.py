@@ -11,8 +11,8 @@ from conftest import Project
 from PIL import Image
 
 from panollava import PanoramaProcessor, PanoramaVLM
+from panollava.checkpoints.loading import load_stage
 from panollava.cli.main import main
-from panollava.training.checkpointing import load_stage
 
 pytestmark = pytest.mark.workflow
 

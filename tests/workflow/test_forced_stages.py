@@ -11,12 +11,12 @@ import pytest
 from conftest import Project
 from test_resampler_runs import job_of
 
+from panollava.checkpoints.loading import load_stage
 from panollava.config import WorkflowConfig
 from panollava.errors import CheckpointError, FileChanged, TrainingError
 from panollava.files import sha256_file, sha256_folder
 from panollava.training import run_stage as module
 from panollava.training.backbone_digests import backbone_digests
-from panollava.training.checkpointing import load_stage
 from panollava.training.job import StageJob
 from panollava.training.run_stage import run_stage
 

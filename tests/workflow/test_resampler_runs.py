@@ -9,6 +9,8 @@ import pytest
 import torch
 from conftest import Project
 
+from panollava.checkpoints.folder import read_metadata
+from panollava.checkpoints.loading import load_stage
 from panollava.config import WorkflowConfig
 from panollava.dag.job_slice import complete
 from panollava.dag.nodes import TABLE
@@ -17,10 +19,8 @@ from panollava.dag.parents import backbone_folder
 from panollava.data.dataset import Collator
 from panollava.data.samples import read_rows
 from panollava.models.shapes import count_image_tokens
-from panollava.training.checkpointing import load_stage
 from panollava.training.job import StageJob
 from panollava.training.run_stage import run_stage
-from panollava.training.stage_folder import read_metadata
 from panollava.views.cache import ViewCache
 
 pytestmark = pytest.mark.workflow

@@ -13,9 +13,9 @@ import pytest
 import torch
 from conftest import Project, new_project
 
+from panollava.checkpoints.loading import load_stage
 from panollava.config import WorkflowConfig
 from panollava.errors import CheckpointError
-from panollava.training.checkpointing import load_stage
 
 pytestmark = pytest.mark.workflow
 

@@ -12,12 +12,12 @@ import torch
 from conftest import SMALL, Project, with_changes
 from plans import plan
 
+from panollava.checkpoints.weights import load_weights
 from panollava.cli.main import main
 from panollava.config import ConfigError, WorkflowConfig
 from panollava.config.overlay import stage_overrides
 from panollava.dag.resume import _check_same
 from panollava.errors import CheckpointError
-from panollava.training.checkpointing import load_weights
 
 pytestmark = pytest.mark.workflow
 

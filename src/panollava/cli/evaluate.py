@@ -94,9 +94,9 @@ def evaluate(
 
         path, document = score_csv(csv_input, protocol, output_dir, metrics or ())
     else:
+        from panollava.checkpoints.model_dir import resolve_model_dir
         from panollava.dag.nodes import TABLE
         from panollava.evaluation.run_eval import EvalRequest, evaluate_folder
-        from panollava.training.model_dir import resolve_model_dir
 
         experiment = None
         if config is not None:

@@ -86,7 +86,7 @@ def export(
     from panollava.logs import start_log
 
     start_log()
-    from panollava.training.export import export_stage
+    from panollava.checkpoints.export import export_stage
 
     experiment = load_experiment(config) if config else None
     export_stage(

@@ -40,12 +40,12 @@ def serve(
     from panollava.logs import LOGGER, start_log
 
     start_log()
+    from panollava.checkpoints.loading import load_stage
+    from panollava.devices import first_device
     from panollava.evaluation.answer import refuse_without_language
     from panollava.evaluation.found_folder import describe
     from panollava.serve.answering import Answering
     from panollava.serve.examples import csv_of, find_examples
-    from panollava.training.checkpointing import load_stage
-    from panollava.training.job import first_device
 
     loaded = load_stage(checkpoint_dir, stage=stage, epoch=epoch)
     refuse_without_language(loaded.model, checkpoint_dir)

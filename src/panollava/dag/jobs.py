@@ -182,11 +182,11 @@ def select_checkpoint(
     """From the run's own record: the best checkpoint of the last stage. Without a stage, the native model as it comes,
     from `vlm` where the DAG built it."""
     if metadata is None:
-        from panollava.evaluation.zero_shot import checkpoint_of_model
+        from panollava.checkpoints.zero_shot import checkpoint_of_model
 
         document = checkpoint_of_model(naming["experiment"], slice.config, vlm.parent if vlm else None, slice.digest)
     else:
-        from panollava.training.stage_folder import checkpoint_of_run
+        from panollava.checkpoints.folder import checkpoint_of_run
 
         (trained,) = slice.upstream.values()
         document = checkpoint_of_run(metadata.parent, trained)

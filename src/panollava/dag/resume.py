@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from panollava.checkpoints.folder import METADATA
+from panollava.checkpoints.weights import load_weights
 from panollava.config import ConfigError, WorkflowConfig
 from panollava.config.dotted import differences
 from panollava.errors import CheckpointError
 from panollava.files import read_json, sha256_file
-from panollava.training.checkpointing import load_weights
-from panollava.training.stage_folder import METADATA, STAGES
+from panollava.models.choices import STAGES
 
 _MOST_DIFFERENCES = 12
 

@@ -25,10 +25,8 @@ from panollava.dag.outputs import write_note
 from panollava.errors import JobError, PanollavaError
 from panollava.files import storage_error
 from panollava.logs import LOGGER, start_log
+from panollava.memory import is_out_of_memory
 from panollava.processes import die_with_parent, peak_memory_gib, set_cpu_defaults
-
-# PyTorch on a GPU and on a CPU; workers that the system killed, of a process pool and of a data loader.
-_SIGNS_OF_EXHAUSTION = ("out of memory", "can't allocate memory", "terminated abruptly", "is killed by signal: Killed")
 
 
 def run(script: str, arguments: list[str] | None = None) -> int:
@@ -128,11 +126,10 @@ def _written(rule: str, options: Mapping[str, Any]) -> Path:
 
 def out_of_memory(error: Exception, rule: str) -> str | None:
     """What a user is told if memory ran out, else None."""
-    text = str(error)
-    if not isinstance(error, MemoryError) and not any(sign in text for sign in _SIGNS_OF_EXHAUSTION):
+    if not is_out_of_memory(error):
         return None
     lower = f"Lower {RULES[rule].lower}, or run" if RULES[rule].lower else "Run"
-    first = text.partition("\n")[0]
+    first = str(error).partition("\n")[0]
     return f"{rule}: out of memory{f' ({first})' if first else ''}. {lower} it where more memory is free."
 
 

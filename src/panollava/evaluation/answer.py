@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pydantic import ValidationError
 
+from panollava.checkpoints.loading import load_stage
 from panollava.config.schema import GenerationSettings
 from panollava.config.wording import shown
+from panollava.devices import first_device
 from panollava.errors import CheckpointError, DataError, EvaluationError
 from panollava.logs import LOGGER
+from panollava.memory import is_out_of_memory
 from panollava.models.build import is_saved, load_pretrained
 from panollava.models.panorama_model import PanoramaModel
 from panollava.models.processor import PanoramaProcessor
-from panollava.training.checkpointing import load_stage
-from panollava.training.job import first_device, is_out_of_memory
 from panollava.views.panorama import Pixels, load_panorama, warn_if_unstitched
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from panollava.checkpoints.loading import LoadedStage
 from panollava.config.schema import SYNTHETIC
-from panollava.training.checkpointing import LoadedStage
-from panollava.training.job import native_model_config, stage_model_config
+from panollava.models.stage_config import native_model_config, stage_model_config
 
 if TYPE_CHECKING:
     from panollava.config import WorkflowConfig

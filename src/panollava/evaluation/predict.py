@@ -23,11 +23,11 @@ from panollava.data.samples import Sample
 from panollava.errors import EvaluationError, PromptTooLong
 from panollava.evaluation.predictions import Prediction
 from panollava.files import digest_of, write_text
+from panollava.locks import FolderLock
 from panollava.logs import LOGGER
+from panollava.memory import is_out_of_memory
 from panollava.models.panorama_model import PanoramaModel
 from panollava.models.processor import PanoramaProcessor
-from panollava.training.job import is_out_of_memory
-from panollava.training.state_folder import FolderLock
 from panollava.views.panorama import PanoramaError
 
 NO_PICTURE = ""

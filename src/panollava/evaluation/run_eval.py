@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from panollava.checkpoints.loading import LoadedStage, load_stage
 from panollava.config.schema import EvaluationSettings
 from panollava.data.download import ImageCache
 from panollava.data.formats import read_source
 from panollava.data.prepare import prepare_csv
 from panollava.data.prepared_images import read_images, told_of_pictures
 from panollava.data.samples import Sample, has_right_answers, read_samples
+from panollava.devices import first_device
 from panollava.errors import ConfigError, EvaluationError
 from panollava.evaluation.answer import refuse_without_language
 from panollava.evaluation.found_folder import describe, disagreements
@@ -32,11 +34,9 @@ from panollava.evaluation.run_metrics import score_files
 from panollava.evaluation.run_predict import as_shown, generation_settings, made_with
 from panollava.evaluation.score import check_listed
 from panollava.files import digest_of, refuse_overwriting, sha256_file
+from panollava.locks import FolderLock
 from panollava.logs import LOGGER
 from panollava.models.processor import PanoramaProcessor
-from panollava.training.checkpointing import LoadedStage, load_stage
-from panollava.training.job import first_device
-from panollava.training.state_folder import FolderLock
 from panollava.trust import find_inside, runnable_metrics
 
 if TYPE_CHECKING:

@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from panollava.checkpoints.loading import LoadedStage
 from panollava.data.prepared_images import read_images, views_of_csv
 from panollava.data.samples import Sample
 from panollava.data.tables import write_table
+from panollava.devices import first_device
 from panollava.evaluation.measures import EXTRA_NODES
 from panollava.evaluation.measures.measured import Measured
 from panollava.evaluation.measures.overlap import overlap
@@ -20,8 +22,6 @@ from panollava.evaluation.predict import FinishedAnswers, GenerationSettings, ke
 from panollava.evaluation.run_predict import generation_settings, load_chosen
 from panollava.files import digest_of, sha256_file
 from panollava.logs import LOGGER
-from panollava.training.checkpointing import LoadedStage
-from panollava.training.job import first_device
 from panollava.views.panorama import PanoramaError, Pixels
 
 _PLOT_WIDTH = 720

@@ -9,20 +9,17 @@ from typing import Any
 
 import torch
 
-from panollava.config import WorkflowConfig
+from panollava.checkpoints.chosen import load_chosen_stage
+from panollava.checkpoints.loading import LoadedStage
 from panollava.data.prepared_images import told_of_pictures, views_of_csv
 from panollava.data.samples import Sample, last_turns, read_samples
-from panollava.errors import CheckpointError
+from panollava.devices import first_device
 from panollava.evaluation.predict import GenerationSettings, kept_answers, predict, shuffled_options, shuffled_pictures
 from panollava.evaluation.predictions import write_predictions
-from panollava.evaluation.zero_shot import load_zero_shot
 from panollava.files import digest_of, sha256_file
 from panollava.logs import LOGGER
 from panollava.models.panorama_model import PanoramaModel
-from panollava.training.checkpointing import LoadedStage, load_stage
-from panollava.training.job import first_device
-from panollava.training.metadata import package_versions
-from panollava.training.stage_folder import METADATA, ChosenCheckpoint, read_metadata
+from panollava.versions import package_versions
 
 
 def generation_settings(config: dict[str, Any]) -> GenerationSettings:
@@ -41,44 +38,8 @@ def generation_settings(config: dict[str, Any]) -> GenerationSettings:
 def load_chosen(config: dict[str, Any], checkpoint: dict[str, Any], csv_path: Path) -> tuple[LoadedStage, list[Sample]]:
     """The stage that checkpoint.json names, and the samples of a prepared CSV; torch gets the configured threads."""
     torch.set_num_threads(config["training"]["cpu_threads"])
-    loaded = load_own_stage(checkpoint)
+    loaded = load_chosen_stage(checkpoint)
     return loaded, as_shown(read_samples(csv_path), config.get("evaluation", {}), config["training"]["seed"])
-
-
-def load_own_stage(checkpoint: dict[str, Any]) -> LoadedStage:
-    """The stage of a checkpoint.json of this project. Code of its backbones runs where the experiment's own
-    configuration switches it on: neither checkpoint.json nor the stage's metadata decide about that.
-
-    Raises CheckpointError where the weights are not those that were chosen: another file under the same name, or one
-    that another configuration trained.
-    """
-    if checkpoint["folder"] is None:
-        return zero_shot_stage(checkpoint)
-    folder = Path(checkpoint["folder"])
-    file, metadata = folder / checkpoint["file"], folder / METADATA
-    remedy = f"Bring the chosen file back; or remove {metadata} and run the same command again, which trains it again"
-    if not file.is_file():
-        raise CheckpointError(f"{file}, which checkpoint.json names, is not there. {remedy}")
-    if (found := sha256_file(file)) != checkpoint["sha256"]:
-        raise CheckpointError(
-            f"{file} is not the file that checkpoint.json chose: its SHA-256 is {found[:16]}…, chosen was "
-            f"{checkpoint['sha256'][:16]}…. {remedy}"
-        )
-    trusted = read_metadata(folder)["model_config"].get("trust_remote_code", False) and (
-        WorkflowConfig.load(checkpoint["experiment_name"], ".", warn=False).settings.models.trust_remote_code
-    )
-    loaded = load_stage(folder, epoch=checkpoint["epoch"], root=Path.cwd(), trust_remote_code=trusted)
-    if loaded.checkpoint.path != file.resolve():
-        raise CheckpointError(
-            f"epoch {checkpoint['epoch']} of {metadata} is {loaded.checkpoint.path.name}, but checkpoint.json chose "
-            f"{checkpoint['file']}. {remedy}"
-        )
-    if loaded.config_digest not in (None, checkpoint["config_digest"]):
-        raise CheckpointError(
-            f"{file} holds weights of another configuration (digest {loaded.config_digest}) than checkpoint.json says "
-            f"({checkpoint['config_digest']}). {remedy}"
-        )
-    return loaded
 
 
 def as_shown(samples: list[Sample], evaluation: dict[str, Any], seed: int) -> list[Sample]:
@@ -87,15 +48,6 @@ def as_shown(samples: list[Sample], evaluation: dict[str, Any], seed: int) -> li
     if evaluation.get("turns", "last") == "last":
         samples = last_turns(samples)
     return shuffled_options(samples, seed) if evaluation.get("shuffle_options", False) else samples
-
-
-def zero_shot_stage(checkpoint: dict[str, Any]) -> LoadedStage:
-    """A native model that no stage has trained, as `checkpoint_of_model` described it."""
-    model, processor = load_zero_shot(checkpoint)
-    metadata = {"experiment_name": checkpoint["experiment_name"], "stage": None,
-                "training_config": {"precision": checkpoint["precision"]}}  # fmt: skip
-    chosen = ChosenCheckpoint(Path(), Path(model.config.vlm_source), "the model as it comes")
-    return LoadedStage(model, processor, metadata, chosen, Path.cwd(), True, checkpoint["config_digest"])
 
 
 def predict_csv(

@@ -229,8 +229,8 @@ def _answers(document: Mapping[str, Any], path: Path, predictions: Path | None, 
 
 
 def _predict_again(document: Mapping[str, Any], path: Path, max_samples: int | None) -> list[dict[str, str]]:
+    from panollava.checkpoints.folder import checkpoints_of, read_metadata
     from panollava.evaluation.run_eval import EvalRequest, evaluate_folder
-    from panollava.training.stage_folder import checkpoints_of, read_metadata
 
     provenance = document["provenance"]
     if not isinstance(provenance.get("generation"), dict) or not isinstance(provenance.get("checkpoint"), dict):

@@ -1,6 +1,6 @@
 """The model card of a saved model: README.md with the metadata that Hugging Face's hub reads, and text for people.
 
-Enters: the model's settings and its origin (`training.origin.origin_of`; None where the model was never trained by a
+Enters: the model's settings and its origin (`checkpoints.card_data`; None where the model was never trained by a
 stage). Leaves: Markdown. What is not known is left out, never guessed.
 """
 

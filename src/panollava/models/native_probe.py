@@ -19,7 +19,7 @@ from panollava.logs import LOGGER
 from panollava.models.config import ModelConfig
 from panollava.models.native_processing import NativeProcessing
 from panollava.models.native_prompt import native_prompt
-from panollava.models.vlm import plan_model_views
+from panollava.models.shapes import plan_model_views
 
 
 def probe_native(config: Mapping[str, Any], folder: Path) -> None:

@@ -107,7 +107,7 @@ class PanoramaVLM(PanoramaModel):
         `trust_remote_code` where its backbones may run Python code of their own. Raises
         CheckpointError where something is missing or does not fit, with the keys.
         """
-        from panollava.training.checkpointing import load_stage  # training knows models; only here the other way
+        from panollava.checkpoints.loading import load_stage  # training knows models; only here the other way
 
         return load_stage(folder, **chosen).model
 

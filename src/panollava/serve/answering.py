@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from panollava.checkpoints.loading import LoadedStage
 from panollava.errors import DataError
 from panollava.evaluation.answer import Answer, ask
-from panollava.training.checkpointing import LoadedStage
 from panollava.views.contact_sheet import contact_sheet
 from panollava.views.panorama import PanoramaError, Pixels, warn_if_unstitched
 

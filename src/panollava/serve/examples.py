@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from panollava.checkpoints.loading import LoadedStage
 from panollava.data.formats import read_source
 from panollava.data.tables import is_url, resolve_image
 from panollava.errors import DataError
 from panollava.logs import LOGGER
-from panollava.training.checkpointing import LoadedStage
 from panollava.trust import find_inside
 
 _MOST_QUESTIONS = 12

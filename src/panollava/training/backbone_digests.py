@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from panollava.checkpoints.folder import METADATA
 from panollava.config.fingerprints import folder_digest, folder_fingerprint
 from panollava.errors import FileChanged, TrainingError
-from panollava.training.job import StageJob, native_folders
-from panollava.training.stage_folder import METADATA
+from panollava.models.stage_config import native_folders
+from panollava.training.job import StageJob
 
 
 def backbone_digests(job: StageJob) -> dict[str, str | None]:

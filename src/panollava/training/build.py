@@ -13,6 +13,7 @@ import lightning as L
 import numpy as np
 import torch
 
+from panollava.checkpoints.weights import load_weights
 from panollava.data.batches import Compose, composition, picture_numbers, positions_read
 from panollava.data.datamodule import StageDataModule
 from panollava.data.dataset import CaptionDataset, Collator, kept_views
@@ -20,25 +21,17 @@ from panollava.data.lengths import TextLimits, report_lengths, row_lengths
 from panollava.data.loader import SeededBatches
 from panollava.data.prepared_images import leakage, views_of_csv
 from panollava.data.samples import Row, read_rows
+from panollava.devices import Devices, devices_of, first_device, language_dtype
 from panollava.logs import LOGGER
 from panollava.models.build import build_model
 from panollava.models.panorama_model import PanoramaModel
 from panollava.models.processor import PanoramaProcessor
+from panollava.models.stages import freeze_for_stage, stage_table_text
 from panollava.training.activations import choose_checkpointing
-from panollava.training.checkpointing import load_weights
 from panollava.training.features import bytes_per_image, cached_features, feature_dtype, wants_features
 from panollava.training.full_finetune import refuse_without_memory
-from panollava.training.job import (
-    Devices,
-    StageJob,
-    check_prompt,
-    devices_of,
-    first_device,
-    language_dtype,
-    model_config_of,
-)
+from panollava.training.job import StageJob, check_prompt, model_config_of
 from panollava.training.module import StageModule
-from panollava.training.stages import freeze_for_stage, stage_table_text
 from panollava.views.cache import ViewCache
 
 

@@ -19,14 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from panollava.data.dataset import picture_batch
+from panollava.devices import autocast
 from panollava.errors import DataError
 from panollava.files import atomic_path, digest_of, read_json, write_json
+from panollava.locks import FolderLock
 from panollava.logs import LOGGER
 from panollava.models.panorama_model import PanoramaModel
 from panollava.models.processor import PanoramaProcessor
 from panollava.progress import track
-from panollava.training.job import autocast
-from panollava.training.state_folder import FolderLock
 from panollava.views.cache import ViewCache
 
 AUTO_LIMIT_BYTES = 64 * 2**30

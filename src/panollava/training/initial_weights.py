@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from panollava.checkpoints.folder import METADATA, read_metadata
+from panollava.checkpoints.weights import load_weights
 from panollava.errors import TrainingError
 from panollava.files import sha256_file
-from panollava.training.checkpointing import load_weights
+from panollava.models.choices import STAGES
 from panollava.training.job import StageJob
-from panollava.training.stage_folder import METADATA, read_metadata
-from panollava.training.stages import STAGES
 
 
 def check_initial_weights(job: StageJob, path: Path) -> str:

@@ -10,7 +10,7 @@ from panollava.models.processor import PanoramaProcessor
 from panollava.training.job import StageJob
 from panollava.training.loggers import WANDB_ID
 from panollava.training.state_folder import now
-from panollava.versions import package_version
+from panollava.versions import package_versions
 
 
 def build_metadata(
@@ -66,8 +66,3 @@ def _wandb_info(job: StageJob) -> dict[str, Any] | None:
     latest = job.state_folder / WANDB_ID
     identity = read_json(latest)["id"] if latest.is_file() else None
     return {"project": job.untracked["wandb_project"], "run": job.naming["wandb_run"], "id": identity}
-
-
-def package_versions() -> dict[str, str | None]:
-    """Versions of panollava and of the libraries that its results depend on."""
-    return {name: package_version(name) for name in ("torch", "transformers", "peft", "lightning", "panollava")}

@@ -14,12 +14,12 @@ from transformers import get_cosine_schedule_with_warmup
 
 from panollava.errors import TrainingError
 from panollava.models.adapters import without_gradient
+from panollava.models.choices import Stage
 from panollava.models.losses import IGNORED
 from panollava.training.distributed import Share, share_of_batch
 from panollava.training.features import encode_frozen
 from panollava.training.loss_sum import LossSum
 from panollava.training.optimizers import build_optimizer
-from panollava.training.stages import StageName
 
 
 class StageModule(L.LightningModule):
@@ -38,7 +38,7 @@ class StageModule(L.LightningModule):
     def __init__(
         self,
         model: torch.nn.Module,
-        stage: StageName,
+        stage: Stage,
         *,
         kept: set[str],
         total_steps: int,

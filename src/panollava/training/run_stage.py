@@ -22,24 +22,26 @@ from typing import Any
 import lightning as L
 import torch
 
+from panollava.checkpoints.folder import METADATA, read_metadata, write_links
+from panollava.checkpoints.weights import load_weights, save_weights
 from panollava.config.names import checkpoint_name
 from panollava.errors import StorageError, TrainingError
 from panollava.files import atomic_path, sha256_file, write_json
+from panollava.locks import FolderLock
 from panollava.logs import LOGGER
+from panollava.memory import is_out_of_memory
 from panollava.models.panorama_model import PanoramaModel
 from panollava.models.processor import PanoramaProcessor
 from panollava.training.backbone_digests import backbone_digests, refuse_other_backbones
 from panollava.training.build import StageParts, build_stage
 from panollava.training.callbacks import Checkpoints, History, Interrupted, StepNoise
-from panollava.training.checkpointing import load_weights, save_weights
 from panollava.training.curves import plot_loss_curves
 from panollava.training.distributed import OneMachine, ddp, other_ranks
 from panollava.training.initial_weights import check_initial_weights
-from panollava.training.job import StageJob, check_later_language, is_out_of_memory
+from panollava.training.job import StageJob, check_later_language
 from panollava.training.loggers import check_loggers, settings_of, training_loggers
 from panollava.training.metadata import build_metadata
-from panollava.training.stage_folder import METADATA, read_metadata, write_links
-from panollava.training.state_folder import FolderLock, StateFolder, now
+from panollava.training.state_folder import StateFolder, now
 
 
 def run_stage(job: StageJob) -> Path:

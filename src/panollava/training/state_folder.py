@@ -14,15 +14,11 @@ another fingerprint is removed, so a changed configuration or input starts afres
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
-import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from panollava.errors import TrainingError
 from panollava.files import read_json, write_json
 from panollava.logs import LOGGER
 
@@ -30,46 +26,6 @@ from panollava.logs import LOGGER
 def now() -> str:
     """The present moment, ISO 8601, UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-class FolderLock:
-    """An exclusive lock on a folder that dies with its process; a second process waits and says for whom."""
-
-    def __init__(self, folder: Path, wait_s: float = 3600.0) -> None:
-        self.folder, self.wait_s = folder, wait_s
-        self._stream: IO[str] | None = None
-
-    def __enter__(self) -> FolderLock:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        stream = open(self.folder / "lock", "a+", encoding="utf-8")
-        deadline, told = time.monotonic() + self.wait_s, False
-        while True:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                stream.seek(0)
-                owner = stream.read().strip() or "unknown"
-                if time.monotonic() > deadline:
-                    stream.close()
-                    raise TrainingError(
-                        f"{self.folder} is still in use by process {owner} after {self.wait_s:.0f} s. "
-                        "Wait for it to end or stop it, then run the same command again."
-                    ) from None
-                if not told:
-                    LOGGER.info("waiting for process %s, which uses %s", owner, self.folder)
-                    told = True
-                time.sleep(0.2)
-        stream.truncate(0)
-        stream.write(f"{os.getpid()}\n")
-        stream.flush()
-        self._stream = stream
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
 
 
 class StateFolder:

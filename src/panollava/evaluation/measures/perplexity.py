@@ -26,11 +26,11 @@ from panollava.evaluation.measures.encode import encode_in_chunks
 from panollava.evaluation.measures.measured import Measured, without_value
 from panollava.evaluation.metrics.result import LOWER_IS_BETTER, MetricResult, package_version
 from panollava.logs import LOGGER
+from panollava.memory import is_out_of_memory
 from panollava.models.losses import IGNORED
 from panollava.models.panorama_model import PanoramaModel
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.prompt import PromptIds
-from panollava.training.job import is_out_of_memory
 
 KEY = "perplexity"
 _NO_LIMIT = 2**31

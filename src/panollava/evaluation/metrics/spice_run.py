@@ -9,7 +9,6 @@ cannot read at all is built anew.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import signal
@@ -25,6 +24,7 @@ from typing import IO
 from panollava.errors import EvaluationError
 from panollava.evaluation.metrics.java import java_version, need_java
 from panollava.evaluation.metrics.spice_parts import LAUNCHER, class_path, java_major, spice_folder
+from panollava.locks import take_flock
 from panollava.logs import LOGGER
 
 DEFAULT_HEAP = "2500m"
@@ -81,12 +81,8 @@ def _locked_cache() -> Iterator[tuple[Path, IO[str]]]:
     """The folder of parses, held alone, and its lock."""
     folder = spice_folder() / "parses-1"  # the number of the launcher's format
     folder.mkdir(parents=True, exist_ok=True)
-    with (spice_folder() / "parses.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            LOGGER.info("another evaluation uses SPICE's parses in %s: waiting for it", folder)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with (spice_folder() / "parses.lock").open("a+") as lock:
+        take_flock(lock, lambda _: LOGGER.info("another evaluation uses SPICE's parses in %s: waiting for it", folder))
         folder.mkdir(exist_ok=True)  # the one waited for may have removed it
         yield folder, lock
 

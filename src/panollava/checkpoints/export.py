@@ -8,12 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from panollava.checkpoints.export_folder import export_folder
+from panollava.checkpoints.loading import load_stage
+from panollava.devices import first_device
 from panollava.logs import LOGGER
 from panollava.models.build import load_pretrained
 from panollava.models.written import imprint, refuse_other
-from panollava.training.checkpointing import load_stage
-from panollava.training.export_folder import export_folder
-from panollava.training.job import first_device
 
 
 def export_stage(folder: str | Path, output: str | Path, *, merge_lora: bool = False, **chosen: Any) -> None:

@@ -14,8 +14,8 @@ from panollava.config.remembered import remembered_settings
 from panollava.files import sha256_folder
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.sizes import own_view_size
+from panollava.models.stage_config import native_model_config, stage_model_config
 from panollava.models.vision import describe_vision
-from panollava.training.job import native_model_config, stage_model_config
 
 if TYPE_CHECKING:
     from panollava.config import WorkflowConfig

@@ -9,8 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from panollava.models.choices import STAGES as STAGES
-from panollava.models.choices import Stage as StageName
+from panollava.models.choices import Stage
 from panollava.models.parts import STAGE_PARTS
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ class StageRow:
     trains: tuple[str, ...]
 
 
-STAGE_TABLE: dict[StageName, StageRow] = {
+STAGE_TABLE: dict[Stage, StageRow] = {
     "vision": StageRow("overlap", STAGE_PARTS["vision"]),
     "resampler": StageRow("ar", STAGE_PARTS["resampler"]),
     "finetune": StageRow("ar", STAGE_PARTS["finetune"]),
@@ -46,7 +45,7 @@ class PartCount:
     frozen: int
 
 
-def freeze_for_stage(model: PanoramaModel, stage: StageName, vision_trainable_blocks: int) -> list[PartCount]:
+def freeze_for_stage(model: PanoramaModel, stage: Stage, vision_trainable_blocks: int) -> list[PartCount]:
     """Set what trains in `stage` and return the counts, part by part."""
     model.set_trainable(model.stage_parts(stage), vision_trainable_blocks)
     return [
@@ -59,7 +58,7 @@ def freeze_for_stage(model: PanoramaModel, stage: StageName, vision_trainable_bl
     ]
 
 
-def stage_table_text(stage: StageName, counts: list[PartCount]) -> str:
+def stage_table_text(stage: Stage, counts: list[PartCount]) -> str:
     """The table that the log prints."""
     rows = [
         f"stage {stage}: loss {STAGE_TABLE[stage].loss}",

@@ -13,13 +13,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from panollava.devices import language_dtype
 from panollava.errors import CheckpointError
 from panollava.files import digest_of, sha256_folder
 from panollava.models.build import build_model
 from panollava.models.config import ModelConfig
 from panollava.models.panorama_model import PanoramaModel
 from panollava.models.processor import PanoramaProcessor
-from panollava.training.job import language_dtype, native_document
+from panollava.models.stage_config import native_document
 
 _NOTHING = dict.fromkeys(("stage", "folder", "file", "epoch", "step", "val_loss"))
 

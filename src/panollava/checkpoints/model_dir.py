@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from panollava.checkpoints.folder import holds_weights
 from panollava.config.names import check_name, crop_token, token
 from panollava.errors import CheckpointError, ConfigError
 from panollava.models.choices import STAGES
-from panollava.training.stage_folder import holds_weights
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from panollava.checkpoints.folder import checkpoints_of
 from panollava.config import ConfigError, Project
 from panollava.files import read_json
-from panollava.training.stage_folder import checkpoints_of
 
 
-def origin_of(metadata: Mapping[str, Any], checkpoint: str, root: Path) -> dict[str, Any]:
+def model_card_data(metadata: Mapping[str, Any], checkpoint: str, root: Path) -> dict[str, Any]:
     """`origin` of a saved model. `checkpoint` is the chosen file's name, `root` the project's."""
     entry = next((one for one in checkpoints_of(metadata) if one["file"] == checkpoint), None)
     return {

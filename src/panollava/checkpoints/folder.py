@@ -13,12 +13,12 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any
 
+from panollava.checkpoints.metadata import REMEDY, check_checkpoints
 from panollava.config.names import check_name
 from panollava.errors import CheckpointError, ConfigError
 from panollava.files import read_json, relative_link, sha256_file
 from panollava.logs import LOGGER
 from panollava.models.choices import STAGES
-from panollava.training.metadata_check import REMEDY, check_checkpoints
 from panollava.trust import find_inside, made_here, project_of
 
 METADATA = "checkpoint_metadata.json"

@@ -1,0 +1,61 @@
+"""The stage that an experiment's checkpoint.json names: the chosen file and no other, as a model.
+
+Enters: the document of `select_checkpoint`. Leaves: a `LoadedStage`, or a CheckpointError with what to do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from panollava.checkpoints.folder import METADATA, ChosenCheckpoint, read_metadata
+from panollava.checkpoints.loading import LoadedStage, load_stage
+from panollava.checkpoints.zero_shot import load_zero_shot
+from panollava.config import WorkflowConfig
+from panollava.errors import CheckpointError
+from panollava.files import sha256_file
+
+
+def load_chosen_stage(checkpoint: dict[str, Any]) -> LoadedStage:
+    """The stage of a checkpoint.json of this project. Code of its backbones runs where the experiment's own
+    configuration switches it on: neither checkpoint.json nor the stage's metadata decide about that.
+
+    Raises CheckpointError where the weights are not those that were chosen: another file under the same name, or one
+    that another configuration trained.
+    """
+    if checkpoint["folder"] is None:
+        return _zero_shot_stage(checkpoint)
+    folder = Path(checkpoint["folder"])
+    file, metadata = folder / checkpoint["file"], folder / METADATA
+    remedy = f"Bring the chosen file back; or remove {metadata} and run the same command again, which trains it again"
+    if not file.is_file():
+        raise CheckpointError(f"{file}, which checkpoint.json names, is not there. {remedy}")
+    if (found := sha256_file(file)) != checkpoint["sha256"]:
+        raise CheckpointError(
+            f"{file} is not the file that checkpoint.json chose: its SHA-256 is {found[:16]}…, chosen was "
+            f"{checkpoint['sha256'][:16]}…. {remedy}"
+        )
+    trusted = read_metadata(folder)["model_config"].get("trust_remote_code", False) and (
+        WorkflowConfig.load(checkpoint["experiment_name"], ".", warn=False).settings.models.trust_remote_code
+    )
+    loaded = load_stage(folder, epoch=checkpoint["epoch"], root=Path.cwd(), trust_remote_code=trusted)
+    if loaded.checkpoint.path != file.resolve():
+        raise CheckpointError(
+            f"epoch {checkpoint['epoch']} of {metadata} is {loaded.checkpoint.path.name}, but checkpoint.json chose "
+            f"{checkpoint['file']}. {remedy}"
+        )
+    if loaded.config_digest not in (None, checkpoint["config_digest"]):
+        raise CheckpointError(
+            f"{file} holds weights of another configuration (digest {loaded.config_digest}) than checkpoint.json says "
+            f"({checkpoint['config_digest']}). {remedy}"
+        )
+    return loaded
+
+
+def _zero_shot_stage(checkpoint: dict[str, Any]) -> LoadedStage:
+    """A native model that no stage has trained, as `checkpoint_of_model` described it."""
+    model, processor = load_zero_shot(checkpoint)
+    metadata = {"experiment_name": checkpoint["experiment_name"], "stage": None,
+                "training_config": {"precision": checkpoint["precision"]}}  # fmt: skip
+    chosen = ChosenCheckpoint(Path(), Path(model.config.vlm_source), "the model as it comes")
+    return LoadedStage(model, processor, metadata, chosen, Path.cwd(), True, checkpoint["config_digest"])
