@@ -29,7 +29,7 @@ DEFAULTS_RECORD = Path(__file__).with_name("later_defaults.json")
 # What decides about slices, which have tests of their own, and what only reports, waits or passes on.
 _NO_RESULT = (
     "panollava", "panollava.config", "panollava.dag", "panollava.errors", "panollava.logs", "panollava.progress",
-    "panollava.processes", "panollava.locks", "panollava.versions", "panollava.workflow_lock",
+    "panollava.processes", "panollava.locks", "panollava.memory", "panollava.versions", "panollava.workflow_lock",
 )  # fmt: skip
 _JOBS = "panollava.dag.jobs"
 
@@ -120,15 +120,15 @@ def present(node: str) -> dict[str, object]:
     [
         ("metrics", "evaluation.run_metrics"),
         ("metrics", "evaluation.metrics.spice_run"),
-        ("train_finetune", "training.checkpointing"),
+        ("train_finetune", "checkpoints.loading"),
         ("train_finetune", "training.initial_weights"),
-        ("predict", "training.checkpointing"),
+        ("predict", "checkpoints.loading"),
         ("predict_rolled", "views.render"),
         ("measure_overlap", "evaluation.measures.overlap"),
         ("views", "views.sampling"),
         ("prepare", "data.download"),
         ("miniature_language", "miniature.tokenizer"),
-        ("select_checkpoint", "training.stage_folder"),
+        ("select_checkpoint", "checkpoints.folder"),
         ("compare", "evaluation.comparison.results"),
         ("compare_ablation", "evaluation.ablation"),
     ],

@@ -18,6 +18,7 @@ import torch
 from tiny_models import vision_folder
 from transformers import dynamic_module_utils
 
+from panollava.checkpoints import loading
 from panollava.checkpoints.folder import METADATA, read_metadata
 from panollava.checkpoints.loading import load_stage
 from panollava.checkpoints.weights import load_weights
@@ -34,7 +35,6 @@ from panollava.config.names import (
 )
 from panollava.errors import CheckpointError, PanollavaError
 from panollava.models.vision import VisionEncoder, describe_vision
-from panollava.training import checkpointing
 
 SOURCE = Path(__file__).parents[2] / "src/panollava"
 HOSTILE = [
@@ -184,7 +184,7 @@ def test_a_folder_of_weights_cannot_switch_foreign_code_on(
         seen.append(config.trust_remote_code)
         raise Reached
 
-    monkeypatch.setattr(checkpointing, "build_model", build)
+    monkeypatch.setattr(loading, "build_model", build)
     with pytest.raises(Reached):
         load_stage(folder, trust_remote_code=allowed)
     same = {"vision_name": "owner/vision", "language_model_name": "owner/language"}
