@@ -12,7 +12,7 @@ TARGETS := results/EXP1/metrics.json runs/EXP1_stage_state.json
 
 run: $(VENV)/.installed system  ## EXP1, from nothing to its metrics
 	@echo "== EXP1: three stages, predictions, metrics"
-	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores all -- $(TARGETS)
+	PANOLLAVA_CONSOLE=WARNING PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --logger=panollava --cores all -- $(TARGETS)
 	@echo "== done: results/EXP1/metrics.json; to look at: results/EXP1/report_metrics.html and report_samples.html"
 
 test: $(VENV)/.installed-test system system-test spice-test  ## the test suite

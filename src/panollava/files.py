@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -161,13 +161,15 @@ def sha256_file(path: str | Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def sha256_folder(path: str | Path) -> str:
-    """One SHA-256 over the names and contents of all files below `path` (dot files left out)."""
+def sha256_folder(path: str | Path, without: Collection[str] = ()) -> str:
+    """One SHA-256 over the names and contents of all files below `path` (dot files and those `without` left out)."""
     folder = Path(path)
     files = sorted(
         p
         for p in folder.rglob("*")
-        if p.is_file() and not any(part.startswith(".") for part in p.relative_to(folder).parts)
+        if p.is_file()
+        and p.relative_to(folder).as_posix() not in without
+        and not any(part.startswith(".") for part in p.relative_to(folder).parts)
     )
     rows = [[p.relative_to(folder).as_posix(), sha256_file(p)] for p in files]
     return hashlib.sha256(canonical_json(rows).encode()).hexdigest()

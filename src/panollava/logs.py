@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from datetime import datetime
 from pathlib import Path
 
 LOGGER = logging.getLogger("panollava")
+CONSOLE_LEVEL = "PANOLLAVA_CONSOLE"
+"""The least level of what jobs write to the console (WARNING below `panollava run`, which shows a line a job)."""
 _FOREIGN = ("transformers", "lightning", "torch", "peft")
 _FORMAT = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%H:%M:%S")
 
@@ -27,11 +30,13 @@ class _LogFile(logging.FileHandler):
 def start_log(path: str | Path | None = None, level: int = logging.INFO) -> logging.Logger:
     """Send panollava's log lines and Python's warnings to standard error and, if given, to `path`.
 
+    With a log file the console gets what the environment's PANOLLAVA_CONSOLE lets through (all levels without it).
     A log that is already there is renamed to `NAME.YYYYmmdd-HHMMSS.log` (its own last change).
     """
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if path is not None:
         handlers.append(_LogFile(_fresh(Path(path)), encoding="utf-8"))
+        handlers[0].setLevel(os.environ.get(CONSOLE_LEVEL) or logging.NOTSET)
     for handler in list(LOGGER.handlers):
         LOGGER.removeHandler(handler)
     for handler in handlers:

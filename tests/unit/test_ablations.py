@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ from panollava.dag.records import job_logs_of, rows_so_far
 from panollava.dag.several import summary_slice
 from panollava.dag.tasks import Tasks
 from panollava.errors import EvaluationError
-from panollava.evaluation.ablation import compare_cells
+from panollava.evaluation.ablation import Row, compare_cells
 from panollava.files import canonical_json, write_json
 from panollava.reports.ablation_table import SO_FAR, plot, write_csv, write_html, write_so_far
 
@@ -369,7 +370,8 @@ def test_the_table_of_a_finished_grid(tmp_path: Path) -> None:
     assert rows == rows_so_far(ablation, configs) and write_so_far(rows, tmp_path) is None
     write_html(rows, tmp_path / "summary.html", "Ablation <g>")
     page = (tmp_path / "summary.html").read_text()
-    assert "Ablation &lt;g&gt;" in page and '<td class="number best">0.5000<br>' in page and "blind 0.1250" in page
+    assert "Ablation &lt;g&gt;" in page and "blind 0.1250" in page
+    assert 'class="number best"' not in page  # without intervals nothing says which one is better
     plot(rows, tmp_path / "summary.png", "g")
     assert (tmp_path / "summary.png").read_bytes().startswith(b"\x89PNG")
     state = json.loads(files[1][0].read_text())
@@ -384,6 +386,27 @@ def test_the_table_of_a_finished_grid(tmp_path: Path) -> None:
         EvaluationError, match=r"g_r4a8/metrics\.json was computed for another configuration \(digest 0123"
     ):
         compare_cells(document, *files, tmp_path)
+
+
+def test_bold_are_the_best_cell_and_those_that_cannot_be_told_from_it(tmp_path: Path) -> None:
+    def cell(name: str, value: float, interval: list[float] | None) -> Row:
+        metric = {"value": value, "scale": "0-1", "library": "x", "interval": interval}
+        document = {"metrics": {"bleu4": metric}, "protocol": "grouped", "num_samples": 9, "controls": {"blind": None},
+                    "intervals": {"note": "intervals of 8 panoramas are too narrow"}}  # fmt: skip
+        return Row(name, {"lora.rank": 4}, "completed", document)
+
+    rows = [cell("g_a", 0.5, [0.4, 0.6]), cell("g_b", 0.45, [0.38, 0.52]), cell("g_c", 0.2, [0.1, 0.3])]
+    write_html(rows, tmp_path / "s.html", "g")
+    page = (tmp_path / "s.html").read_text()
+    bold = re.findall(r'<td class="number best">(= )?([\d.]+)', page)
+    assert bold == [("= ", "0.5000"), ("= ", "0.4500")] and "0.3800 to 0.5200" in page
+    assert '<p class="warning" role="note">Intervals of 8 panoramas are too narrow.</p>' in page
+    write_html([rows[0], rows[2]], tmp_path / "s.html", "g")
+    page = (tmp_path / "s.html").read_text()
+    assert (
+        re.findall(r'<td class="number best">(= )?([\d.]+)', page) == [("", "0.5000")]
+        and "nothing here tells" not in page
+    )
 
 
 def test_unfinished_cells_stand_as_such_and_old_scores_do_not_stand_at_all(tmp_path: Path) -> None:

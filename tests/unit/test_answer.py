@@ -15,8 +15,9 @@ from tiny_models import language_folder, tiny_config, vision_folder
 
 from panollava.checkpoints.folder import ChosenCheckpoint
 from panollava.checkpoints.loading import LoadedStage
+from panollava.checkpoints.metadata import whole_origin
 from panollava.errors import CheckpointError, DataError, EvaluationError
-from panollava.evaluation.answer import Question, _generation_of, answer, ask, refuse_without_language
+from panollava.evaluation.answer import Question, answer, ask, refuse_without_language
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.vlm import PanoramaVLM
 from panollava.serve import answering
@@ -66,12 +67,20 @@ def test_half_a_character_is_no_question(loaded: LoadedStage, views: Any) -> Non
     [
         ({"generation": {"max_new_tokens": "x"}}, r"origin\.generation\.max_new_tokens: .*got 'x'"),
         ({"generation": 5}, r"origin\.generation: .*got 5"),
+        ({"remembered": {"training": {"seed": "x"}}}, r"origin\.remembered\.training\.seed: .*got 'x'"),
     ],
 )
 def test_a_saved_model_that_remembers_nonsense_is_refused(tmp_path: Path, changes: Any, said: str) -> None:
-    assert _generation_of({}, tmp_path)["max_new_tokens"] == 128
+    file = tmp_path / "config.json"
+    assert whole_origin(file, {})["remembered"]["generation"]["max_new_tokens"] == 128
     with pytest.raises(CheckpointError, match=f"config.json: {said}"):
-        _generation_of(changes, tmp_path)
+        whole_origin(file, changes)
+
+
+def test_an_older_export_that_remembers_generation_alone_is_understood(tmp_path: Path) -> None:
+    told = whole_origin(tmp_path / "config.json", {"experiment": "E", "generation": {"max_new_tokens": 3}})
+    assert told["remembered"]["generation"]["max_new_tokens"] == 3
+    assert told["remembered"]["evaluation"]["protocol"] and told["config_digest"] is None
 
 
 def test_want_of_memory_says_what_helps_and_other_failures_stay(

@@ -205,12 +205,45 @@ def test_the_model_card_has_what_the_hub_reads(folder: Path) -> None:
     origin["evaluation"]["metrics"]["spice"] |= {"scale": "", "library": ""}  # type: ignore[index]
     card = ModelCard(model_card(settings, origin))
     data = card.data
-    assert data.base_model == ["google/siglip2-so400m-patch16-256", "Qwen/Qwen3-0.6B"] and data.license == "other"
+    assert data.base_model == ["google/siglip2-so400m-patch16-256", "Qwen/Qwen3-0.6B"] and data.license == "apache-2.0"
     assert data.tags == ["panorama", "360", "equirectangular"] and all(isinstance(tag, str) for tag in data.tags)
     assert data.datasets == ["quic360"] and data.pipeline_tag == "image-text-to-text"
     (result,) = data.eval_results
     assert (result.metric_type, result.metric_value, result.dataset_name) == ("bleu4", 0.31, "quic360")
     assert result.metric_args["interval_95"] == [0.28, 0.34] and result.metric_args["blind_control"] == 0.2
     assert "| bleu4 | 0.3100 | 0.2800 to 0.3400 | 0.2000 |" in card.text
+    assert "* Qwen/Qwen3-0.6B: apache-2.0" in card.text
+    for vision, language, expected in (
+        ("miniature/siglip", "miniature/qwen3", ("mit", None)),
+        ("google/siglip-base-patch16-224", "google/gemma-2-2b-it", ("other", "apache-2.0-and-gemma")),
+        ("openai/clip-vit-base-patch16", "somebody/unknown", ("other", "that-of-the-base-models")),
+    ):
+        told = ModelCard(model_card(settings | {"vision_name": vision, "language_model_name": language}, None)).data
+        assert (told.license, told.to_dict().get("license_name")) == expected
     plain = ModelCard(model_card(settings, None)).data
     assert plain.datasets is None and plain.eval_results is None
+
+
+def test_adapters_load_with_peft_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from peft import AutoPeftModelForCausalLM, PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    own = PanoramaVLM.from_pretrained(folder).language.model
+    base = AutoModelForCausalLM.from_pretrained(folder / "language_model")
+    ids = AutoTokenizer.from_pretrained(folder / "language_model")("what is this?", return_tensors="pt").input_ids
+    plain = base(ids).logits
+    monkeypatch.chdir(folder)  # the adapters name their base from here
+    for adapted in (
+        PeftModel.from_pretrained(base, folder / "lora_weights"),
+        AutoPeftModelForCausalLM.from_pretrained("lora_weights"),
+    ):
+        logits = adapted.eval()(ids).logits
+        torch.testing.assert_close(logits, own(input_ids=ids).logits)
+        assert not torch.allclose(logits, plain)
+
+
+def test_every_licence_of_the_zoo_has_its_identifier() -> None:
+    from panollava.models.model_card import _IDENTIFIERS
+    from panollava.zoo import zoo
+
+    assert {row.licence for row in zoo()} == set(_IDENTIFIERS)

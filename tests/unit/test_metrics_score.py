@@ -348,3 +348,22 @@ def test_console_lines() -> None:
     ]
     narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     print_metrics(document, narrow)  # LC_ALL=C must not lose the scores
+
+
+def test_the_distance_to_the_blind_control_has_an_interval_of_paired_draws() -> None:
+    """Against the same answers it is 0 in every draw; against answers worth nothing it is the score's own."""
+    references = ["a red box", "a tree", "a cone by the wall", "grass", "a red ball", "a house", "a lamp", "a dog"]
+    scored = [
+        {"image_path": f"i{n}", "original_query": "q", "prediction": text if n % 2 else "nothing", "reference": text}
+        for n, text in enumerate(references)
+    ]
+    report = score_predictions(scored, metrics=["rouge_l"], blind_rows=scored, bootstrap_samples=200)
+    assert report.distance == {"rouge_l": (0.0, 0.0)}
+    blind = [{**row, "prediction": "something else"} for row in scored]
+    report = score_predictions(scored, metrics=["rouge_l"], blind_rows=blind, bootstrap_samples=200)
+    told = report.to_json()
+    low, high = report.metrics["rouge_l"].interval or (0.0, 0.0)
+    assert 0 < low < 0.5 < high < 1 and told["controls"]["blind"]["rouge_l"] == 0.0
+    assert told["controls"]["distance_interval"] == {"rouge_l": [low, high]}
+    few = score_predictions(scored[:3], metrics=["rouge_l"], blind_rows=blind[:3], bootstrap_samples=200)
+    assert not few.distance and "distance_interval" not in few.to_json()["controls"]

@@ -71,7 +71,7 @@ def test_a_grid_with_a_failing_cell(project: Project, tmp_path: Path) -> None:
     before = json.loads(project.panollava("status", "tiny", "--json").stdout)
     assert [(row["status"], row["error"]) for row in before] == [("completed", None), ("pending", None)]
     done = project.panollava("run", "tiny")
-    assert (done.stdout + done.stderr).count("rule train_finetune:") == 1
+    assert (done.stdout + done.stderr).count("] train_finetune ") == 1
     assert sorted(path.name for path in folder.glob("[!.]*")) == ["summary.csv", "summary.html", "summary.png"]
     table = rows(folder / "summary.csv")
     assert [row["experiment"] for row in table] == ["tiny_r2a4", "tiny_r4a8"]

@@ -99,3 +99,34 @@ def test_an_exported_folder_is_whole_and_says_where_it_comes_from(finished: Proj
     for part in ("# SMALL", "training rows | 24", "learning_rate | 0.001", "| bleu4 |", "rank 2, alpha 4"):
         assert part in card, part
     assert str(finished.root) not in card + (output / "config.json").read_text()
+
+
+def test_an_exported_folder_is_evaluated_and_verified_as_its_stage_folder(
+    finished: Project,
+    tmp_path: Path,
+    call,  # type: ignore[no-untyped-def]
+) -> None:
+    exported = str(tmp_path / "exported")
+    assert call("export", "--checkpoint-dir", "runs/SMALL", "--output-dir", exported)[0] == 0
+    documents = {}
+    for name, folder in (("stage", "runs/SMALL"), ("exported", exported)):
+        output = tmp_path / name
+        code, _, err = call("eval", "--checkpoint-dir", folder, "--output-dir", str(output))
+        assert code == 0, err
+        documents[name] = json.loads((output / "metrics.json").read_text())
+        assert not (output / "images.json").exists()
+    assert (tmp_path / "stage/predictions.csv").read_bytes() == (tmp_path / "exported/predictions.csv").read_bytes()
+    stage, other = documents["stage"], documents["exported"]
+    assert (stage["metrics"], stage["controls"]) == (other["metrics"], other["controls"])
+    told = other["provenance"]["checkpoint"]
+    assert (told["file"], told["chosen_as"]) == (".", "an exported model")
+    assert told["config_digest"] == stage["provenance"]["checkpoint"]["config_digest"] is not None
+    (Path(exported) / "README.md").write_text("my own card")  # no weights: the numbers still hold
+    metrics = str(tmp_path / "exported/metrics.json")
+    code, out, err = call("eval", "--verify", metrics, "--predict-again", "--max-samples", "2")
+    assert code == 0 and "answers, predicted again" in out, out + err
+    for option in ("--epoch", "--step"):
+        code, _, err = call("eval", "--checkpoint-dir", exported, option, "1")
+        assert code == 2 and "holds one checkpoint" in err
+    code, _, err = call("eval", "--checkpoint-dir", exported, "--stage", "resampler")
+    assert code == 2 and "is an exported model of stage finetune" in err

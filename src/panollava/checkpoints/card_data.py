@@ -25,7 +25,8 @@ def model_card_data(metadata: Mapping[str, Any], checkpoint: str, root: Path) ->
         "dataset": metadata["dataset"],
         "training": metadata["training_config"],
         "versions": metadata["checkpoint_info"].get("versions", {}),
-        "generation": metadata["remembered"].get("generation"),
+        "config_digest": metadata["checkpoint_info"].get("config_digest"),
+        "remembered": metadata["remembered"],
         "evaluation": _scores(metadata, checkpoint, root),
     }
 

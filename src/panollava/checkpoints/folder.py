@@ -16,7 +16,7 @@ from typing import Any
 from panollava.checkpoints.metadata import REMEDY, check_checkpoints
 from panollava.config.names import check_name
 from panollava.errors import CheckpointError, ConfigError
-from panollava.files import read_json, relative_link, sha256_file
+from panollava.files import read_json, relative_link, sha256_file, sha256_folder
 from panollava.logs import LOGGER
 from panollava.models.choices import STAGES
 from panollava.trust import find_inside, made_here, project_of
@@ -35,6 +35,20 @@ class ChosenCheckpoint:
     folder: Path
     path: Path
     chosen_as: str
+
+    @property
+    def name(self) -> str:
+        """The file's name; "." where the folder itself is the checkpoint, as an exported model's is."""
+        return "." if self.path == self.folder else self.path.name
+
+    def sha256(self) -> str:
+        """Of the file; of an exported model of all its files but the texts for people."""
+        return weights_digest(self.path)
+
+
+def weights_digest(path: Path) -> str:
+    """SHA-256 of a weights file, or of an exported model's folder without its model card, which people edit."""
+    return sha256_folder(path, without=("README.md",)) if path.is_dir() else sha256_file(path)
 
 
 def write_links(folder: Path, checkpoints: list[dict[str, Any]]) -> dict[str, Any]:

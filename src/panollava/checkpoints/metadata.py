@@ -27,6 +27,7 @@ from panollava.errors import CheckpointError
 
 _TODAY = Settings()
 REMEDY = "Restore the file, or remove it and train the stage again."
+_EXPORT_REMEDY = "Restore the file, or export the model again."
 
 
 def _known(section: type[Section]) -> BeforeValidator:
@@ -118,6 +119,18 @@ class _Whole(_Begun):
     remembered: _Remembered
 
 
+class _Origin(_Told):
+    """What an exported model says of where it comes from; `generation` is all that earlier exports remember."""
+
+    experiment: str | None = None
+    stage: str | None = None
+    dataset: _Dataset = _Dataset()
+    training: dict[str, Any] = {}
+    config_digest: str | None = None
+    remembered: _Remembered | None = None
+    generation: Annotated[GenerationSettings, _known(GenerationSettings)] = GenerationSettings()
+
+
 def check_checkpoints(path: Path, document: Any) -> None:
     """Raise CheckpointError where the list of checkpoints has not its shape."""
     _validated(path, _Begun, document)
@@ -132,6 +145,18 @@ def whole_metadata(path: Path, document: Mapping[str, Any]) -> dict[str, Any]:
         "checkpoint_info": {"config_digest": None, **document["checkpoint_info"]},
         "remembered": {**told, **{name: {**found[name], **told.get(name, {})} for name in found}},
     }
+
+
+def whole_origin(path: Path, document: Mapping[str, Any]) -> dict[str, Any]:
+    """`origin` of an exported model with every key that an evaluation reads, `remembered` completed by today's
+    defaults. Raises CheckpointError that names each key and what it holds."""
+    try:
+        found = _Origin.model_validate({key: value for key, value in document.items() if value is not None})
+    except ValidationError as error:
+        wrong = [f"origin.{_place(d)}: {d['msg']}, got {shown(d['input'])}" for d in error.errors(include_url=False)]
+        raise CheckpointError(f"{path}: {'; '.join(wrong)}. {_EXPORT_REMEDY}") from error
+    remembered = found.remembered or _Remembered(generation=found.generation)
+    return {**found.model_dump(mode="json"), "remembered": remembered.model_dump(mode="json")}
 
 
 @contextmanager

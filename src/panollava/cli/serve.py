@@ -40,14 +40,14 @@ def serve(
     from panollava.logs import LOGGER, start_log
 
     start_log()
-    from panollava.checkpoints.loading import load_stage
+    from panollava.checkpoints.any_folder import load_folder
     from panollava.devices import first_device
     from panollava.evaluation.answer import refuse_without_language
     from panollava.evaluation.found_folder import describe
     from panollava.serve.answering import Answering
     from panollava.serve.examples import csv_of, find_examples
 
-    loaded = load_stage(checkpoint_dir, stage=stage, epoch=epoch)
+    loaded = load_folder(checkpoint_dir, stage=stage, epoch=epoch)
     refuse_without_language(loaded.model, checkpoint_dir)
     for line in describe(loaded):
         LOGGER.info(line)

@@ -21,6 +21,7 @@ from panollava.cli.common import ablation_named, load_experiment
 from panollava.cli.tables import print_table
 from panollava.config.schema import NAME_PATTERN
 from panollava.errors import ConfigError
+from panollava.logs import CONSOLE_LEVEL
 from panollava.processes import die_with_parent
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ _FLAGS = ("--", "-n", "--dry-run", "--dryrun", "-k", "--keep-going", "-p", "--pr
 
 JOBS_END_S, SNAKEMAKE_ENDS_S = 900.0, 60.0
 """How long jobs may take to save their state when they are asked to stop, and snakemake to end behind them."""
+
+_OWN_WORDS = ("--verbose", "--logger", "--debug", "--quiet", "-q")
+"""Options with which Snakemake is asked for its own messages, more or fewer of them."""
 
 _OWN_EXECUTORS = ("local", "dryrun", "touch")  # snakemake's; every other one is a package
 
@@ -77,9 +81,13 @@ def check_root() -> None:
 def run_snakemake(arguments: list[str], environment: dict[str, str] | None = None) -> int:
     """Run snakemake in front, on all cores unless the arguments say otherwise; its exit code, 128 + N for a signal N.
 
-    Stopped, it and its jobs stop with their state saved. `environment` is added to the present one.
+    Stopped, it and its jobs stop with their state saved. `environment` is added to the present one. What it says is
+    shown as `dag.run_console` has it, unless the arguments ask for Snakemake's own words (--verbose, --logger, …).
     """
     arguments = _nested_settings(arguments)
+    if not any(word.startswith(_OWN_WORDS) for word in arguments):
+        arguments = ["--logger=panollava", *arguments]
+        environment = {CONSOLE_LEVEL: "WARNING", **(environment or {})}
     _refuse_missing_executor(arguments)
     elsewhere = any(word.startswith(("--workflow-profile", "--profile", "--executor")) for word in arguments)
     if not elsewhere and not any(word.startswith(("--cores", "--jobs", "-c", "-j")) for word in arguments):

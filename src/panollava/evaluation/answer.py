@@ -7,16 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import ValidationError
 
-from panollava.checkpoints.loading import load_stage
-from panollava.config.schema import GenerationSettings
-from panollava.config.wording import shown
+from panollava.checkpoints.any_folder import load_folder
 from panollava.devices import first_device
-from panollava.errors import CheckpointError, DataError, EvaluationError
+from panollava.errors import DataError, EvaluationError
 from panollava.logs import LOGGER
 from panollava.memory import is_out_of_memory
-from panollava.models.build import is_saved, load_pretrained
 from panollava.models.panorama_model import PanoramaModel
 from panollava.models.processor import PanoramaProcessor
 from panollava.views.panorama import Pixels, load_panorama, warn_if_unstitched
@@ -91,7 +87,10 @@ def answer(question: Question, generation: dict[str, Any] | None = None) -> dict
     warn_if_unstitched(
         load_panorama(question.image, min_width=1), question.image
     )  # what cannot be answered is told before weights are loaded
-    model, processor, checkpoint, remembered = _load(question)
+    loaded = load_folder(
+        question.folder, stage=question.stage, epoch=question.epoch, step=question.step, config=question.config
+    )
+    model, processor, remembered = loaded.model, loaded.processor, loaded.metadata["remembered"]["generation"]
     refuse_without_language(model, question.folder)
     given = {key: value for key, value in (generation or {}).items() if value is not None}
     settings = {**remembered, **given}
@@ -108,7 +107,7 @@ def answer(question: Question, generation: dict[str, Any] | None = None) -> dict
         "text": answered.text,
         "query": question.query,
         "image": str(question.image),
-        "checkpoint": str(checkpoint),
+        "checkpoint": str(loaded.checkpoint.path),
         "experiment": origin.get("experiment"),
         "stage": origin.get("stage"),
         "num_views": len(processor.views),
@@ -116,28 +115,3 @@ def answer(question: Question, generation: dict[str, Any] | None = None) -> dict
         "num_new_tokens": answered.num_tokens,
         "generation": settings,
     }
-
-
-def _load(question: Question) -> tuple[PanoramaModel, PanoramaProcessor, Path, dict[str, Any]]:
-    """Model, processor, the file or folder that they came from, and the remembered settings of generation."""
-    if is_saved(question.folder):
-        model, processor = load_pretrained(question.folder)
-        return model, processor, question.folder, _generation_of(model.origin or {}, question.folder)
-    loaded = load_stage(
-        question.folder, stage=question.stage, epoch=question.epoch, step=question.step, config=question.config
-    )
-    return loaded.model, loaded.processor, loaded.checkpoint.path, loaded.metadata["remembered"]["generation"]
-
-
-def _generation_of(origin: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The settings of generation that a saved model remembers; today's defaults for those that it does not."""
-    told = origin.get("generation") or {}
-    try:
-        return GenerationSettings.model_validate(told).model_dump()
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, ("origin.generation", *first["loc"])))
-        raise CheckpointError(
-            f"{folder}/config.json: {place}: {first['msg']}, got {shown(first['input'])}. Restore the file, or export "
-            "the model again."
-        ) from error

@@ -24,7 +24,7 @@ def describe(loaded: LoadedStage) -> list[str]:
     model, metadata = loaded.model.config, loaded.metadata
     return [
         f"folder:         {loaded.checkpoint.folder}",
-        f"checkpoint:     {loaded.checkpoint.path.name} ({loaded.checkpoint.chosen_as})",
+        f"checkpoint:     {loaded.checkpoint.name} ({loaded.checkpoint.chosen_as})",
         f"experiment:     {metadata['experiment_name']}",
         f"stage:          {metadata['stage']}",
         *(
@@ -104,4 +104,4 @@ def _adapter_text(loaded: LoadedStage) -> str:
     if not loaded.model.config.use_lora:
         return "none"
     adapter = loaded.checkpoint.folder / "lora_weights"
-    return str(adapter) if adapter.is_dir() else f"in {loaded.checkpoint.path.name} ({adapter.name} is not there)"
+    return str(adapter) if adapter.is_dir() else f"in {loaded.checkpoint.name} ({adapter.name} is not there)"

@@ -37,6 +37,7 @@ class _Score(_Told):
 
 class _Controls(_Told):
     blind: dict[str, float | None] | None
+    distance_interval: dict[str, Annotated[list[float], Field(min_length=2, max_length=2)]] | None = None
     text_only: dict[str, float | None] | None = None
 
 

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from panollava.checkpoints.loading import LoadedStage, load_stage
+from panollava.checkpoints.any_folder import load_folder
+from panollava.checkpoints.loading import LoadedStage
 from panollava.config.schema import EvaluationSettings
 from panollava.data.download import ImageCache
 from panollava.data.formats import read_source
 from panollava.data.prepare import prepare_csv
-from panollava.data.prepared_images import read_images, told_of_pictures
+from panollava.data.prepared_images import IMAGES, read_images, told_of_pictures
 from panollava.data.samples import Sample, has_right_answers, read_samples
 from panollava.devices import first_device
 from panollava.errors import ConfigError, EvaluationError
@@ -109,7 +110,7 @@ def evaluate_folder(
     without. Custom metrics that only the folder names do not run (see `trust`). Killed, the same call goes on with the
     answers that are there. Raises CheckpointError, DataError and EvaluationError with what to do instead.
     """
-    loaded = load_stage(
+    loaded = load_folder(
         request.checkpoint_dir, stage=request.stage, epoch=request.epoch, step=request.step, config=experiment
     )
     refuse_without_language(loaded.model, request.checkpoint_dir)
@@ -170,6 +171,7 @@ def evaluate_folder(
 
         pictures = RenderedPictures(loaded.processor, root)
         contents = read_images(output / "prepared.csv") or {}
+        (output / IMAGES).unlink(missing_ok=True)  # for jobs that follow one another in the DAG
         stand_ins = shuffled_pictures(samples, generation.seed, contents) if evaluation["blind_control"] else None
         if evaluation["blind_control"] and stand_ins is None:
             LOGGER.warning("there is one picture only: nothing to shuffle, so no blind control")
@@ -181,9 +183,9 @@ def evaluate_folder(
         }
         checkpoint = {
             "folder": str(loaded.checkpoint.folder),
-            "file": loaded.checkpoint.path.name,
+            "file": loaded.checkpoint.name,
             "chosen_as": loaded.checkpoint.chosen_as,
-            "sha256": sha256_file(loaded.checkpoint.path),
+            "sha256": loaded.checkpoint.sha256(),
             "config_digest": loaded.metadata["checkpoint_info"]["config_digest"],
         }
         made = {

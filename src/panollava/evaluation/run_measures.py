@@ -157,7 +157,7 @@ def measure_folder(
     `kept` gives the answers that an earlier start has finished, by name.
     """
     asked, files = {EXTRA_NODES[key] for key in extra}, []
-    provenance = {"checkpoint": sha256_file(loaded.checkpoint.path)}
+    provenance = {"checkpoint": loaded.checkpoint.sha256()}
     if "measure_perplexity" in asked:
         measured = perplexity(
             loaded.model, loaded.processor, samples, pictures, batch_size=settings.batch_size, device=first_device(),

@@ -24,7 +24,7 @@ from panollava.evaluation.metrics.ptb import PtbTokens
 from panollava.evaluation.metrics.result import package_version
 from panollava.evaluation.metrics.spice_run import DEFAULT_HEAP
 from panollava.evaluation.protocols import KEY, ScoredTexts, apply_protocol
-from panollava.evaluation.resampling import CONFIDENCE, SEED, interval_of, too_few, units_of
+from panollava.evaluation.resampling import CONFIDENCE, SEED, difference_of, interval_of, too_few, units_of
 from panollava.files import write_json
 from panollava.logs import LOGGER
 
@@ -39,7 +39,8 @@ class ScoreReport:
     """Everything that metrics.json says but its provenance.
 
     `blind` and `text_only` have the keys of `metrics`, or are None. `num_unreadable` is None where no answer is right
-    or wrong. `intervals` says how they were made; None where there are none.
+    or wrong. `intervals` says how they were made; None where there are none. `distance` holds the 95 % interval of a
+    score less its blind control, both from the same draws of panoramas, of the scores that have one.
     """
 
     metrics: dict[str, MetricResult]
@@ -54,6 +55,7 @@ class ScoreReport:
     text_only: dict[str, float | None] | None = None
     num_unreadable: int | None = None
     intervals: dict[str, Any] | None = None
+    distance: dict[str, tuple[float, float]] | None = None
 
     def to_json(self, provenance: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """metrics.json's document; `provenance` (digests) is joined by the versions of what computed it."""
@@ -68,7 +70,11 @@ class ScoreReport:
             "num_without_reference": self.num_without_reference,
             "num_differing": self.num_differing,
             "intervals": self.intervals,
-            "controls": {"blind": self.blind, **({} if self.text_only is None else {"text_only": self.text_only})},
+            "controls": {
+                "blind": self.blind,
+                **({} if not self.distance else {"distance_interval": {k: list(v) for k, v in self.distance.items()}}),
+                **({} if self.text_only is None else {"text_only": self.text_only}),
+            },
             "provenance": {**(provenance or {}), "versions": versions()},
         }
 
@@ -116,23 +122,23 @@ def score_predictions(
         )  # fmt: skip
     for name, control in controls.items():
         _same_samples(scored, control, _CONTROLS[name])
-    results, values = _caption_metrics(
+    results, others = _caption_metrics(
         names, scored, graded, controls, must_run=metrics != "auto" and not lenient, spice_heap=spice_heap
     )
     results |= accuracy_metrics(graded, tolerances)
     for name, control in controls.items():
         right = accuracy_metrics(grade_samples(control, tolerances), tolerances)
-        values[name] |= {key: result.value for key, result in right.items()}
+        others[name] |= right
     for dotted in custom_metrics:
         for key, result in run_custom(dotted, scored, taken=results).items():
             results[key] = result
         for name, control in controls.items():
-            for key, result in run_custom(dotted, control, taken=values[name]).items():
-                values[name][key] = result.value
+            others[name] |= run_custom(dotted, control, taken=others[name])
     for dotted, why in (not_run or {}).items():
         key = dotted.partition(":")[2]
         results[dotted if key in results else key] = MetricResult(None, "unknown", dotted, None, reason=why)
     intervals = _add_intervals(results, scored, bootstrap_samples) if bootstrap_samples else None
+    distance = _distances(results, others.get("blind", {}), scored, bootstrap_samples) if bootstrap_samples else None
     return ScoreReport(
         metrics=results,
         protocol=scored.protocol,
@@ -142,11 +148,21 @@ def score_predictions(
         num_errors=scored.num_errors,
         num_without_reference=scored.num_without_reference,
         num_differing=scored.num_differing,
-        blind={key: values["blind"].get(key) for key in results} if "blind" in values else None,
-        text_only={key: values["text_only"].get(key) for key in results} if "text_only" in values else None,
+        blind=_values(results, others.get("blind")),
+        text_only=_values(results, others.get("text_only")),
         num_unreadable=graded.num_unreadable if graded else None,
         intervals=intervals,
+        distance=distance,
     )
+
+
+def _values(
+    results: Mapping[str, MetricResult], control: Mapping[str, MetricResult] | None
+) -> dict[str, float | None] | None:
+    """A control's values under the keys of `results`."""
+    if control is None:
+        return None
+    return {key: control[key].value if key in control else None for key in results}
 
 
 def _caption_metrics(
@@ -156,12 +172,18 @@ def _caption_metrics(
     controls: Mapping[str, ScoredTexts],
     must_run: bool,
     spice_heap: str,
-) -> tuple[dict[str, MetricResult], dict[str, dict[str, float | None]]]:
-    """The five of the samples that want a text, and their values in each control."""
+) -> tuple[dict[str, MetricResult], dict[str, dict[str, MetricResult]]]:
+    """The five of the samples that want a text, and the same of each control."""
     places = [place for place, wants_text in enumerate(graded.texts()) if wants_text]
-    values: dict[str, dict[str, float | None]] = {name: {} for name in controls}
+    found: dict[str, dict[str, MetricResult]] = {name: {} for name in controls}
     if not places:
-        return {name: _without_value(name, _NO_TEXT) for name in names}, values
+        return {name: _without_value(name, _NO_TEXT) for name in names}, found
+
+    def of_all(result: MetricResult) -> MetricResult:
+        if result.samples is None or len(places) == scored.num_samples:
+            return result
+        return replace(result, samples=only(result.samples, places, scored.num_samples))
+
     tokens = PtbTokens()
     texts = _texts_of(scored, places, tokens)
     others = {name: _texts_of(control, places, tokens) for name, control in controls.items()}
@@ -171,13 +193,11 @@ def _caption_metrics(
     results: dict[str, MetricResult] = {}
     for name in names:
         result = _run(name, texts, must_run, options.get(name, {}))
-        if result.samples is not None and len(places) < scored.num_samples:
-            result = replace(result, samples=only(result.samples, places, scored.num_samples))
-        results[name] = result
+        results[name] = of_all(result)
         for control, other in others.items():
-            lost = result.value is None
-            values[control][name] = None if lost else _run(name, other, must_run, options.get(name, {})).value
-    return results, values
+            if result.value is not None:
+                found[control][name] = of_all(_run(name, other, must_run, options.get(name, {})))
+    return results, found
 
 
 def _texts_of(scored: ScoredTexts, places: Sequence[int], tokens: PtbTokens) -> TextSet:
@@ -298,6 +318,21 @@ def _add_intervals(results: dict[str, MetricResult], scored: ScoredTexts, draws:
         "seed": SEED,
         "note": note,
     }
+
+
+def _distances(
+    results: Mapping[str, MetricResult], blind: Mapping[str, MetricResult], scored: ScoredTexts, draws: int
+) -> dict[str, tuple[float, float]]:
+    """The interval of each score less its blind control, from draws of the panoramas that both have in common."""
+    units, found = units_of(scored.rows), {}
+    for key, result in results.items():
+        other = blind.get(key)
+        if result.samples is None or other is None or other.samples is None:
+            continue
+        interval = difference_of(other.samples, result.samples, units, draws, test=False).interval
+        if interval is not None:
+            found[key] = interval
+    return found
 
 
 def _without_value(name: str, reason: str) -> MetricResult:

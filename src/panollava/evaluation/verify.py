@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from panollava.checkpoints.folder import weights_digest
 from panollava.errors import EvaluationError, PanollavaError
 from panollava.evaluation.again import (
     TOLERANCE,
@@ -30,7 +31,6 @@ from panollava.evaluation.predictions import read_predictions
 from panollava.evaluation.protocols import apply_protocol
 from panollava.evaluation.run_metrics import rows_of_control
 from panollava.evaluation.score import versions
-from panollava.files import sha256_file
 from panollava.provenance import made_by
 from panollava.trust import find_inside
 
@@ -88,11 +88,11 @@ def summary(checks: list[Check]) -> str:
 
 def _digest(what: str, path: Path | None, told: str | None, needed: bool = False) -> Check:
     """Whether a file is still the one that was told. One that scores come from must be there."""
-    if path is None or not path.is_file():
+    if path is None or not path.exists():
         return Check(what, "differs" if needed else "not checked", "it is not there any more")
     if told is None:
         return Check(what, "not checked", "metrics.json tells no digest")
-    found = sha256_file(path)
+    found = weights_digest(path)
     if found == told:
         return Check(what, "holds")
     return Check(what, "differs", f"its SHA-256 is {found[:16]}…, metrics.json tells {told[:16]}…")
@@ -110,7 +110,7 @@ def _sources(document: Mapping[str, Any], path: Path) -> Iterator[Check]:
         return
     folder = place_of(checkpoint["folder"], path)
     file = None if folder is None else find_inside(checkpoint["file"], [folder])
-    yield _digest(f"{checkpoint['folder']}/{checkpoint['file']}", file, checkpoint.get("sha256"))
+    yield _digest(Path(checkpoint["folder"], checkpoint["file"]).as_posix(), file, checkpoint.get("sha256"))
     metadata = None if folder is None else folder / "checkpoint_metadata.json"
     if metadata is not None and metadata.is_file():
         found = made_by(metadata)
@@ -152,6 +152,13 @@ def _scores(
             yield Check(LABELS.get(key, key), "not checked", why)
             continue
         yield _score(LABELS.get(key, key), told, found)
+        interval, other = (
+            (document["controls"].get("distance_interval") or {}).get(key),
+            (report.distance or {}).get(key),
+        )
+        if interval and other and not all(_close(one, two) for one, two in zip(interval, other, strict=True)):
+            what = f"{LABELS.get(key, key)}, distance from the blind control"
+            yield Check(what, "differs", f"interval {list(interval)} told, {list(other)} found")
         for name, values in (("blind", report.blind), ("text_only", report.text_only)):
             value, again = (document["controls"].get(name) or {}).get(key), (values or {}).get(key)
             if value is not None and again is not None:
@@ -241,10 +248,12 @@ def _predict_again(document: Mapping[str, Any], path: Path, max_samples: int | N
     folder, questions = place_of(checkpoint["folder"], path), place_of(csv["path"], path)
     if folder is None or questions is None:
         raise EvaluationError(f"{checkpoint['folder'] if folder is None else csv['path']} is not there any more")
-    entries = checkpoints_of(read_metadata(folder))
-    epoch = next((entry["epoch"] for entry in entries if entry["file"] == checkpoint["file"]), None)
-    if epoch is None:
-        raise EvaluationError(f"{folder} tells of no {checkpoint['file']}")
+    epoch = None
+    if checkpoint["file"] != ".":  # not an exported model, which is one checkpoint
+        entries = checkpoints_of(read_metadata(folder))
+        epoch = next((entry["epoch"] for entry in entries if entry["file"] == checkpoint["file"]), None)
+        if epoch is None:
+            raise EvaluationError(f"{folder} tells of no {checkpoint['file']}")
     limits = [one for one in (max_samples, csv.get("max_samples")) if one is not None]
     training = {"eval_batch_size": generation.pop("batch_size"), "seed": provenance["seed"]}
     scoring = {"metrics": ["bleu4"], "custom_metrics": [], "blind_control": False, "bootstrap_samples": 0, "extra": []}

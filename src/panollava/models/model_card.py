@@ -12,6 +12,17 @@ from typing import Any
 
 import yaml
 
+from panollava.zoo import zoo
+
+_MINIATURE = "miniature/"
+_IDENTIFIERS = {
+    "Apache 2.0": "apache-2.0",
+    "MIT": "mit",
+    "Qwen Research License: no commercial use": "qwen-research",
+    "Llama 3.2 Community License; access on request": "llama3.2",
+    "Gemma Terms of Use; access on request": "gemma",
+}
+"""The licences of the zoo, as the hub calls them (qwen-research is a license_name there)."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _SETTINGS = (
     "vision_name", "language_model_name", "resampler_type", "latent_dimension", "crop_strategy", "fov_deg",
@@ -37,24 +48,21 @@ def model_card(model: Mapping[str, Any], origin: Mapping[str, Any] | None) -> st
             _front_matter(model, origin), "", f"# {name}", "",
             "A panoramic vision-language model: a 360° equirectangular photograph and a question go in, an answer "
             "comes out.", "", *_use(model), "", *_settings(model),
-            *(_trained(origin) if origin else []), *(_scores(origin) if origin else []), "",
+            *(_trained(origin) if origin else []), *(_scores(origin) if origin else []), *_licences(model), "",
         ]
     )  # fmt: skip
 
 
 def _front_matter(model: Mapping[str, Any], origin: Mapping[str, Any] | None) -> str:
     """The metadata that the hub reads, as YAML between lines of dashes."""
-    names = ("vision_name", "language_model_name") if model.get("vlm_name") is None else ("vlm_name",)
-    bases = [model[key] for key in names if _HUB_ID.fullmatch(model[key])]
-    drawn = any(base.startswith("miniature/") for base in bases)
+    bases = [name for name in _bases(model) if _HUB_ID.fullmatch(name) and not name.startswith(_MINIATURE)]
     document: dict[str, Any] = {
         "library_name": "panollava",
         "pipeline_tag": "image-text-to-text",
-        # A model's weights are under the licenses of what it was made from; the miniatures are the project's own.
-        **({"license": "mit"} if drawn else {"license": "other", "license_name": "that-of-the-base-models"}),
+        **_licence(model),
         "tags": ["panorama", "360", "equirectangular"],
     }
-    if bases and not drawn:
+    if bases:
         document["base_model"] = bases
     if origin:
         if name := origin["dataset"].get("dataset_name"):
@@ -63,6 +71,35 @@ def _front_matter(model: Mapping[str, Any], origin: Mapping[str, Any] | None) ->
             document["metrics"] = [one["type"] for one in results["metrics"]]
             document["model-index"] = [{"name": str(origin["experiment"]), "results": [results]}]
     return f"---\n{yaml.safe_dump(document, sort_keys=False, allow_unicode=True)}---"
+
+
+def _bases(model: Mapping[str, Any]) -> list[str]:
+    keys = ("vision_name", "language_model_name") if model.get("vlm_name") is None else ("vlm_name",)
+    return [str(model[key]) for key in keys]
+
+
+def _licence_of(base: str) -> str | None:
+    """The hub's identifier of a base model's licence; None where this project does not know it."""
+    if base.startswith(_MINIATURE):
+        return "mit"  # drawn and trained by this project
+    return next((_IDENTIFIERS[row.licence] for row in zoo() if row.id == base), None)
+
+
+def _licence(model: Mapping[str, Any]) -> dict[str, str]:
+    """The weights are under the licences of what they were made from: one identifier where these have the same one."""
+    found = {_licence_of(base) for base in _bases(model)}
+    only = next(iter(found))
+    if len(found) == 1 and only is not None and only != "qwen-research":
+        return {"license": only}
+    known = "-and-".join(sorted(one for one in found if one is not None))
+    return {"license": "other", "license_name": known if None not in found else "that-of-the-base-models"}
+
+
+def _licences(model: Mapping[str, Any]) -> Iterator[str]:
+    yield from ["", "## License", "", "These weights are made from other models and stand under their licenses:", ""]
+    for base in _bases(model):
+        told = _licence_of(base)
+        yield f"* {_cell(base)}: {told if told is not None else 'see its own model card'}"
 
 
 def _results(origin: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -104,9 +141,12 @@ def _loads_by_itself(model: Mapping[str, Any]) -> str:
     if model.get("vlm_name") is not None:
         adapters = ", `lora_weights/` with peft on it" if model["use_lora"] else ""
         return f"The folder is the family's own: it loads with `AutoModelForImageTextToText`{adapters}."
-    adapters = ", `lora_weights/` with peft on the former" if model["use_lora"] else ""
+    alone = "`language_model/` loads by itself with `AutoModelForCausalLM`, `vision_encoder/` with `AutoModel`."
+    if not model["use_lora"]:
+        return alone
     return (
-        f"`language_model/` loads by itself with `AutoModelForCausalLM`, `vision_encoder/` with `AutoModel`{adapters}."
+        f'{alone} The adapters load with `PeftModel.from_pretrained(language_model, f"{{folder}}/lora_weights")`, '
+        'or, in the folder itself, with `AutoPeftModelForCausalLM.from_pretrained("lora_weights")`.'
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from panollava.evaluation.ablation import Row
@@ -68,13 +69,14 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
 
 
 def write_html(rows: Sequence[Row], path: Path, title: str) -> None:
-    """The same table for the eye: a metric and its blind control in one column, the best score of each bold."""
+    """The same table for the eye: a metric, its interval and its blind control in one column; bold the best score of
+    each and those that cannot be told from it."""
     from panollava.evaluation.metrics import LABELS
     from panollava.reports.rendering import write_page
 
     settings = _union(row.settings for row in rows)
     metrics = _union(row.scores for row in rows)
-    best = _best_scores(rows, metrics)
+    best = _best_cells(rows, metrics)
     header = ["experiment", *settings, *(LABELS.get(name, name) for name in metrics)]
     shown = [
         {
@@ -82,9 +84,11 @@ def write_html(rows: Sequence[Row], path: Path, title: str) -> None:
             "settings": [_text(row.settings.get(key)) for key in settings],
             "scores": [
                 {
-                    "value": (value := row.scores.get(name)),
+                    "value": row.scores.get(name),
+                    "interval": _interval(row, name),
                     "blind": row.blind.get(name),
-                    "best": value is not None and value == best.get(name),
+                    "best": row.experiment in best.get(name, {}),
+                    "tie": row.experiment in best.get(name, {}) and len(best[name]) > 1,
                 }
                 for name in metrics
             ],
@@ -94,30 +98,55 @@ def write_html(rows: Sequence[Row], path: Path, title: str) -> None:
         }
         for row in rows
     ]
-    write_page("ablation", path, title=title, header=[*header, "validation loss", "trainable", "minutes"], rows=shown)
+    write_page(
+        "ablation", path, title=title, header=[*header, "validation loss", "trainable", "minutes"], rows=shown,
+        ties=any(len(cells) > 1 for cells in best.values()), notes=_notes(rows),
+    )  # fmt: skip
 
 
-def _best_scores(rows: Sequence[Row], metrics: Sequence[str]) -> dict[str, float]:
-    """The best score of each metric; none where the cells were scored by several protocols."""
+def _interval(row: Row, name: str) -> list[float] | None:
+    found: list[float] | None = None if row.metrics is None else row.metrics["metrics"].get(name, {}).get("interval")
+    return found
+
+
+def _best_cells(rows: Sequence[Row], metrics: Sequence[str]) -> dict[str, set[str]]:
+    """Of each metric the cell with the best score, and those whose 95 % intervals overlap its: nothing tells them
+    apart. None where the best cell has no interval, or where the cells were scored by several protocols."""
     from panollava.evaluation.metrics.result import LOWER_IS_BETTER
 
     if len({row.metrics["protocol"] for row in rows if row.metrics}) != 1:
         return {}
-    best: dict[str, float] = {}
+    best: dict[str, set[str]] = {}
     for name in metrics:
-        values = [value for row in rows if (value := row.scores.get(name)) is not None]
-        lower = any(LOWER_IS_BETTER in str(row.metrics["metrics"][name]["scale"]) for row in rows if row.metrics)
-        if values:
-            best[name] = min(values) if lower else max(values)
+        scored = [(value, row) for row in rows if (value := row.scores.get(name)) is not None]
+        if not scored:
+            continue
+        lower = any(LOWER_IS_BETTER in str(row.metrics["metrics"][name]["scale"]) for _, row in scored if row.metrics)
+        _, first = (min if lower else max)(scored, key=lambda one: one[0])
+        ends = _interval(first, name)
+        if ends is None:
+            continue
+        best[name] = {
+            row.experiment
+            for _, row in scored
+            if row is first or (other := _interval(row, name)) is None or (other[0] <= ends[1] and ends[0] <= other[1])
+        }
     return best
 
 
+def _notes(rows: Sequence[Row]) -> list[str]:
+    """What is said of too few panoramas, once each."""
+    told = [(row.metrics.get("intervals") or {}).get("note") for row in rows if row.metrics is not None]
+    return list(dict.fromkeys(note for note in told if note))
+
+
 def plot(rows: Sequence[Row], path: Path, title: str) -> None:
-    """A panel per metric: each cell's score as a bar, its blind control as a mark."""
+    """A panel per metric: each cell's score as a bar with its 95 % interval, its blind control as a mark."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator
 
     from panollava.evaluation.metrics import LABELS
 
@@ -127,22 +156,26 @@ def plot(rows: Sequence[Row], path: Path, title: str) -> None:
     panels = [*metrics, "best_val_loss"]
     columns = min(3, len(panels))
     lines = -(-len(panels) // columns)
-    height = lines * max(1.6, 0.9 + 0.28 * len(rows))
+    labels = [fill(_short_name(row, rows).replace("_", "_ "), 28).replace("_ ", "_") for row in rows]
+    printed = sum(max(1.6, 1 + label.count("\n")) for label in labels)  # lines of text
     figure, axes = plt.subplots(
-        lines, columns, figsize=(4.2 * columns, height), dpi=110, layout="constrained", squeeze=False
-    )
-    labels = [_short_name(row, rows) for row in rows]
+        lines, columns, figsize=(4.2 * columns, lines * max(1.6, 1.0 + 0.17 * printed)), dpi=110,
+        layout="constrained", squeeze=False,
+    )  # fmt: skip
     places = list(range(len(rows)))
     for panel, ax in zip(panels, axes.flat, strict=False):
         of_loss = panel == "best_val_loss"
         values = [row.best_val_loss if of_loss else row.scores.get(panel) for row in rows]
         ax.barh(places, [value or 0.0 for value in values], color="#b9c4d0" if of_loss else "#4878a8", height=0.62)
+        if not of_loss:
+            _error_bars(ax, rows, panel)
         blind = [] if of_loss else [(b, y) for y, row in enumerate(rows) if (b := row.blind.get(panel)) is not None]
         if blind:
             ax.plot(*zip(*blind, strict=True), "D", color="#d1495b", markersize=5, label="blind control")
         ax.set_title("best validation loss" if of_loss else LABELS.get(panel, panel), fontsize=10)
         if not any(values):
             ax.set_xlim(0, 1)
+        ax.xaxis.set_major_locator(MaxNLocator(4))
         ax.set_yticks(places, labels if ax in axes[:, 0] else [""] * len(rows), fontsize=8)
         ax.tick_params(axis="x", labelsize=8)
         ax.invert_yaxis()
@@ -159,8 +192,19 @@ def plot(rows: Sequence[Row], path: Path, title: str) -> None:
     plt.close(figure)
 
 
-def _score(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
+def _error_bars(ax: Any, rows: Sequence[Row], metric: str) -> None:
+    """The 95 % intervals of the cells that have one."""
+    found = [
+        (y, value, ends)
+        for y, row in enumerate(rows)
+        if (value := row.scores.get(metric)) is not None and (ends := _interval(row, metric)) is not None
+    ]
+    if found:
+        widths = [[max(0.0, v - e[0]) for _, v, e in found], [max(0.0, e[1] - v) for _, v, e in found]]
+        ax.errorbar(
+            [v for _, v, _ in found], [y for y, _, _ in found], xerr=widths, fmt="none", ecolor="#1c2733",
+            elinewidth=1.2, capsize=3, label="95 % interval",
+        )  # fmt: skip
 
 
 def _short_name(row: Row, rows: Sequence[Row]) -> str:

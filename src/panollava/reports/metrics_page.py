@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,21 @@ def write_metrics_page(document: Mapping[str, Any], path: Path, experiment: str,
 
     Of `graded` samples: how often each answer was given where each is true, and the share that cannot be read by kind.
     """
-    blind, text_only = document["controls"]["blind"], document["controls"].get("text_only")
+    controls = document["controls"]
+    blind, text_only = controls["blind"], controls.get("text_only")
+    between = controls.get("distance_interval") or {}
     write_page(
         "metrics",
         path,
         title=f"{experiment}: scores of the test set",
         summary=summary_line(document),
         rows=[
-            _row(key, metric, (blind or {}).get(key), (text_only or {}).get(key))
+            _row(key, metric, (blind or {}).get(key), (text_only or {}).get(key), between.get(key))
             for key, metric in document["metrics"].items()
         ],
         has_blind=bool(blind),
         has_text_only=bool(text_only),
+        has_distances=bool(between),
         confusions=[_confusion(name, table) for name, table in confusion(graded).items()] if graded else [],
         unreadable=_unreadable(graded) if graded else [],
         intervals=document.get("intervals"),
@@ -57,7 +60,9 @@ def _unreadable(graded: Graded) -> list[dict[str, Any]]:
     return [{"kind": kind, "lost": lost, "of": of, "share": lost / of} for kind, (lost, of) in counts.items() if lost]
 
 
-def _row(key: str, metric: Mapping[str, Any], blind: float | None, text_only: float | None) -> dict[str, Any]:
+def _row(
+    key: str, metric: Mapping[str, Any], blind: float | None, text_only: float | None, between: Sequence[float] | None
+) -> dict[str, Any]:
     value = metric["value"]
     origin = " ".join(str(word) for word in (metric["library"], metric["version"]) if word)
     return {
@@ -67,6 +72,8 @@ def _row(key: str, metric: Mapping[str, Any], blind: float | None, text_only: fl
         "blind": blind,
         "text_only": text_only,
         "distance": value - blind if value is not None and blind is not None else None,
+        "distance_interval": between,
+        "unsure": between is not None and between[0] <= 0 <= between[1],
         "scale": metric["scale"] if metric["scale"] != "unknown" else ABSENT,
         "origin": origin if value is not None else f"not computed: {metric['reason']}",
     }

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from panollava.data.synthetic.captions import DESCRIBE_QUERY, Kind
 
 MOST = 16
 FEW_DISTINCT = 40
 NO_QUERY = "(no query)"
+NO_CATEGORY = "(no category)"
 _PLACE = r"(in front of me|to my right|behind me|to my left|above me)"
 _SYNTHETIC: dict[Kind, re.Pattern[str]] = {
     "look": re.compile(rf"what is {_PLACE}\?"),
@@ -25,6 +26,14 @@ _SYNTHETIC: dict[Kind, re.Pattern[str]] = {
     "sky": re.compile(r"what does the sky look like\?"),
     "describe": re.compile(re.escape(DESCRIBE_QUERY)),
 }
+
+
+def types_of(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """What each row counts under: its category where any row names one, else the type of its query."""
+    categories = [row.get("category", "") for row in rows]
+    if any(categories):
+        return [one or NO_CATEGORY for one in categories]
+    return query_types([row.get("original_query", "") for row in rows])
 
 
 def query_types(queries: Sequence[str]) -> list[str]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from panollava.errors import EvaluationError
-from panollava.evaluation.comparison.query_types import query_types
+from panollava.evaluation.comparison.query_types import types_of
 from panollava.evaluation.comparison.results import Result
 from panollava.evaluation.measures.measured import OF_PICTURES
 from panollava.evaluation.metrics import MetricResult
@@ -25,7 +25,6 @@ from panollava.evaluation.protocols import KEY, ScoredTexts, further_of
 from panollava.evaluation.resampling import CONFIDENCE, difference_of, holm, interval_of, units_of
 
 ALL = "all"
-NO_CATEGORY = "(no category)"
 DRAWS = 10_000
 DRAWS_BY_TYPE = 1000
 BASELINE, BETTER, WORSE, UNDECIDED = "baseline", "better", "worse", "no difference shown"
@@ -84,9 +83,7 @@ def compare_results(results: Sequence[Result], draws: int) -> Comparison:
             order[result.name] = matched
         except EvaluationError as why:
             refused[result.name] = str(why)
-    categories = [row.get("category", "") for row in first.scored.rows]
-    queries = [row.get(KEY[1], "") for row in first.scored.rows]
-    types = [one or NO_CATEGORY for one in categories] if any(categories) else query_types(queries)
+    types = types_of(first.scored.rows)
     counted = Counter(types).most_common() if len(set(types)) > 1 else []
     kinds = [kind for kind, _ in sorted(counted, key=lambda one: (one[0].startswith("("), -one[1], one[0]))]
     units = units_of(first.scored.rows)

@@ -1,0 +1,79 @@
+"""Whatever answers questions: a stage folder, an experiment's folder, or a folder that `export` wrote.
+
+Enters: the folder that a user names. Leaves: a `LoadedStage`, with the same settings whichever of them it is. An
+exported folder tells them in its `origin`; what it does not tell has today's defaults.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from panollava.checkpoints.folder import ChosenCheckpoint
+from panollava.checkpoints.loading import LoadedStage, load_stage
+from panollava.checkpoints.metadata import whole_origin
+from panollava.config.names import token
+from panollava.errors import CheckpointError, ConfigError
+from panollava.models.build import is_saved, load_pretrained
+from panollava.models.native_saving import is_saved_native
+from panollava.models.processor import NATIVE_FILE
+
+if TYPE_CHECKING:
+    from panollava.config import WorkflowConfig
+
+
+def load_folder(
+    folder: str | Path, *, stage: str | None = None, epoch: int | None = None, step: int | None = None,
+    config: WorkflowConfig | None = None,
+) -> LoadedStage:  # fmt: skip
+    """`load_stage`, or the model of an exported folder, which holds one stage and one checkpoint.
+
+    Raises CheckpointError as `load_stage` and where the exported model's settings have not their shape; ConfigError for
+    a stage, an epoch or a step that an exported folder is asked for and does not hold.
+    """
+    path = Path(folder)
+    if not is_saved(path):
+        return load_stage(path, stage=stage, epoch=epoch, step=step, config=config)
+    for name, asked in (("epoch", epoch), ("step", step)):
+        if asked is not None:
+            raise ConfigError(
+                f"--{name} {asked}: {path} is an exported model, which holds one checkpoint. Name the stage folder "
+                "that it was exported from"
+            )
+    model, processor = load_pretrained(path)
+    metadata = _metadata(path, model.origin, model.config.to_json())
+    if stage is not None and metadata["stage"] not in (None, stage):
+        raise ConfigError(f"--stage {stage}: {path} is an exported model of stage {metadata['stage']}")
+    chosen = ChosenCheckpoint(path, path, "an exported model")
+    return LoadedStage(model, processor, metadata, chosen, Path.cwd(), config_digest=_digest_of(metadata))
+
+
+def _metadata(folder: Path, origin: dict[str, Any] | None, model: dict[str, Any]) -> dict[str, Any]:
+    """What checkpoint_metadata.json would say, from an exported folder's `origin`. Raises CheckpointError."""
+    file = folder / (NATIVE_FILE if is_saved_native(folder) else "config.json")
+    told = whole_origin(file, origin or {})
+    return {
+        "experiment_name": _experiment_of(folder, told["experiment"]),
+        "stage": told["stage"],
+        "model_config": model,
+        "training_config": told["training"],
+        "dataset": told["dataset"],
+        "checkpoint_info": {"config_digest": told["config_digest"], "project_root": str(Path.cwd())},
+        "backbones": {},
+        "remembered": told["remembered"],
+    }
+
+
+def _experiment_of(folder: Path, told: str | None) -> str:
+    """The experiment's name, which is part of the path of its results; of a model without one the folder's name."""
+    from panollava.config.names import check_name
+
+    try:
+        return check_name(told if told is not None else token(folder.resolve().name))
+    except ConfigError as error:
+        raise CheckpointError(f"{folder}: {error}. Export the model again, or rename the folder") from error
+
+
+def _digest_of(metadata: dict[str, Any]) -> str | None:
+    digest: str | None = metadata["checkpoint_info"]["config_digest"]
+    return digest
