@@ -92,9 +92,11 @@ def test_three_stages_and_the_folder_alone(
     assert loaded.model.num_image_tokens == count_image_tokens(loaded.model.config)
     collate = Collator(loaded.processor, loaded.model.prompt, metadata["training_config"]["max_text_length"], False)
     size = metadata["training_config"]["batch_size"]
-    total = 0.0
+    total, tokens = 0.0, 0
     with torch.no_grad():
         for start in range(0, len(rows), size):
-            part = pictures[start : start + size]
-            total += float(loaded.model(**collate(part), stage="finetune")["loss"]) * len(part)
-    assert total / len(rows) == pytest.approx(metadata["epoch_info"]["best_val_loss"], abs=1e-5)
+            batch = collate(pictures[start : start + size])
+            supervised = int((batch["labels"] != -100).sum())
+            total += float(loaded.model(**batch, stage="finetune")["loss"]) * supervised
+            tokens += supervised
+    assert total / tokens == pytest.approx(metadata["epoch_info"]["best_val_loss"], abs=1e-5)

@@ -16,6 +16,8 @@ from conftest import Project
 from plans import plan, planned_jobs, targets
 from trouble import FAULTS
 
+from panollava.files import sha256_folder
+
 pytestmark = pytest.mark.workflow
 
 AFTER_TRAINING = {"write_stage_state": 1, "select_checkpoint": 1, "predict": 1, "compute_metrics": 1}
@@ -194,6 +196,29 @@ def test_weights_that_were_removed_are_trained_again_where_they_are_needed(local
     assert plan(local) == {}
     local.configure({"generation.max_new_tokens": 5})
     assert plan(local) == {"train_finetune": 1, **AFTER_TRAINING}
+
+
+def test_backbones_in_folders_of_ones_own_are_known_by_their_digests(local: Project, tmp_path: Path) -> None:
+    """They are found from any working folder, and other weights in them are neither trained on nor asked."""
+    folders = {"vision": local.root / "weights/siglip", "language": local.root / "weights/qwen3"}
+    for part, folder in folders.items():
+        (built,) = (local.root / "cache/miniature" / part).iterdir()
+        shutil.copytree(built, folder)
+    named = {"models.vision_name": "weights/siglip", "models.language_model_name": "weights/qwen3"}
+    local.configure(named)
+    local.panollava("run", "LOCAL")
+    (metadata,) = local.root.glob("runs/LOCAL/finetune/*/checkpoint_metadata.json")
+    told = json.loads(metadata.read_text())
+    assert told["backbones"] == {part: sha256_folder(folder) for part, folder in folders.items()}
+    assert told["model_config"]["language_path"] == "weights/qwen3"
+    picture = str(local.root / "data/val_00000.png")
+    words = ("infer", picture, "--query", "what is left", "--checkpoint-dir", str(metadata.parent))
+    elsewhere = Project(tmp_path)
+    answer = elsewhere.panollava(*words).stdout
+    (folders["language"] / "generation_config.json").write_text("{}")
+    done = elsewhere.panollava(*words, check=False)
+    assert answer and done.returncode == 1 and "language backbone" in done.stderr and "differs" in done.stderr
+    assert "train_finetune" in plan(local)
 
 
 def test_another_resampler_or_strategy_gets_a_folder_of_its_own(local: Project) -> None:

@@ -1,19 +1,18 @@
 # What the rules share and what needs Snakemake's own objects; no rules. What a rule waits for, makes and runs stands in
 # panollava.dag.nodes. Nothing here imports torch, numpy or pandas.
 import functools
-import json
 import logging
 import os
 import shlex
 import signal
 import sys
 import threading
-import uuid
 from pathlib import Path
 
 from panollava.config import ConfigError, Project
 from panollava.config.command import command_settings
 from panollava.config.overlay import overlay_of_environment, record_command
+from panollava.dag import forced
 from panollava.dag.benchmarks import COLUMNS, used_by
 from panollava.dag.cluster import cancel_orphans, leave_snapshot, project_of_job
 from panollava.dag.freshness import Presence
@@ -87,29 +86,10 @@ def is_forced():
 
 
 @functools.cache
-def asked_for_anew():
-    """What this command asks for although it may not be stale (-F, -f, -R), under one name for the command: jobs of a
-    cluster are given it, and those that are started again find what they have begun.
-    """
+def hand_on_forced():
+    """What this command asks for anew, for its jobs: once, when the first of them is planned."""
     if workflow.is_main_process and not workflow.remote_exec:
-        settings = workflow.dag_settings
-        names = {str(one) for one in settings.forcerun}
-        names |= {str(one) for one in settings.targets if settings.forcetargets}
-        asked = {
-            "command": uuid.uuid4().hex,
-            "all": settings.forceall,
-            "names": sorted(names),
-        }
-        os.environ["PANOLLAVA_FORCED"] = json.dumps(asked)
-    return json.loads(os.environ.get("PANOLLAVA_FORCED", "{}"))
-
-
-@functools.cache
-def forced_by(rule, *outputs):
-    """The name of the command, if it asks for this very job anew."""
-    asked = asked_for_anew()
-    anew = asked and (asked["all"] or {rule, *outputs} & {*asked["names"]})
-    return asked["command"] if anew else None
+        forced.hand_on(workflow.dag_settings)
 
 
 PRESENT = Presence(
@@ -229,7 +209,10 @@ def params_of(rule):
 
     def arguments(wildcards, output):
         given = planned(lambda w: task_of(rule, w).arguments())(wildcards)
-        if RULES[rule].resumes and (command := forced_by(rule, *map(str, output))):
+        hand_on_forced()
+        if RULES[rule].resumes and (
+            command := forced.forced_by(rule, map(str, output))
+        ):
             given["forced"] = command
         return shlex.join(command_line(given))
 
@@ -370,7 +353,7 @@ def stop_without_waiting():
 def before_jobs():
     """Jobs of a cluster start later and elsewhere: they get the configuration that was planned with."""
     stop_without_waiting()
-    asked_for_anew()
+    hand_on_forced()
     if COMMAND and workflow.is_main_process and not workflow.dryrun:
         record_command(PROJECT, sorted(ASKED_FOR), COMMAND)
     if workflow.non_local_exec:

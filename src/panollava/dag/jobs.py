@@ -137,7 +137,8 @@ def train_stage(
     vlm: Path | None = None,
     forced: str | None = None,
 ) -> None:
-    """`init` is the best checkpoint of the stage before; `vision`, `language`, `vlm` are weights that the DAG built.
+    """`init` is the best checkpoint of the stage before; `vision`, `language`, `vlm` are weights that the DAG built:
+    without them the backbone is what the settings name, a folder where the slice holds its digest.
     `forced` names the command that asks for the stage anew (`--forcerun`), so that no older state of it is used."""
     quiet_torch()  # DDP is told on purpose to expect parameters without gradient
     from panollava.training.job import StageJob
@@ -158,14 +159,19 @@ def train_stage(
             root=Path.cwd(),
             init_folder=init.parent if init else None,
             init_checkpoint=init_checkpoint,
-            vision_folder=vision.parent if vision else None,
-            language_folder=language.parent if language else None,
+            vision_folder=vision.parent if vision else _named_folder(slice, "vision", "vision_name"),
+            language_folder=language.parent if language else _named_folder(slice, "language", "language_model_name"),
             vlm_folder=vlm.parent if vlm else None,
             naming=naming,
             untracked=untracked,
             forced=forced,
         )
     )
+
+
+def _named_folder(slice: JobSlice, part: str, name: str) -> Path | None:
+    """The folder that the settings name as a backbone; None for a hub id."""
+    return Path(slice.config["models"][name]) if f"{part}_folder" in slice.document.get("inputs", {}) else None
 
 
 def write_stage_state(slice: JobSlice, naming: dict[str, Any], state: Path) -> None:
