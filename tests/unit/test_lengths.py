@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from tiny_families import family_folder
 from tiny_models import CHATML, tiny_config, tokenizer, vision_folder
 
+from panollava.config import WorkflowConfig
+from panollava.dag.text_lengths import length_warnings
 from panollava.data.lengths import TextLengths, TextLimits, check_lengths
 from panollava.data.samples import Row
 from panollava.errors import ConfigError, PromptTooLong
@@ -119,3 +122,30 @@ def test_the_vision_stage_tells_it_before_anything_trains(root: Path, caplog: py
         ConfigError, match=r"train.csv: the sequence of a.jpg.*more than the 260 positions of tiny/qwen3"
     ):
         check_prompt(job, tiny_config(root))
+
+
+def test_a_plan_tells_it_where_the_tokenizer_is_a_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = ["image_path,query,annotation", "a.jpg,what?,a red box on your left", f"a.jpg,{'what? ' * 20},a box", ""]
+    (root / "planned.csv").write_text("\n".join(rows))
+    document = {
+        "experiment": {"name": "E"}, "data": {"csv_train": "planned.csv", "csv_val": "planned.csv"},
+        "models": {"language_model_name": "qwen3"},
+        "training": {"stage_configs": {"resampler": {"max_text_length": 8}}},
+    }  # fmt: skip
+    (root / "planned.yaml").write_text(yaml.safe_dump(document))
+    experiment = WorkflowConfig.load(root / "planned.yaml", root)
+    assert length_warnings(experiment, "vision") == [] == length_warnings(experiment, "finetune")
+    cut, starved, *validation = length_warnings(experiment, "resampler")
+    assert cut.startswith(
+        "2 of 2 answers of planned.csv are cut at max_text_length 8 and lose the token that ends them"
+    )
+    assert cut.endswith("The first: line 2, query 'what?'")
+    assert starved.startswith("1 of 2 queries of planned.csv fill max_text_length 8 (training.stage_configs.resampler")
+    assert validation == [cut, starved]
+    monkeypatch.setattr("panollava.dag.text_lengths._count", lambda *_: pytest.fail("it is remembered"))
+    assert length_warnings(WorkflowConfig.load(root / "planned.yaml", root), "resampler") == [
+        cut,
+        starved,
+        cut,
+        starved,
+    ]

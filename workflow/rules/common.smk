@@ -22,6 +22,7 @@ from panollava.dag.options import cores, devices
 from panollava.dag.records import rows_so_far
 from panollava.dag.script import command_line
 from panollava.dag.tasks import Tasks, targets_of_all, wildcards_of
+from panollava.dag.text_lengths import length_warnings
 from panollava.errors import PanollavaError
 from panollava.files import read_json
 from panollava.reports.ablation_table import standing_text, write_so_far
@@ -137,14 +138,26 @@ def take_turn():
         take_folder(".snakemake")
 
 
+def warn(messages):
+    """Each of them once a command."""
+    for message in messages:
+        if message not in WARNED:
+            WARNED.add(message)
+            print(f"warning: {message}", file=sys.stderr)
+
+
+@functools.cache
+def warn_of_lengths(experiment, stage):
+    """Before a stage that is not finished: answers that its max_text_length would cut."""
+    if workflow.is_main_process:
+        warn(length_warnings(experiment, stage))
+
+
 def experiment_of(wildcards):
     """The experiment that the wildcards name; refuses a variant that its configuration does not name."""
     experiment = PROJECT.experiment(wildcards.experiment)
     ASKED_FOR.add(wildcards.experiment)
-    for message in experiment.warnings:
-        if message not in WARNED:
-            WARNED.add(message)
-            print(f"warning: {message}", file=sys.stderr)
+    warn(experiment.warnings)
     variant = getattr(wildcards, "variant", None)
     if variant not in (None, experiment.names.variant):
         raise ConfigError(
@@ -166,6 +179,8 @@ def task_of(rule, wildcards):
     experiment = experiment_of(wildcards)
     if RULES[rule].name == "metrics":
         SCORED[wildcards.experiment] = experiment
+    if RULES[rule].resumes:
+        warn_of_lengths(experiment, rule.removeprefix("train_"))
     return TASKS.of_experiment(wildcards.experiment, rule)
 
 
