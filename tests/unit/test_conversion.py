@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from panollava.cli.main import app
 from panollava.data.convert import convert_files
 from panollava.errors import DataError
-from panollava.views.conversion import FACES
+from panollava.views.conversion import FACES, from_cubemap
 from panollava.views.panorama import load_panorama, place_panorama, read_image
 from panollava.views.render import render_views
 from panollava.views.sphere import GREY
@@ -54,6 +54,31 @@ def test_cubes_as_strip_dice_and_six_files(tmp_path: Path) -> None:
     for name in ("strip", "dice", "other", "room"):
         assert close(out / f"{name}.png"), name
     assert load_panorama(out / "other.png").shape == (100, 200, 3)
+
+
+def test_a_cube_pixel_lands_where_it_looks() -> None:
+    side, height = 128, 600  # more than one band of rows, the last one short
+    steps = (np.arange(side) + 0.5) / side * 2 - 1
+    across, up = np.meshgrid(steps, -steps)
+    one = np.ones_like(across)
+    axes = ((across, up, one), (one, up, -across), (-across, up, -one), (-one, up, across), (across, one, -up),
+            (across, -one, up))  # fmt: skip
+    cube = {}
+    for face, rays in zip(FACES, axes, strict=True):
+        unit = np.stack(rays, -1) / np.sqrt(across**2 + up**2 + 1)[..., None]
+        cube[face] = np.rint((unit + 1) * 127.5).astype(np.uint8)
+    found = from_cubemap(cube, height) / 127.5 - 1
+    longitude = ((np.arange(2 * height) + 0.5) / height - 1) * np.pi
+    latitude = (0.5 - (np.arange(height) + 0.5) / height) * np.pi
+    longitude, latitude = np.meshgrid(longitude, latitude)
+    expected = np.stack(
+        [np.cos(latitude) * np.sin(longitude), np.sin(latitude), np.cos(latitude) * np.cos(longitude)], axis=-1
+    )
+    assert np.abs(found - expected).max() < 0.02  # across the faces' edges, too; a pixel of a face is 0.016 wide
+    assert np.abs((found - expected).mean(axis=(0, 1))).max() < 0.001
+    assert np.abs((found - expected)[height // 2 - 20 : height // 2 + 20].mean(axis=(0, 1))).max() < 0.002
+    grey = {face: np.full((side, side, 3), 200, np.uint8) for face in FACES}
+    assert (from_cubemap(grey, 96) == 200).all()
 
 
 def fisheye(forward: float, side: int, fov_deg: float) -> np.ndarray:

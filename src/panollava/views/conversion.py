@@ -3,7 +3,7 @@
 Conventions, held by tests: a cube's face is what a camera inside sees (front at yaw 0, right at yaw 90; up has the
 front's edge at its bottom, down at its top). A strip has the faces in the order front, right, back, left, up, down; a
 dice is the cross with up above and down below the second of its four columns, left, front, right, back. A dual-fisheye
-frame has the lens that looks forward on its left. Cubes are converted by py360convert's `c2e`.
+frame has the lens that looks forward on its left.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from PIL import Image, PngImagePlugin
 
 from panollava.errors import DataError
 from panollava.files import atomic_path
-from panollava.views.geometry import erp_to_rays, project
+from panollava.views.geometry import angles_to_rays, erp_to_rays, project, unproject
 from panollava.views.gpano import NAMESPACE
 from panollava.views.sphere import GREY
-from panollava.views.strategies import View
+from panollava.views.strategies import View, plan_views
 
 Pixels = NDArray[np.uint8]
 Source = Literal["cubemap", "dual_fisheye", "perspective"]
@@ -34,6 +34,9 @@ _WORDS = {
     "L": ("left", "l", "nx", "negx"), "U": ("up", "top", "u", "py", "posy"), "D": ("down", "bottom", "d", "ny", "negy"),
 }  # fmt: skip
 _DICE = {"U": (0, 1), "L": (1, 0), "F": (1, 1), "R": (1, 2), "B": (1, 3), "D": (2, 1)}
+_BAND_ROWS = 256
+"""Rows of a panorama that are converted at once: rays of a whole large one would take gigabytes."""
+_LINE = 4096
 
 
 def faces_of(pictures: Sequence[tuple[str, Pixels]], order: str = FACES) -> dict[str, Pixels]:
@@ -80,14 +83,56 @@ def _face_of(name: str) -> str:
 
 
 def from_cubemap(faces: Mapping[str, Pixels], height: int) -> Pixels:
-    """The panorama [H, 2H, 3] of six faces."""
-    from py360convert import c2e  # with scipy it takes a third of a second
+    """The panorama [H, 2H, 3] of six faces: each pixel shows, bilinearly, what lies where its centre looks."""
+    views = dict(zip(FACES, plan_views("cubemap"), strict=True))
+    bordered = [_bordered(faces, views, face) for face in FACES]
+    panorama = np.empty((height, 2 * height, 3), np.uint8)
+    for top in range(0, height, _BAND_ROWS):
+        rays = _rays(height, top, min(top + _BAND_ROWS, height))
+        nearest = _nearest(views, rays)
+        for index, face in enumerate(FACES):
+            here = nearest == index
+            if here.any():
+                x, y = _face_pixels(views[face], rays[here], faces[face].shape[0])
+                panorama[top : top + _BAND_ROWS][here] = _sample(bordered[index], x + 1, y + 1)
+    return panorama
 
-    side = faces["F"].shape[0]
-    dice = np.zeros((3 * side, 4 * side, 3), np.uint8)
-    for face, (row, column) in _DICE.items():
-        dice[row * side : (row + 1) * side, column * side : (column + 1) * side] = faces[face]
-    return np.asarray(c2e(dice, height, 2 * height, mode="bilinear", cube_format="dice"), dtype=np.uint8)
+
+def _nearest(views: Mapping[str, View], rays: NDArray[np.float64]) -> NDArray[np.intp]:
+    """The place in `views` of the face [...] that each ray [..., 3] meets."""
+    yaw_deg = np.array([view.yaw_deg for view in views.values()])
+    pitch_deg = np.array([view.pitch_deg for view in views.values()])
+    return np.argmax(rays @ angles_to_rays(yaw_deg, pitch_deg).T, axis=-1)
+
+
+def _face_pixels(view: View, rays: NDArray[np.float64], side: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where rays [..., 3] meet a face of `side` pixels: column and row [...], whole numbers at pixel centres."""
+    uv, _ = project(view, rays)
+    return ((uv[..., 0] + 1) * side - 1) / 2, ((uv[..., 1] + 1) * side - 1) / 2
+
+
+def _bordered(faces: Mapping[str, Pixels], views: Mapping[str, View], face: str) -> Pixels:
+    """A face with one pixel more on each side, as its neighbours show it: across an edge, too, pixels are blended."""
+    side = faces[face].shape[0]
+    whole = np.pad(faces[face], ((1, 1), (1, 1), (0, 0)), mode="edge")
+    rim = np.ones(whole.shape[:2], np.bool_)
+    rim[1:-1, 1:-1] = False
+    rows, columns = np.nonzero(rim)
+    rays = unproject(views[face], np.stack([(2 * columns - 1) / side - 1, (2 * rows - 1) / side - 1], axis=-1))
+    nearest = _nearest(views, rays)
+    for index, other in enumerate(FACES):
+        here = nearest == index
+        x, y = (np.clip(np.rint(at), 0, side - 1).astype(int) for at in _face_pixels(views[other], rays[here], side))
+        whole[rows[here], columns[here]] = faces[other][y, x]
+    return whole
+
+
+def _sample(pixels: Pixels, x: NDArray[np.float64], y: NDArray[np.float64]) -> Pixels:
+    """Pixels [N, 3] at columns and rows [N]; in lines of _LINE, for OpenCV takes no more than 32,767 of anything."""
+    shape = (-(-x.size // _LINE), _LINE)
+    map_x, map_y = (np.resize(at, shape).astype(np.float32) for at in (x, y))
+    seen = cv2.remap(pixels, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(seen, np.uint8).reshape(-1, 3)[: x.size]
 
 
 def from_dual_fisheye(frame: Pixels, height: int, lens_fov_deg: float = 190.0) -> Pixels:
@@ -131,8 +176,9 @@ def from_perspective(
     return panorama, (int(across[0]), int(down[0]), int(across[-1]) + 1, int(down[-1]) + 1)
 
 
-def _rays(height: int) -> NDArray[np.float64]:
-    x, y = np.meshgrid(np.arange(2 * height, dtype=np.float64), np.arange(height, dtype=np.float64))
+def _rays(height: int, top: int = 0, bottom: int | None = None) -> NDArray[np.float64]:
+    rows = np.arange(top, height if bottom is None else bottom, dtype=np.float64)
+    x, y = np.meshgrid(np.arange(2 * height, dtype=np.float64), rows)
     return erp_to_rays(x, y, height, 2 * height)
 
 
