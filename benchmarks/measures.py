@@ -24,9 +24,9 @@ from panollava.evaluation.measures.measured import EXTRA, Measured
 from panollava.evaluation.measures.overlap import overlap
 from panollava.evaluation.measures.perplexity import perplexity
 from panollava.evaluation.measures.rolled import RolledPictures, equivariance, picture_turns, rolled_samples
+from panollava.evaluation.of_folder import RenderedPictures
+from panollava.evaluation.pipeline import generation_settings
 from panollava.evaluation.predict import GenerationSettings, predict, shuffled_pictures
-from panollava.evaluation.run_eval import RenderedPictures
-from panollava.evaluation.run_predict import generation_settings
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.vlm import PanoramaVLM
 

@@ -95,7 +95,7 @@ class EvaluationRunner:
         """
         from panollava.checkpoints.model_dir import resolve_model_dir
         from panollava.dag.nodes import TABLE
-        from panollava.evaluation.run_eval import EvalRequest, evaluate_folder
+        from panollava.evaluation.of_folder import EvalRequest, evaluate_folder
 
         given = {name: Path(path).absolute() if path else None for name, path in
                  {"folder": checkpoint_dir, "csv": csv_input, "output": output_dir}.items()}  # fmt: skip

@@ -13,8 +13,8 @@ from panollava.errors import EvaluationError
 from panollava.evaluation.accuracy import confusion, grade_samples
 from panollava.evaluation.console import summary_lines
 from panollava.evaluation.protocols import apply_protocol
-from panollava.evaluation.run_eval import score_csv
 from panollava.evaluation.score import ScoreReport, score_predictions
+from panollava.evaluation.score_files import score_csv
 from panollava.evaluation.verify import verify
 from panollava.reports.metrics_page import write_metrics_page
 

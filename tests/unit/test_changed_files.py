@@ -21,7 +21,7 @@ from panollava.data.prepare import prepare_csv
 from panollava.data.prepared_images import read_images, views_of_csv
 from panollava.errors import CheckpointError, DataError, FileChanged
 from panollava.evaluation.measures.rolled import RolledPictures
-from panollava.evaluation.run_predict import load_chosen
+from panollava.evaluation.of_job import open_job
 from panollava.files import write_json
 from panollava.views.cache import ViewCache
 from panollava.views.cache_build import build_view_cache
@@ -194,4 +194,4 @@ def test_weights_that_were_replaced_answer_nothing(stage: dict[str, object], rem
     with pytest.raises(
         CheckpointError, match=rf"stage/{NAME}.* {said}.*remove stage/checkpoint_metadata\.json and run"
     ):
-        load_chosen({"training": {"cpu_threads": 1}}, stage, Path("out/prepared.csv"))
+        open_job({"training": {"cpu_threads": 1}}, stage, Path("out/prepared.csv"))

@@ -118,7 +118,7 @@ def present(node: str) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("node", "module"),
     [
-        ("metrics", "evaluation.run_metrics"),
+        ("metrics", "evaluation.score_files"),
         ("metrics", "evaluation.metrics.spice_run"),
         ("train_finetune", "checkpoints.loading"),
         ("train_finetune", "training.initial_weights"),

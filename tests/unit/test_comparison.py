@@ -28,7 +28,7 @@ from panollava.evaluation.measures.measured import Measured
 from panollava.evaluation.metrics import MetricResult
 from panollava.evaluation.predictions import Prediction, read_predictions, write_predictions
 from panollava.evaluation.protocols import apply_protocol
-from panollava.evaluation.run_metrics import score_files
+from panollava.evaluation.score_files import score_files
 from panollava.reports.comparison import write_comparison
 from panollava.reports.comparison_page import SAMPLES
 from panollava.reports.comparison_tables import COLUMNS, console_lines
@@ -55,7 +55,7 @@ def evaluated(
             for m, query in enumerate(QUERIES)
         ],
     )
-    score_files(folder / "predictions.csv", None, {**EVALUATION, **changes}, folder / "metrics.json", {})
+    score_files({"predict": folder / "predictions.csv"}, {**EVALUATION, **changes}, folder / "metrics.json", {})
     return folder / "metrics.json"
 
 
@@ -98,7 +98,7 @@ def test_accuracy_is_tested_by_panorama_and_stands_by_category(tmp_path: Path) -
                 found.append(Prediction(len(found), f"p{n}.png", kind, said, (true,), "", details))
         write_predictions(folder / "predictions.csv", found)
         evaluation = {**EVALUATION, "metrics": "auto"}
-        score_files(folder / "predictions.csv", None, evaluation, folder / "metrics.json", {})
+        score_files({"predict": folder / "predictions.csv"}, evaluation, folder / "metrics.json", {})
         return folder / "metrics.json"
 
     found = read_results([evaluated_on(tmp_path / "A", set(range(0, 20, 2))), evaluated_on(tmp_path / "B", {0})])
@@ -349,9 +349,9 @@ def with_perplexity(folder: Path, nll: float, tokens: str = "m", left_out: int =
     views = Measured({"overlap_consistency": MetricResult(0.5, "s", "panollava", "0")}, {"overlap_consistency": None},
                      pictures)  # fmt: skip
     views.write(folder / "measures/overlap.json", {})
-    files = [folder / "measures/perplexity.json", folder / "measures/overlap.json"]
+    files = {f"measure_{name}": folder / f"measures/{name}.json" for name in ("perplexity", "overlap")}
     evaluation = {**EVALUATION, "extra": ["perplexity", "overlap_consistency"]}
-    score_files(predictions, None, evaluation, folder / "metrics.json", {}, files)
+    score_files({"predict": predictions, **files}, evaluation, folder / "metrics.json", {})
     return folder / "metrics.json"
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from panollava.errors import EvaluationError
 from panollava.evaluation.predictions import read_predictions
-from panollava.evaluation.run_eval import score_csv
+from panollava.evaluation.score_files import score_csv
 
 
 def sample(number: int, said: str, target: Any, **doc: Any) -> dict[str, Any]:

@@ -13,8 +13,8 @@ import torch
 
 from panollava.data.samples import Sample
 from panollava.errors import EvaluationError
+from panollava.evaluation.of_folder import EvalRequest
 from panollava.evaluation.predict import FinishedAnswers, GenerationSettings, kept_answers, predict, shuffled_pictures
-from panollava.evaluation.run_eval import EvalRequest
 from panollava.views.panorama import PanoramaError
 
 CPU = torch.device("cpu")

@@ -15,7 +15,7 @@ from panollava.evaluation.predictions import (
     read_predictions,
     write_predictions,
 )
-from panollava.evaluation.run_eval import score_csv
+from panollava.evaluation.score_files import score_csv
 
 NASTY = (
     "None",

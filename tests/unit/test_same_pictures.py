@@ -18,7 +18,7 @@ from panollava.evaluation.comparison.verdicts import compare_results, refuse_oth
 from panollava.evaluation.metrics_shape import complaints
 from panollava.evaluation.predict import shuffled_pictures
 from panollava.evaluation.predictions import Prediction, write_predictions
-from panollava.evaluation.run_metrics import score_files
+from panollava.evaluation.score_files import score_files
 
 
 def samples(contents: dict[str, str]) -> list[Sample]:
@@ -85,7 +85,7 @@ def evaluated(folder: Path, prefix: str = "", **provenance: Any) -> Path:
     write_predictions(folder / "predictions.csv", answers)
     evaluation = {"protocol": None, "metrics": ["rouge_l"], "custom_metrics": [], "bootstrap_samples": 20, "extra": [],
                   "spice_heap": "1g", "number_tolerance": 0.1, "angle_tolerance_deg": 22.5}  # fmt: skip
-    score_files(folder / "predictions.csv", None, evaluation, folder / "metrics.json", provenance)
+    score_files({"predict": folder / "predictions.csv"}, evaluation, folder / "metrics.json", provenance)
     return folder / "metrics.json"
 
 

@@ -16,7 +16,7 @@ from panollava.data.formats import format_of, read_source
 from panollava.data.prepare import PrepareSummary, prepare_csv
 from panollava.data.samples import Row, last_turns, read_rows, read_samples
 from panollava.errors import DataError
-from panollava.evaluation.run_predict import as_shown
+from panollava.evaluation.pipeline import as_shown
 
 PANORAMA = photo(direction_panorama(64), "PNG")
 OTHER = photo(direction_panorama(64)[:, ::-1], "JPEG")

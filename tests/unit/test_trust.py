@@ -25,11 +25,11 @@ from panollava.checkpoints.weights import save_weights
 from panollava.cli.main import main
 from panollava.config import Settings, WorkflowConfig
 from panollava.errors import CheckpointError, ConfigError, DataError, EvaluationError
-from panollava.evaluation.again import place_of, read_document
 from panollava.evaluation.comparison.results import read_results
+from panollava.evaluation.of_folder import EvalRequest, evaluate_folder
 from panollava.evaluation.predictions import Prediction, write_predictions
-from panollava.evaluation.run_eval import EvalRequest, evaluate_folder
-from panollava.evaluation.run_metrics import score_files
+from panollava.evaluation.rescoring import place_of, read_document
+from panollava.evaluation.score_files import score_files
 from panollava.evaluation.verify import verify
 from panollava.files import relative_link, sha256_file, sha256_folder, write_json
 from panollava.models.processor import PanoramaProcessor
@@ -65,7 +65,7 @@ def their_metrics(tmp_path: Path) -> Path:
         folder / "predictions.csv", [Prediction(n, f"p{n}.png", "what?", f"a box {n}", ("a box",)) for n in range(4)]
     )
     evaluation = {**Settings().evaluation.model_dump(mode="json"), "metrics": ["rouge_l"], "bootstrap_samples": 0}
-    document = score_files(folder / "predictions.csv", None, evaluation, folder / "metrics.json", {})
+    document = score_files({"predict": folder / "predictions.csv"}, evaluation, folder / "metrics.json", {})
     document["metrics"]["count"] = {**document["metrics"]["rouge_l"], "value": 4.0, "library": METRIC}
     write_json(folder / "metrics.json", document)
     return folder / "metrics.json"

@@ -16,8 +16,7 @@ from panollava.errors import EvaluationError
 from panollava.evaluation.measures.measured import Measured
 from panollava.evaluation.metrics import MetricResult
 from panollava.evaluation.predictions import Prediction, write_predictions
-from panollava.evaluation.run_eval import score_csv
-from panollava.evaluation.run_metrics import score_files
+from panollava.evaluation.score_files import score_csv, score_files
 from panollava.evaluation.verify import verify
 from panollava.files import sha256_file
 
@@ -52,7 +51,10 @@ def scored(tmp_path: Path) -> Path:
         },
     }  # fmt: skip
     score_files(
-        results / "predictions.csv", results / "predictions_blind.csv", EVALUATION, results / "metrics.json", provenance
+        {"predict": results / "predictions.csv", "predict_blind": results / "predictions_blind.csv"},
+        EVALUATION,
+        results / "metrics.json",
+        provenance,
     )
     return results / "metrics.json"
 

@@ -14,8 +14,8 @@ from conftest import Project
 
 from panollava.cli.main import main
 from panollava.errors import TrainingError
+from panollava.evaluation import of_folder
 from panollava.evaluation import predict as predicting
-from panollava.evaluation import run_eval
 from panollava.locks import FolderLock
 
 pytestmark = pytest.mark.workflow
@@ -180,14 +180,14 @@ def test_one_evaluation_at_a_time_writes_into_a_folder(
     quick: Project, evaluate: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the prepared CSV on: a second one would write its own questions under the first one's answers."""
-    prepare, tried = run_eval.prepare_csv, []
+    prepare, tried = of_folder.prepare_csv, []
 
     def beside_another(*arguments: Any, **options: Any) -> None:
         with pytest.raises(TrainingError, match="still in use"), FolderLock(quick.root / "out/.state", wait_s=0):
             pass
         tried.append(prepare(*arguments, **options))
 
-    monkeypatch.setattr(run_eval, "prepare_csv", beside_another)
+    monkeypatch.setattr(of_folder, "prepare_csv", beside_another)
     assert evaluate("--checkpoint-dir", FOLDER, "--max-samples", "2", "--output-dir", "out")[0] == 0 and tried
     assert evaluate("--checkpoint-dir", FOLDER, "--csv-input", "gone.csv", "--output-dir", "never")[0] == 1
     assert not (quick.root / "never").exists()
@@ -197,14 +197,14 @@ def test_pictures_that_go_between_preparing_and_predicting(
     quick: Project, evaluate: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (images,) = quick.root.glob("cache/synthetic/*/images")
-    prepare = run_eval.prepare_csv
+    prepare = of_folder.prepare_csv
 
     def and_lose(*arguments: Any, **options: Any) -> None:
         prepare(*arguments, **options)
         (images / "test_00000.png").unlink()
         (images / "test_00001.png").write_bytes((images / "test_00001.png").read_bytes()[:200])
 
-    monkeypatch.setattr(run_eval, "prepare_csv", and_lose)
+    monkeypatch.setattr(of_folder, "prepare_csv", and_lose)
     code, said = evaluate("--checkpoint-dir", FOLDER)
     assert code == 0 and "samples have no answer and are scored as empty" in said
     answers = rows(quick.root / "results/SMALL/eval/test/predictions.csv")

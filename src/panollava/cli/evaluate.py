@@ -90,13 +90,13 @@ def evaluate(
     start_log()
     if checkpoint_dir is None and config is None:
         assert csv_input is not None
-        from panollava.evaluation.run_eval import score_csv
+        from panollava.evaluation.score_files import score_csv
 
         path, document = score_csv(csv_input, protocol, output_dir, metrics or ())
     else:
         from panollava.checkpoints.model_dir import resolve_model_dir
         from panollava.dag.nodes import TABLE
-        from panollava.evaluation.run_eval import EvalRequest, evaluate_folder
+        from panollava.evaluation.of_folder import EvalRequest, evaluate_folder
 
         experiment = None
         if config is not None:

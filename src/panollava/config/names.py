@@ -21,6 +21,16 @@ AUTO = "auto"
 NATIVE = "native"
 """Stands in the place of the resampler in the names of a native model."""
 SPLITS = ("train", "val", "test")
+RESULT_FILES = {
+    "predict": "predictions.csv",
+    "predict_blind": "predictions_blind.csv",
+    "predict_text_only": "predictions_text_only.csv",
+    "predict_rolled": "predictions_rolled.csv",
+    "measure_perplexity": "measures/perplexity.json",
+    "measure_overlap": "measures/overlap.json",
+}
+"""What each step of an evaluation leaves beside metrics.json, by the node of the DAG."""
+OVERLAP_PLOT = "measures/overlap.png"
 
 _SIZE = re.compile(r"\d+(\.\d+)?(x\d+(\.\d+)?)?[bmk]", re.IGNORECASE)
 _PURPOSES = {"instruct", "it", "pt", "hf", "chat", "base", "thinking", "mix"}
@@ -194,13 +204,11 @@ class ExperimentNames:
 
     @property
     def predictions(self) -> str:
-        return f"{self.results}/predictions.csv"
+        return self.result("predict")
 
-    def measured(self, node: str) -> str:
-        """What a node behind `evaluation.extra` writes: `measures/overlap.json`, `predictions_rolled.csv`."""
-        if node == "predict_rolled":
-            return f"{self.results}/predictions_rolled.csv"
-        return f"{self.results}/measures/{node.removeprefix('measure_')}.json"
+    def result(self, node: str) -> str:
+        """What a step of the evaluation writes: `results/EXP1/predictions.csv` of `predict`."""
+        return f"{self.results}/{RESULT_FILES[node]}"
 
     @property
     def checkpoint_json(self) -> str:

@@ -121,10 +121,10 @@ def of_metrics(task: Task) -> Files:
         "prepared": ancient(names.rejected),
     }
     if evaluation.blind_control:
-        found["blind"] = f"{names.results}/predictions_blind.csv"
+        found["blind"] = names.result("predict_blind")
     if wants_text_only(task.experiment):
-        found["text_only"] = f"{names.results}/predictions_text_only.csv"
-    return found | {node: names.measured(node) for node in measures_of(evaluation.extra)}
+        found["text_only"] = names.result("predict_text_only")
+    return found | {node: names.result(node) for node in measures_of(evaluation.extra)}
 
 
 # ---- several experiments -------------------------------------------------------------------------

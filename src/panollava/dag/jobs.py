@@ -202,60 +202,62 @@ def select_checkpoint(
 # ---- evaluation ----------------------------------------------------------------------------------
 def predict(slice: JobSlice, checkpoint: Path, csv: Path, views: Path, answers: Path, predictions: Path) -> None:
     """`answers` keeps what a killed job has finished."""
-    _predict(slice, checkpoint, csv, views, answers, predictions)
+    _answer(slice, checkpoint, csv, answers, predictions, views)
 
 
 def predict_blind(slice: JobSlice, checkpoint: Path, csv: Path, views: Path, answers: Path, predictions: Path) -> None:
     """The blind control: each sample is shown another picture."""
-    _predict(slice, checkpoint, csv, views, answers, predictions, blind=True)
+    _answer(slice, checkpoint, csv, answers, predictions, views)
 
 
 def predict_text_only(
     slice: JobSlice, checkpoint: Path, csv: Path, views: Path, answers: Path, predictions: Path
 ) -> None:
     """The text-only control: no sample is shown a picture."""
-    _predict(slice, checkpoint, csv, views, answers, predictions, text_only=True)
-
-
-def _predict(
-    slice: JobSlice, checkpoint: Path, csv: Path, views: Path, answers: Path, predictions: Path, **control: bool
-) -> None:
-    from panollava.evaluation.run_predict import predict_csv
-
-    _refuse_other(checkpoint, slice.upstream["select_checkpoint"])
-    with noted(predictions, slice.digest) as told:
-        told |= predict_csv(
-            config=slice.config,
-            digest=slice.digest,
-            checkpoint=read_json(checkpoint),
-            csv_path=csv,
-            views=views.parent,
-            output=predictions,
-            state=answers,
-            **control,
-        )
+    _answer(slice, checkpoint, csv, answers, predictions, views)
 
 
 def predict_rolled(slice: JobSlice, checkpoint: Path, csv: Path, answers: Path, predictions: Path) -> None:
-    from panollava.evaluation.run_measures import predict_rolled_csv
+    """Every sample once more, about its panorama rolled sideways."""
+    _answer(slice, checkpoint, csv, answers, predictions)
+
+
+def _answer(
+    slice: JobSlice, checkpoint: Path, csv: Path, answers: Path, predictions: Path, views: Path | None = None
+) -> None:
+    from panollava.evaluation.of_job import answer_csv
 
     _refuse_other(checkpoint, slice.upstream["select_checkpoint"])
-    with noted(predictions, slice.digest):
-        predict_rolled_csv(slice.config, slice.digest, read_json(checkpoint), csv, predictions, answers)
+    with noted(predictions, slice.digest) as told:
+        told |= answer_csv(
+            slice.document["node"],
+            slice.config,
+            slice.digest,
+            read_json(checkpoint),
+            csv,
+            predictions,
+            answers,
+            views.parent if views else None,
+        )
 
 
 def measure_perplexity(slice: JobSlice, checkpoint: Path, csv: Path, views: Path, scores: Path) -> None:
-    from panollava.evaluation.run_measures import measure_perplexity_csv
+    from panollava.evaluation.of_job import open_job
 
     _refuse_other(checkpoint, slice.upstream["select_checkpoint"])
-    measure_perplexity_csv(slice.config, slice.digest, read_json(checkpoint), csv, views.parent, scores)
+    chosen = read_json(checkpoint)
+    work = open_job(slice.config, chosen, csv, views.parent)
+    provenance = {"config": slice.digest, "checkpoint": chosen["sha256"]}
+    work.measure_perplexity(slice.config["training"]["eval_batch_size"], scores, provenance)
 
 
 def measure_overlap(slice: JobSlice, checkpoint: Path, csv: Path, views: Path, scores: Path, plot: Path) -> None:
-    from panollava.evaluation.run_measures import measure_overlap_csv
+    from panollava.evaluation.of_job import open_job
 
     _refuse_other(checkpoint, slice.upstream["select_checkpoint"])
-    measure_overlap_csv(slice.config, slice.digest, read_json(checkpoint), csv, views.parent, scores, plot)
+    chosen = read_json(checkpoint)
+    work = open_job(slice.config, chosen, csv, views.parent)
+    work.measure_overlap(scores, plot, {"config": slice.digest, "checkpoint": chosen["sha256"]})
 
 
 def compute_metrics(
@@ -280,23 +282,19 @@ def compute_metrics(
         "predict_rolled": predict_rolled, "measure_perplexity": measure_perplexity,
         "measure_overlap": measure_overlap,
     }  # fmt: skip
-    for node, path in given.items():
-        if path is not None:
-            _refuse_other(path, slice.upstream[node])
+    files = {node: path for node, path in given.items() if path is not None}
+    for node, path in files.items():
+        _refuse_other(path, slice.upstream[node])
     metrics_of_run(
+        files,
         slice.document["inputs"],
         slice.config["evaluation"],
         slice.digest,
-        predictions=predictions,
-        blind=blind,
-        text_only=text_only,
         checkpoint=read_json(checkpoint),
         output=metrics,
         metrics_page=table,
         samples_page=samples,
         spice_heap=spice_heap,
-        measures=[path for path in (measure_perplexity, measure_overlap) if path is not None],
-        rolled=predict_rolled,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from panollava.config.names import SPLITS
+from panollava.config.names import OVERLAP_PLOT, RESULT_FILES, SPLITS
 from panollava.config.schema import STAGES
 from panollava.dag import inputs, jobs, options, parents, settings, several
 from panollava.dag.node import CACHE, Node, Report, Resources, no_adjustment
@@ -32,6 +32,10 @@ _ONE_GPU = Resources(16000, 240, gpu=True)
 def _cached(kind: str, **names: str) -> dict[str, str]:
     """Outputs in a folder of the shared cache."""
     return {name: f"{{cache}}/{kind}/{{key}}/{file}" for name, file in names.items()}
+
+
+def _result(node: str) -> str:
+    return f"{_RESULTS}/{RESULT_FILES[node]}"
 
 
 def _stage(stage: str, reads: tuple[str, ...], code_version: int) -> Node:
@@ -224,7 +228,7 @@ _NODES = (
         reads=settings.ANSWERS,
         parents=parents.of_prediction,
         inputs=inputs.of_prediction,
-        outputs={"predictions": f"{_RESULTS}/predictions.csv"},
+        outputs={"predictions": _result("predict")},
         told_by="predictions",
         options=options.of_prediction,
         resources=_ONE_GPU,
@@ -238,7 +242,7 @@ _NODES = (
         reads=settings.ANSWERS,
         parents=parents.of_prediction,
         inputs=inputs.of_prediction,
-        outputs={"predictions": f"{_RESULTS}/predictions_blind.csv"},
+        outputs={"predictions": _result("predict_blind")},
         told_by="predictions",
         options=options.of_prediction,
         resources=_ONE_GPU,
@@ -253,7 +257,7 @@ _NODES = (
         reads=settings.ANSWERS,
         parents=parents.of_prediction,
         inputs=inputs.of_prediction,
-        outputs={"predictions": f"{_RESULTS}/predictions_text_only.csv"},
+        outputs={"predictions": _result("predict_text_only")},
         told_by="predictions",
         options=options.of_prediction,
         resources=_ONE_GPU,
@@ -269,7 +273,7 @@ _NODES = (
         reads=settings.ANSWERS,
         parents=parents.of_prediction,
         inputs=inputs.of_prediction,
-        outputs={"predictions": f"{_RESULTS}/predictions_rolled.csv"},
+        outputs={"predictions": _result("predict_rolled")},
         told_by="predictions",
         options=options.of_prediction,
         resources=_ONE_GPU,
@@ -283,7 +287,7 @@ _NODES = (
         reads=("training.eval_batch_size", "training.seed", *settings.MACHINE),
         parents=parents.of_prediction,
         inputs=inputs.of_prediction,
-        outputs={"scores": f"{_RESULTS}/measures/perplexity.json"},
+        outputs={"scores": _result("measure_perplexity")},
         told_by="scores",
         resources=Resources(16000, 120, gpu=True),
         lower="training.eval_batch_size",
@@ -298,8 +302,8 @@ _NODES = (
         parents=parents.of_prediction,
         inputs=inputs.of_prediction,
         outputs={
-            "scores": f"{_RESULTS}/measures/overlap.json",
-            "plot": f"{_RESULTS}/measures/overlap.png",
+            "scores": _result("measure_overlap"),
+            "plot": f"{_RESULTS}/{OVERLAP_PLOT}",
         },
         told_by="scores",
         resources=Resources(16000, 60, gpu=True),

@@ -15,8 +15,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from panollava.checkpoints.folder import weights_digest
+from panollava.config.names import RESULT_FILES
 from panollava.errors import EvaluationError, PanollavaError
-from panollava.evaluation.again import (
+from panollava.evaluation.metrics import LABELS, MetricResult
+from panollava.evaluation.predictions import read_predictions
+from panollava.evaluation.protocols import apply_protocol
+from panollava.evaluation.rescoring import (
     TOLERANCE,
     custom_metrics_of,
     measure_files,
@@ -24,13 +28,10 @@ from panollava.evaluation.again import (
     place_of,
     predictions_path,
     read_document,
-    score_again,
+    rescore,
 )
-from panollava.evaluation.metrics import LABELS, MetricResult
-from panollava.evaluation.predictions import read_predictions
-from panollava.evaluation.protocols import apply_protocol
-from panollava.evaluation.run_metrics import rows_of_control
 from panollava.evaluation.score import versions
+from panollava.evaluation.score_files import rows_of_control
 from panollava.provenance import made_by
 from panollava.trust import find_inside
 
@@ -63,18 +64,18 @@ def verify(
     document = read_document(path)
     provenance = document["provenance"]
     predictions = predictions_path(document, path)
-    checks = [_digest("predictions.csv", predictions, provenance.get("predictions"), needed=True)]
-    blind = path.parent / "predictions_blind.csv" if document["controls"]["blind"] is not None else None
-    if blind is not None:
-        checks.append(_digest("predictions_blind.csv", blind, provenance.get("predictions_blind"), needed=True))
-    text_only = path.parent / "predictions_text_only.csv" if document["controls"].get("text_only") is not None else None
-    if text_only is not None:
-        told = provenance.get("predictions_text_only")
-        checks.append(_digest("predictions_text_only.csv", text_only, told, needed=True))
+    checks = [_digest(RESULT_FILES["predict"], predictions, provenance.get("predictions"), needed=True)]
+    controls = {
+        name: path.with_name(RESULT_FILES[f"predict_{name}"])
+        for name in ("blind", "text_only")
+        if document["controls"].get(name) is not None
+    }
+    for name, file in controls.items():
+        checks.append(_digest(file.name, file, provenance.get(f"predictions_{name}"), needed=True))
     checks += [_digest(file.name, file, told, needed=True) for file, told in measure_files(document, path).items()]
     checks += _sources(document, path)
     if predictions is not None:
-        checks += _scores(document, path, predictions, {"blind": blind, "text_only": text_only}, custom_metrics)
+        checks += _scores(document, path, predictions, controls, custom_metrics)
     checks += _versions(provenance)
     if predict_again:
         checks.append(_answers(document, path, predictions, max_samples))
@@ -123,7 +124,7 @@ def _scores(
     document: Mapping[str, Any],
     path: Path,
     predictions: Path,
-    controls: Mapping[str, Path | None],
+    controls: Mapping[str, Path],
     chosen: Collection[str],
 ) -> Iterator[Check]:
     """Everything that follows from the predictions and from what the measures left, computed again."""
@@ -131,11 +132,8 @@ def _scores(
     custom, refused = custom_metrics_of(document, chosen)
     try:
         rows = read_predictions(predictions)
-        there = {
-            name: rows_of_control(file) if file is not None and file.is_file() else None
-            for name, file in controls.items()
-        }
-        report = score_again(document, rows, there["blind"], draws, custom, there["text_only"])
+        there = {name: rows_of_control(file) for name, file in controls.items() if file.is_file()}
+        report = rescore(document, rows, there.get("blind"), draws, custom, there.get("text_only"))
         further = measured_again(document, path, rows, apply_protocol(rows, document["protocol"]))
     except EvaluationError as error:
         yield Check("scores", "differs", f"they cannot be computed again: {error}")
@@ -237,7 +235,7 @@ def _answers(document: Mapping[str, Any], path: Path, predictions: Path | None, 
 
 def _predict_again(document: Mapping[str, Any], path: Path, max_samples: int | None) -> list[dict[str, str]]:
     from panollava.checkpoints.folder import checkpoints_of, read_metadata
-    from panollava.evaluation.run_eval import EvalRequest, evaluate_folder
+    from panollava.evaluation.of_folder import EvalRequest, evaluate_folder
 
     provenance = document["provenance"]
     if not isinstance(provenance.get("generation"), dict) or not isinstance(provenance.get("checkpoint"), dict):
@@ -262,4 +260,4 @@ def _predict_again(document: Mapping[str, Any], path: Path, max_samples: int | N
             folder, csv_input=questions, max_samples=min(limits, default=None), epoch=epoch, output_dir=Path(scratch)
         )
         evaluate_folder(request, settings={"generation": generation, "training": training, "evaluation": scoring})
-        return read_predictions(Path(scratch) / "predictions.csv")
+        return read_predictions(Path(scratch) / RESULT_FILES["predict"])

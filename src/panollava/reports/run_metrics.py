@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from panollava.evaluation.accuracy import grade_samples
 from panollava.evaluation.console import metric_lines, summary_lines
 from panollava.evaluation.predictions import read_predictions
 from panollava.evaluation.protocols import apply_protocol
-from panollava.evaluation.run_metrics import rows_of_control, score_files, tolerances_of
+from panollava.evaluation.score_files import rows_of_control, score_files, tolerances_of
 from panollava.logs import LOGGER
 from panollava.provenance import told_beside
 from panollava.reports.metrics_page import write_metrics_page
@@ -20,41 +20,29 @@ _OF_CHECKPOINT = ("folder", "file", "epoch", "step", "sha256", "config_digest", 
 
 
 def metrics_of_run(
+    files: Mapping[str, Path],
     inputs: dict[str, Any],
     evaluation: dict[str, Any],
     digest: str,
-    predictions: Path,
-    blind: Path | None,
     checkpoint: dict[str, Any],
     output: Path,
     metrics_page: Path,
     samples_page: Path,
     spice_heap: str,
-    measures: Sequence[Path] = (),
-    rolled: Path | None = None,
-    text_only: Path | None = None,
 ) -> None:
-    """Score the DAG's predictions and their blind control: metrics.json, and the same for the report's readers.
+    """Score what the DAG's steps left (`score_files`): metrics.json, and the same for the report's readers.
 
-    `inputs`, `evaluation` and `digest` are the slice's: fingerprints of what was tested on, and `evaluation.*`.
-    `measures` and `rolled` (predictions about rolled panoramas) are what `evaluation.extra` asked for. The table goes
-    to the log too.
+    `inputs`, `evaluation` and `digest` are the slice's: fingerprints of what was tested on, and `evaluation.*`. The
+    table goes to the log too.
     """
-    document = score_files(
-        predictions,
-        blind,
-        {**evaluation, "spice_heap": spice_heap},
-        output,
-        {
-            "config": digest,
-            "inputs": inputs,
-            **told_beside(predictions),
-            "checkpoint": {k: checkpoint[k] for k in _OF_CHECKPOINT if k in checkpoint},
-        },
-        measures,
-        rolled,
-        text_only=text_only,
-    )
+    predictions = files["predict"]
+    provenance = {
+        "config": digest,
+        "inputs": inputs,
+        **told_beside(predictions),
+        "checkpoint": {k: checkpoint[k] for k in _OF_CHECKPOINT if k in checkpoint},
+    }
+    document = score_files(files, {**evaluation, "spice_heap": spice_heap}, output, provenance)
     for line in [*metric_lines(document), *summary_lines(document)]:
         LOGGER.info(line)
     experiment = checkpoint["experiment_name"]
@@ -63,7 +51,7 @@ def metrics_of_run(
     write_metrics_page(document, metrics_page, experiment, graded)
     write_samples_page(
         rows,
-        rows_of_control(blind),
+        rows_of_control(files.get("predict_blind")),
         "exact_match" in document["metrics"],
         samples_page,
         experiment,

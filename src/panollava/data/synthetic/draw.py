@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.progress import track
 
 from panollava.config.embedded import SyntheticSettings
+from panollava.config.names import SPLITS
 from panollava.data.details import columns_of
 from panollava.data.synthetic.captions import Question, draw_questions, questions
 from panollava.data.synthetic.exact import draw_typed, exact_questions
@@ -35,7 +36,6 @@ from panollava.processes import die_with_parent
 from panollava.views.geometry import view_rays
 from panollava.views.strategies import GLOBAL_VIEW
 
-SPLITS = ("train", "val", "test")
 _SHEET_COLUMNS, _SHEET_ROWS, _SHEET_WIDTH = 3, 4, 384
 _FEWEST_FOR_PROCESSES = 48  # below, starting processes costs more than it saves
 

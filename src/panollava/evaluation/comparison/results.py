@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from panollava.errors import EvaluationError, PanollavaError
-from panollava.evaluation.again import (
+from panollava.evaluation.metrics import LABELS, MetricResult
+from panollava.evaluation.predictions import read_predictions
+from panollava.evaluation.protocols import ScoredTexts, apply_protocol
+from panollava.evaluation.rescoring import (
     TOLERANCE,
     custom_metrics_of,
     measured_again,
     predictions_path,
     read_document,
-    score_again,
+    rescore,
 )
-from panollava.evaluation.metrics import LABELS, MetricResult
-from panollava.evaluation.predictions import read_predictions
-from panollava.evaluation.protocols import ScoredTexts, apply_protocol
 from panollava.files import sha256_file
 from panollava.logs import LOGGER
 
@@ -115,7 +115,7 @@ def _read(path: Path, name: str, chosen: Collection[str]) -> Result:
         )
     rows = read_predictions(predictions)
     custom, refused = custom_metrics_of(document, chosen)
-    report = score_again(document, rows, custom_metrics=custom)
+    report = rescore(document, rows, custom_metrics=custom)
     for why in refused.values():
         LOGGER.warning("%s: %s", name, why)
     there = {key: found for key, found in document["metrics"].items() if found["value"] is not None}

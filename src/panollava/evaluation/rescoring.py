@@ -10,20 +10,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from panollava.config.names import RESULT_FILES
 from panollava.errors import EvaluationError
 from panollava.evaluation.measures.measured import Measured
 from panollava.evaluation.measures.rolled import equivariance, read_rolled
 from panollava.evaluation.metrics import METRICS, MetricResult
 from panollava.evaluation.metrics_shape import complaints
 from panollava.evaluation.protocols import ScoredTexts
-from panollava.evaluation.run_metrics import tolerances_of
 from panollava.evaluation.score import Rows, ScoreReport, score_predictions
+from panollava.evaluation.score_files import tolerances_of
 from panollava.files import read_json, sha256_file
 from panollava.logs import LOGGER
 from panollava.trust import find_inside, project_of, runnable_metrics
 
 TOLERANCE = 1e-9
-ROLLED = "predictions_rolled.csv"
+ROLLED = RESULT_FILES["predict_rolled"]
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -43,7 +44,7 @@ def custom_metrics_of(document: Mapping[str, Any], chosen: Collection[str] = ())
     return runnable_metrics([library for library in libraries if ":" in library], chosen)
 
 
-def score_again(
+def rescore(
     document: Mapping[str, Any],
     rows: Rows,
     blind_rows: Rows | None = None,
@@ -92,7 +93,7 @@ def measured_again(document: Mapping[str, Any], path: Path, rows: Rows, scored: 
 
 def predictions_path(document: Mapping[str, Any], path: Path) -> Path | None:
     """The predictions behind a metrics.json: beside it, or what `eval --csv-input` scored; None where they are gone."""
-    if (beside := find_inside("predictions.csv", [path.parent])) is not None and beside.is_file():
+    if (beside := find_inside(RESULT_FILES["predict"], [path.parent])) is not None and beside.is_file():
         return beside
     csv = document["provenance"].get("csv")
     if not isinstance(csv, Mapping) or "checkpoint" in document["provenance"]:  # its CSV holds questions

@@ -1,4 +1,4 @@
-"""`panollava eval`: from a stage folder alone, or from a predictions CSV, to metrics.json.
+"""`panollava eval`: from a stage folder alone to metrics.json.
 
 Enters: a folder and whatever the user overrides. Leaves: predictions.csv, predictions_blind.csv and metrics.json in the
 output folder. What the weights depend on comes from the folder's metadata; settings of generation and evaluation come
@@ -7,7 +7,7 @@ from the command line, else from a configuration, else from what the folder reme
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,24 +17,23 @@ import torch
 
 from panollava.checkpoints.any_folder import load_folder
 from panollava.checkpoints.loading import LoadedStage
-from panollava.config.schema import EvaluationSettings
+from panollava.config.names import OVERLAP_PLOT, RESULT_FILES
 from panollava.data.download import ImageCache
 from panollava.data.formats import read_source
 from panollava.data.prepare import prepare_csv
-from panollava.data.prepared_images import IMAGES, read_images, told_of_pictures
+from panollava.data.prepared_images import IMAGES, read_images
 from panollava.data.samples import Sample, has_right_answers, read_samples
-from panollava.devices import first_device
-from panollava.errors import ConfigError, EvaluationError
+from panollava.errors import EvaluationError
 from panollava.evaluation.answer import refuse_without_language
 from panollava.evaluation.found_folder import describe, disagreements
-from panollava.evaluation.predict import answers_in_locked, predict, shuffled_pictures
-from panollava.evaluation.predictions import Prediction, missing_or_doubled, read_predictions, write_predictions
-from panollava.evaluation.protocols import PROTOCOLS, apply_protocol
-from panollava.evaluation.run_measures import measure_folder
-from panollava.evaluation.run_metrics import score_files
-from panollava.evaluation.run_predict import as_shown, generation_settings, made_with
+from panollava.evaluation.measures import measures_of
+from panollava.evaluation.pipeline import Evaluation, as_shown, generation_settings
+from panollava.evaluation.predict import answers_in_locked
+from panollava.evaluation.predictions import Prediction
+from panollava.evaluation.protocols import PROTOCOLS
 from panollava.evaluation.score import check_listed
-from panollava.files import digest_of, refuse_overwriting, sha256_file
+from panollava.evaluation.score_files import DEFAULTS, check_output, score_files
+from panollava.files import digest_of, sha256_file
 from panollava.locks import FolderLock
 from panollava.logs import LOGGER
 from panollava.models.processor import PanoramaProcessor
@@ -43,12 +42,7 @@ from panollava.trust import find_inside, runnable_metrics
 if TYPE_CHECKING:
     from panollava.config import WorkflowConfig
 
-_EVALUATION = EvaluationSettings().model_dump(mode="json")  # of scores alone, and of folders that lack a newer key
-_RESULTS = (
-    "metrics.json", "predictions.csv", "predictions_blind.csv", "predictions_text_only.csv", "predictions_rolled.csv",
-    "measures/perplexity.json",
-    "measures/overlap.json", "measures/overlap.png",
-)  # fmt: skip
+_RESULTS = ("metrics.json", *RESULT_FILES.values(), OVERLAP_PLOT)
 
 
 @dataclass(frozen=True)
@@ -138,7 +132,7 @@ def evaluate_folder(
     csv_path, why = _csv_of(request, loaded)
     LOGGER.info("questions: %s (%s)", csv_path, why)
     output = request.output_dir or request.results_dir / loaded.metadata["experiment_name"] / "eval" / csv_path.stem
-    _check_output(output, csv_path, ("prepared.csv", "rejected.csv", *_RESULTS))
+    check_output(output, csv_path, ("prepared.csv", "rejected.csv", *_RESULTS))
     foreign = request.csv_input is None and not loaded.made_here
     # A CSV of the project names its pictures from the project's root, wherever the command runs.
     inside = csv_path.resolve().is_relative_to(loaded.project_root.resolve())
@@ -169,18 +163,14 @@ def evaluate_folder(
         if request.max_samples is not None:
             samples = samples[: request.max_samples]
 
-        pictures = RenderedPictures(loaded.processor, root)
         contents = read_images(output / "prepared.csv") or {}
         (output / IMAGES).unlink(missing_ok=True)  # for jobs that follow one another in the DAG
-        stand_ins = shuffled_pictures(samples, generation.seed, contents) if evaluation["blind_control"] else None
-        if evaluation["blind_control"] and stand_ins is None:
-            LOGGER.warning("there is one picture only: nothing to shuffle, so no blind control")
-        csv = {
-            "path": str(csv_path),
-            "sha256": sha256_file(csv_path),
-            "chosen_as": why,
-            "max_samples": request.max_samples,
-        }
+        work = Evaluation(
+            loaded, samples, RenderedPictures(loaded.processor, root), contents, generation.seed, root,
+            refuse_changed=False, log_every=request.log_interval,
+        )  # fmt: skip
+        csv = {"path": str(csv_path), "sha256": sha256_file(csv_path), "chosen_as": why,
+               "max_samples": request.max_samples}  # fmt: skip
         checkpoint = {
             "folder": str(loaded.checkpoint.folder),
             "file": loaded.checkpoint.name,
@@ -190,45 +180,37 @@ def evaluate_folder(
         }
         made = {
             "config": digest_of([remembered, checkpoint["config_digest"]]),
-            "csv": csv,
             "checkpoint": checkpoint,
-            "pictures": told_of_pictures(contents, (sample.image_path for sample in samples)),
-            **made_with(loaded.model, generation),
+            **work.provenance(csv, generation),
         }
         key = digest_of([request.answers_version, made, loaded.metadata["model_config"], _pictures_of(samples, root)])
+        steps = _steps(work, evaluation, csv_path)
+        files = {step: output / RESULT_FILES[step] for step in steps}
         with answers_in_locked(output / ".state", key) as kept:
-            text_only = evaluation["text_only_control"]
-            text_only = has_right_answers(samples) if text_only == "auto" else text_only
-            wanted = {
-                "predictions": True,
-                "predictions_blind": stand_ins is not None,
-                "predictions_text_only": text_only,
-            }
-            for name in (name for name, is_wanted in wanted.items() if is_wanted):
-                predictions = predict(
-                    loaded.model, loaded.processor, samples, pictures, generation, device=first_device(),
-                    stand_ins=stand_ins if name == "predictions_blind" else None, finished=kept(name),
-                    log_every=request.log_interval, by_picture=loaded.model.shares_prefix,
-                    text_only=name == "predictions_text_only",
-                )  # fmt: skip
-                write_predictions(output / f"{name}.csv", predictions)
-                if name == "predictions" and request.log_samples:
-                    _log_samples(predictions[: request.log_max_samples])
-            blind = output / "predictions_blind.csv" if stand_ins is not None else None
-            measures, rolled = measure_folder(
-                loaded, samples, pictures, root, evaluation["extra"], generation, stand_ins, output, kept
-            )
-            document = score_files(
-                output / "predictions.csv",
-                blind,
-                evaluation,
-                output / "metrics.json",
-                made,
-                measures,
-                rolled,
-                text_only=output / "predictions_text_only.csv" if text_only else None,
-            )
+            for step, file in files.items():
+                if step == "measure_perplexity":
+                    work.measure_perplexity(generation.batch_size, file, {"checkpoint": checkpoint["sha256"]})
+                elif step == "measure_overlap":
+                    work.measure_overlap(file, output / OVERLAP_PLOT, {"checkpoint": checkpoint["sha256"]})
+                elif step == "predict_rolled":
+                    work.predict_rolled(generation, file, kept(file.stem))
+                else:
+                    predictions = work.predict(step, generation, file, kept(file.stem))
+                    if step == "predict" and request.log_samples:
+                        _log_samples(predictions[: request.log_max_samples])
+            document = score_files(files, evaluation, output / "metrics.json", made)
     return output / "metrics.json", document
+
+
+def _steps(work: Evaluation, evaluation: Mapping[str, Any], csv_path: Path) -> list[str]:
+    """The steps that `evaluation.*` asks for, by their nodes in the DAG, in its order."""
+    text_only = evaluation["text_only_control"]
+    wanted = {"predict", *measures_of(evaluation["extra"])}
+    if evaluation["blind_control"] and work.can_shuffle(csv_path):
+        wanted.add("predict_blind")
+    if has_right_answers(work.samples) if text_only == "auto" else text_only:
+        wanted.add("predict_text_only")
+    return [step for step in RESULT_FILES if step in wanted]
 
 
 def _only_trusted_metrics(evaluation: dict[str, Any]) -> None:
@@ -248,7 +230,7 @@ def _settings(
         chosen |= {section: merged[section] for section in ("generation", "evaluation", "training", "data")}
     for section, values in (settings or {}).items():
         chosen[section] = {**chosen[section], **values}
-    return {**chosen, "evaluation": {**_EVALUATION, **chosen["evaluation"]}}
+    return {**chosen, "evaluation": {**DEFAULTS, **chosen["evaluation"]}}
 
 
 def _pictures_of(samples: list[Sample], root: Path) -> list[list[Any]]:
@@ -261,40 +243,6 @@ def _pictures_of(samples: list[Sample], root: Path) -> list[list[Any]]:
         except OSError:
             found.append([path, None, None])
     return found
-
-
-def score_csv(
-    predictions: Path,
-    protocol: str | None = None,
-    output_dir: Path | None = None,
-    custom_metrics: Sequence[str] = (),
-) -> tuple[Path, dict[str, Any]]:
-    """Score a CSV that has `prediction` and `reference` columns as it is."""
-    output = output_dir or predictions.parent / f"{predictions.stem}_eval"
-    _check_output(output, predictions, ("metrics.json",))
-    try:
-        rows = read_predictions(predictions)  # what cannot be read or scored so leaves an older result as it is
-    except EvaluationError as error:
-        hint = " To have questions answered first, pass --checkpoint-dir or --config." if predictions.is_file() else ""
-        raise EvaluationError(f"{error}{hint}") from error
-    apply_protocol(rows, protocol)
-    for line in missing_or_doubled(rows):
-        LOGGER.warning("%s: %s", predictions, line)
-    (output / "metrics.json").unlink(missing_ok=True)
-    # No model, so nothing extra.
-    evaluation: dict[str, Any] = {**_EVALUATION, "protocol": protocol, "custom_metrics": list(custom_metrics)}
-    source = {"csv": {"path": str(predictions), "sha256": sha256_file(predictions)}}
-    document = score_files(predictions, None, evaluation, output / "metrics.json", source)
-    return output / "metrics.json", document
-
-
-def _check_output(output: Path, source: Path, names: Sequence[str]) -> None:
-    """Refuse to write over the input, or over what the DAG keeps. Raises ConfigError."""
-    if (output / "checkpoint.json").is_file():
-        raise ConfigError(
-            f"{output} holds the results of an experiment, which only the DAG writes: choose another --output-dir"
-        )
-    refuse_overwriting([output / name for name in names], [source])
 
 
 def _csv_of(request: EvalRequest, loaded: LoadedStage) -> tuple[Path, str]:
