@@ -141,7 +141,7 @@ def test_a_nodes_code_is_what_its_job_imports(node: str, module: str) -> None:
 def test_every_job_is_a_function_of_one_module() -> None:
     assert {node.job.__module__ for node in TABLE.values()} == {_JOBS}
     assert all(node.job.__name__ in _functions() for node in TABLE.values())
-    assert "_predict" in job_functions("predict") and "compare" not in job_functions("predict")
+    assert "_answer" in job_functions("predict") and "compare" not in job_functions("predict")
 
 
 @pytest.mark.parametrize("node", VERSIONS)
