@@ -1,48 +1,102 @@
-"""Two trainings on the same cores: what spinning OpenMP threads cost.
+"""An earlier build beside this one: what the benchmarks that compare with it share; no benchmark itself.
 
-    python benchmarks/side_by_side.py --seconds 10
-
-Takes small training steps (MLP forward and backward, two threads) for a fixed time, in one process and in two at once,
-with libgomp's own waiting and with panollava's (`processes.set_cpu_defaults`), and prints steps per second.
+`baseline` gives a checkout of commit 6c13555 with an environment of its own, made anew or found where it was made
+before; `alternate` measures commands in turn, so that what else the machine does meets all of them alike.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import resource
+import statistics
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-STEPS = """
-import sys, time, torch
-torch.set_num_threads(2)
-torch.manual_seed(0)
-net = torch.nn.Sequential(*(torch.nn.Linear(128, 128) for _ in range(12)))
-x = torch.randn(1024, 128)
-end, steps = time.monotonic() + float(sys.argv[1]), 0
-while time.monotonic() < end:
-    net(x).square().mean().backward()
-    steps += 1
-print(steps)
-"""
+ROOT = Path(__file__).parents[1]
+BASELINE = "6c13555"
 
 
-def rates(processes: int, seconds: float, environment: dict[str, str]) -> list[float]:
-    """Steps per second of each of `processes` that run at the same time."""
-    command = [sys.executable, "-c", STEPS, str(seconds)]
-    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(processes)]
-    return [int(process.communicate()[0]) / seconds for process in running]
+@dataclass(frozen=True)
+class Build:
+    """A checkout and the Python that it is installed in."""
+
+    root: Path
+    python: Path
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=10)
-    seconds = parser.parse_args().seconds
-    plain = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
-    for name, environment in (("libgomp's own", plain), ("set_cpu_defaults", {**plain, "GOMP_SPINCOUNT": "2000"})):
-        alone, together = rates(1, seconds, environment)[0], rates(2, seconds, environment)
-        print(f"{name:<14} alone {alone:7.1f} steps/s, two at once {sum(together):7.1f} steps/s in total")
+@dataclass(frozen=True)
+class Cost:
+    """Of a command and its children: CPU seconds (user and system), wall seconds, peak resident MiB of one process."""
+
+    cpu_s: float
+    wall_s: float
+    peak_mib: float
 
 
-if __name__ == "__main__":
-    main()
+THIS = Build(ROOT, Path(sys.executable))
+
+
+def add_baseline(parser: argparse.ArgumentParser) -> None:
+    """The options of benchmarks that compare with the earlier build."""
+    parser.add_argument("--baseline", type=Path, help=f"a folder of {BASELINE}, made where it is missing")
+    parser.add_argument("--commit", default=BASELINE, help="another commit to compare with")
+
+
+def baseline(folder: Path, commit: str = BASELINE) -> Build:
+    """The commit in `folder/main`, installed in `folder/main/.venv` with this checkout's constraints."""
+    root = folder.resolve() / "main"
+    python = root / ".venv/bin/python"
+    if not root.is_dir():
+        root.parent.mkdir(parents=True, exist_ok=True)
+        _call(["git", "clone", "--quiet", str(ROOT), str(root)])
+        _call(["git", "-C", str(root), "checkout", "--quiet", commit])
+    if not python.is_file():
+        _call([sys.executable, "-m", "venv", str(root / ".venv")])
+        _call([str(python), "-m", "pip", "install", "-q", "-c", str(root / "constraints.txt"), "-e", str(root)])
+    return Build(root, python)
+
+
+def _call(command: Sequence[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+
+
+def cost(command: Sequence[str], folder: Path, needle: str | None = None, env: Mapping[str, str] | None = None) -> Cost:
+    """Run a command to its end. Its output must hold `needle`; a command that fails ends the benchmark."""
+    read, write = os.pipe()
+    started = time.perf_counter()
+    with open(read, "rb") as output:
+        process = subprocess.Popen(command, cwd=folder, stdout=write, stderr=write, env={**os.environ, **(env or {})})
+        os.close(write)
+        text = output.read().decode(errors="replace")
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    wall = time.perf_counter() - started
+    if process.returncode or (needle is not None and needle not in text):
+        sys.exit(f"{' '.join(command)} in {folder}:\n{text[-3000:]}")
+    return Cost(used.ru_utime + used.ru_stime, wall, used.ru_maxrss / 1024)
+
+
+def alternate(measured: Mapping[str, Callable[[], Cost]], runs: int, warm: bool = True) -> dict[str, Cost]:
+    """Medians of `runs` rounds, each of which calls everything once; the first round warms caches and does not count."""
+    found: dict[str, list[Cost]] = {name: [] for name in measured}
+    for number in range(runs + warm):
+        for name, measure in measured.items():
+            one = measure()
+            if number >= warm:
+                found[name].append(one)
+    return {
+        name: Cost(*(statistics.median(getattr(one, field) for one in costs) for field in Cost.__dataclass_fields__))
+        for name, costs in found.items()
+    }
+
+
+def own_memory_mib() -> float:
+    """The largest resident size of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

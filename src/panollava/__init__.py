@@ -6,15 +6,9 @@ Importing the package costs nothing; each public name is loaded when it is first
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from panollava.hub import register_when_imported
-
-try:
-    __version__ = version("panollava")
-except PackageNotFoundError:  # a source tree on the path that was never installed
-    __version__ = "0.1.0"
 
 _PUBLIC = {
     "WorkflowConfig": "panollava.config",
@@ -34,9 +28,20 @@ register_when_imported()  # exported models, with transformers' Auto classes
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name in _PUBLIC:
         return getattr(import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module 'panollava' has no attribute {name!r}")
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("panollava")
+    except PackageNotFoundError:  # a source tree on the path that was never installed
+        return "0.1.0"
 
 
 def __dir__() -> list[str]:

@@ -31,7 +31,7 @@ def set_cpu_defaults() -> None:
     """Settings of the CPU's libraries, by environment. Call it before torch is imported; what the user set stays.
 
     GNU OpenMP's waiting threads spin for milliseconds: two trainings side by side on the same cores then run many
-    times slower than one after the other (`benchmarks/side_by_side.py`), so they give up their core soon. oneMKL
+    times slower than one after the other (`benchmarks/spinning_threads.py`), so they give up their core soon. oneMKL
     promises equal results from run to run only with its conditional numerical reproducibility switched on.
     """
     if "OMP_WAIT_POLICY" not in os.environ:

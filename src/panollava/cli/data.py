@@ -8,7 +8,7 @@ from typing import Annotated, cast, get_args
 import typer
 
 from panollava.cli.common import image_cache_of
-from panollava.config.schema import FormatName
+from panollava.config.choices import FormatName
 from panollava.errors import DataError
 from panollava.files import refuse_overwriting
 from panollava.views.rendering import Renderer, Rendering

@@ -7,14 +7,17 @@ import sys
 from contextlib import chdir
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from panollava.cli import completion
 from panollava.cli.common import load_experiment
 from panollava.cli.workflow import check_root, run_snakemake
-from panollava.config import ConfigError, Project, WorkflowConfig
+from panollava.errors import ConfigError
+
+if TYPE_CHECKING:
+    from panollava.config import WorkflowConfig
 
 
 class StageChoice(StrEnum):
@@ -104,6 +107,8 @@ def train(
 
 def _check_name(experiment: WorkflowConfig, changed: WorkflowConfig) -> None:
     """A composed name that follows the model must not be another experiment's."""
+    from panollava.config import Project
+
     name = changed.names.experiment
     if name != experiment.names.experiment and name in Project(".").experiments():
         raise ConfigError(

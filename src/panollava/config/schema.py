@@ -13,6 +13,10 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from panollava.config.choices import ExtraName as ExtraName
+from panollava.config.choices import FormatName as FormatName
+from panollava.config.choices import MetricName as MetricName
+from panollava.config.choices import Protocol as Protocol
 from panollava.config.embedded import MiniatureSettings, SyntheticSettings
 from panollava.config.section import Section, key
 from panollava.config.values import NAME_MAX_LENGTH as NAME_MAX_LENGTH
@@ -48,11 +52,6 @@ from panollava.models.choices import (
 from panollava.views.rendering import Renderer
 from panollava.views.strategies import MAX_VIEWS, CropStrategy, Level
 
-Protocol = Literal["grouped", "per-annotation", "original"]
-MetricName = Literal["bleu4", "meteor", "rouge_l", "spice", "cider"]
-FormatName = Literal["auto", "panoenv", "osr_bench", "parquet", "llava", "csv"]
-"""`auto` and the names of `data.formats.FORMATS`."""
-ExtraName = Literal["perplexity", "overlap_consistency", "dino_similarity", "yaw_equivariance", "yaw_agreement"]
 SCORE_NAMES: tuple[str, ...] = (*get_args(MetricName), *get_args(ExtraName))
 
 RESAMPLER_OPTIONS = ("models.qformer.", "models.perceiver.", "models.bimamba.")

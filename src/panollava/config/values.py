@@ -13,11 +13,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from panollava.config.choices import NAME_MAX_LENGTH as NAME_MAX_LENGTH
+from panollava.config.choices import NAME_PATTERN as NAME_PATTERN
 from panollava.config.wording import shown
 
 SYNTHETIC = "synthetic"
-NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-NAME_MAX_LENGTH = 100
 HEAP_PATTERN = "[1-9][0-9]*[kmgKMG]"
 SHORT_PRECISIONS = {32: "32-true", 16: "16-mixed", "32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
 

@@ -1,0 +1,18 @@
+"""The words that some settings choose among, and what a name may look like; options of commands read them, too.
+
+Imports no pydantic.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+Protocol = Literal["grouped", "per-annotation", "original"]
+MetricName = Literal["bleu4", "meteor", "rouge_l", "spice", "cider"]
+FormatName = Literal["auto", "panoenv", "osr_bench", "parquet", "llava", "csv"]
+"""`auto` and the names of `data.formats.FORMATS`."""
+ExtraName = Literal["perplexity", "overlap_consistency", "dino_similarity", "yaw_equivariance", "yaw_agreement"]
+
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+NAME_MAX_LENGTH = 100
