@@ -84,7 +84,7 @@ def cost(command: Sequence[str], folder: Path, needle: str | None = None, env: M
 
 
 def alternate(measured: Mapping[str, Callable[[], Cost]], runs: int, warm: bool = True) -> dict[str, Cost]:
-    """Medians of `runs` rounds, each of which calls everything once; the first round warms caches and does not count."""
+    """Medians of `runs` rounds, each of which calls everything once; a first round warms caches and does not count."""
     found: dict[str, list[Cost]] = {name: [] for name in measured}
     for number in range(runs + warm):
         for name, measure in measured.items():
