@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from snakemake.io import ancient
-
 from panollava.config.names import SPLITS
 from panollava.dag.node import CACHE, Files, Task
 from panollava.dag.parents import last_stage, previous_stage, wants_text_only
@@ -19,10 +17,17 @@ if TYPE_CHECKING:
     from panollava.config import WorkflowConfig
 
 
+def ancient(path: str) -> str:
+    """Snakemake's mark of an input whose age does not count. Its package is loaded by who plans, not by every job."""
+    from snakemake.io import ancient as marked
+
+    found: str = marked(path)
+    return found
+
+
 def cached(kind: str, key: str, name: str) -> str:
     """A file of the shared cache."""
-    found: str = ancient(f"{CACHE}/{kind}/{key}/{name}")
-    return found
+    return ancient(f"{CACHE}/{kind}/{key}/{name}")
 
 
 def stage_file(experiment: WorkflowConfig, stage: str, name: str) -> str:
