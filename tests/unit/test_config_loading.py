@@ -17,7 +17,7 @@ from panollava.config.json_schema import json_schema
 from panollava.config.legacy import MOVED, REPLACED
 from panollava.config.loading import load_settings
 from panollava.config.migration_file import migration_file
-from panollava.config.schema import Section, leaf_keys, section_of
+from panollava.config.schema import KEYS, Section
 from panollava.config.yaml_file import parse_yaml
 from panollava.models.choices import ResamplerName
 
@@ -294,7 +294,7 @@ def test_other_programs_read_the_same_values(path: Path) -> None:
 def test_default_yaml_shows_every_key_with_its_comment() -> None:
     text = (ROOT / "config/default.yaml").read_text(encoding="utf-8")
     file = parse_yaml(text, "default.yaml")
-    assert set(leaf_keys()) <= set(file.lines)
+    assert set(KEYS) <= set(file.lines)
     lines = text.splitlines()
     for key, field in _fields(Settings, ""):
         above: list[str] = []
@@ -319,7 +319,7 @@ def test_the_json_schema_for_editors_is_current() -> None:
 def test_the_map_from_the_original_projects_keys_is_current_and_leads_to_keys_that_exist() -> None:
     same = (ROOT / "docs/migration.md").read_text(encoding="utf-8") == migration_file()
     assert same, "legacy.py changed: python -m panollava.config.migration_file > docs/migration.md"
-    keys = list(leaf_keys())
+    keys = list(KEYS)
     for text in [*MOVED.values(), *REPLACED.values()]:
         for word in re.findall(r"\b[a-z_]+(?:\.[A-Za-z_]+)+", text):
             key = word.replace("STAGE", "finetune")
@@ -336,7 +336,7 @@ def test_exp1_is_the_embedded_default() -> None:
 
 def _fields(section: type[Section], prefix: str):
     for name, field in section.model_fields.items():
-        inner = section_of(field.annotation)
+        inner = section.inner.get(name)
         if inner:
             yield from _fields(inner, f"{prefix}{name}.")
         else:

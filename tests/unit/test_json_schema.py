@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from panollava.config.json_schema import json_schema
-from panollava.config.schema import Settings, leaf_keys
+from panollava.config.schema import KEYS, Settings
 from panollava.config.yaml_file import read_yaml
 
 jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
@@ -54,14 +54,14 @@ def test_the_projects_own_files_fit(validator: Any, name: str) -> None:
 
 
 def test_every_key_stands_in_it_with_what_it_means(validator: Any) -> None:
-    for key in leaf_keys():
+    for key in KEYS:
         found = property_of(validator, key)
         assert found["description"] and validator.evolve(schema=found).is_valid(found["default"]), key
 
 
 def test_it_agrees_with_panollava_on_every_key_and_probe(validator: Any) -> None:
     disagreements = []
-    for key in leaf_keys():
+    for key in KEYS:
         for probe in PROBES:
             document: Any = probe
             for name in reversed(key.split(".")):

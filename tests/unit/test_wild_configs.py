@@ -11,7 +11,7 @@ from typing import get_args
 import pytest
 
 from panollava.config import ConfigError, Project, WorkflowConfig
-from panollava.config.schema import leaf_keys
+from panollava.config.schema import KEYS
 from panollava.models.choices import ResamplerName
 
 FINETUNE = "training: {stage_configs: {finetune: "
@@ -289,7 +289,7 @@ def test_what_looks_odd_but_is_clear_is_read(load, text: str, key: str, value: o
     ids=lambda value: value[:8],
 )
 def test_no_value_of_any_key_makes_a_traceback_or_an_endless_message(load, value: str) -> None:
-    for key in leaf_keys():
+    for key in KEYS:
         text = "".join(f"{'  ' * depth}{name}:\n" for depth, name in enumerate(key.split(".")))[:-1]
         try:
             load(f"{text} {value}\n")

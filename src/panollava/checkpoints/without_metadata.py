@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from panollava.config.native import backbones_of
 from panollava.config.remembered import remembered_settings
 from panollava.files import sha256_folder
 from panollava.models.processor import PanoramaProcessor
@@ -26,7 +25,7 @@ def metadata_of_config(cfg: WorkflowConfig, stage: str | None = None) -> dict[st
     stage = stage or (cfg.settings.training.stages or ["finetune"])[-1]
     config, root = cfg.effective, cfg.root.resolve()
     folders: dict[str, Path | None] = {}
-    for part in backbones_of(cfg.settings, stage):
+    for part in cfg.backbones[stage]:
         folder = cfg.backbone_folder(part)
         folders[part] = root / folder if folder else None
     size = config["image_processing"]["image_size"]

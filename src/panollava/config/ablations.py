@@ -31,7 +31,7 @@ from panollava.config.legacy import PREFIX
 from panollava.config.loading import shown_path
 from panollava.config.messages import unknown_key
 from panollava.config.names import check_name
-from panollava.config.schema import Settings, leaf_keys, section_of
+from panollava.config.schema import KEYS, Section, Settings
 from panollava.config.wording import shown
 from panollava.config.yaml_file import YamlFile, read_yaml
 from panollava.errors import ConfigError
@@ -320,15 +320,15 @@ def _nested(file: YamlFile, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 @cache
 def _settings() -> frozenset[str]:
-    return frozenset(leaf_keys())
+    return frozenset(KEYS)
 
 
 def _takes_list(dotted: str) -> bool:
     """Whether the setting itself can be a list."""
     *head, last = dotted.split(".")
-    section: Any = Settings
+    section: type[Section] = Settings
     for name in head:
-        section = section_of(section.model_fields[name].annotation)
+        section = section.inner[name]
 
     def has_list(annotation: Any) -> bool:
         return get_origin(annotation) is list or any(has_list(part) for part in get_args(annotation))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Container
 
 from panollava.config.native import NATIVE_ONLY, native_errors, overlap_errors
-from panollava.config.schema import MINIATURE_VISION, RESAMPLER_OPTIONS, SCORE_NAMES, STAGES, Settings, leaf_keys
+from panollava.config.schema import KEYS, MINIATURE_VISION, RESAMPLER_OPTIONS, SCORE_NAMES, STAGES, Settings
 from panollava.errors import ConfigError
 
 VICREG_KEYS = tuple(
@@ -20,8 +20,13 @@ DENSECL_KEY = "training.stage_configs.vision.densecl_temperature"
 
 def cross_errors(settings: Settings, written: Collection[str] = ()) -> list[tuple[str, str]]:
     """Combinations that cannot work. `written` are the keys that the experiment itself sets, where that is known."""
-    found = _stage_errors(settings) + _view_errors(settings) + _device_errors(settings) + _other_errors(settings)
-    return [*found, *native_errors(settings, written)]
+    found, reason = _stage_errors(settings), None
+    try:
+        reason = without_shared_directions(settings)
+    except ConfigError as error:  # each value is legal, all of them together are not
+        found.append(("image_processing", f"cannot be used: {error}"))
+    found += _view_errors(settings, reason) + _device_errors(settings) + _other_errors(settings)
+    return [*found, *overlap_errors(settings, reason), *native_errors(settings, written)]
 
 
 def cross_warnings(settings: Settings, written: Container[str]) -> list[tuple[str, str]]:
@@ -58,7 +63,7 @@ def cross_warnings(settings: Settings, written: Container[str]) -> list[tuple[st
     chosen = settings.models.resampler_type
     found += [
         (key, f"has no effect while models.resampler_type is {chosen}")
-        for key in leaf_keys()
+        for key in KEYS
         if key in written and key.startswith(RESAMPLER_OPTIONS) and not key.startswith(f"models.{chosen}.")
     ]
     unread = VICREG_KEYS[2:] if vision.loss == "densecl" else (DENSECL_KEY,)
@@ -66,7 +71,7 @@ def cross_warnings(settings: Settings, written: Container[str]) -> list[tuple[st
               if key in written]  # fmt: skip
     for stage in STAGES:
         key = f"training.stage_configs.{stage}.muon_lr"
-        if key in written and settings.training.stage_configs.of(stage).optimizer != "muon":
+        if key in written and getattr(settings.training.stage_configs, stage).optimizer != "muon":
             found.append((key, f"has no effect while training.stage_configs.{stage}.optimizer is adamw"))
     return found
 
@@ -108,17 +113,11 @@ def _stage_errors(settings: Settings) -> list[tuple[str, str]]:
     return []
 
 
-def _view_errors(settings: Settings) -> list[tuple[str, str]]:
-    try:
-        reason = without_shared_directions(settings)
-    except ConfigError as error:  # each value is legal, all of them together are not
-        return [("image_processing", f"cannot be used: {error}")]
-    overlap = list(overlap_errors(settings, reason))
+def _view_errors(settings: Settings, reason: str | None) -> list[tuple[str, str]]:
     if "vision" not in settings.training.stages or reason is None:
-        return overlap
+        return []
     rest = [stage for stage in settings.training.stages if stage != "vision"] or ["resampler", "finetune"]
     return [
-        *overlap,
         (
             "image_processing.crop_strategy",
             f"leaves the vision stage without a loss: {reason}. Use e2p, anyres_e2p or another strategy whose "

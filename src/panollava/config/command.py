@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from panollava.config.messages import unknown_key
-from panollava.config.schema import leaf_keys
+from panollava.config.schema import KEYS
 from panollava.config.yaml_file import parse_yaml, read_yaml
 from panollava.errors import ConfigError
 
 SHOWN = "--config"
 _NAMES = ("experiment.name", "experiment.auto_name", "experiment.siglip_include_patch_res")
-_KEYS = frozenset(leaf_keys())
+_KEYS = frozenset(KEYS)
 
 
 def command_settings(config: Mapping[str, Any], files: Sequence[Path]) -> dict[str, Any]:

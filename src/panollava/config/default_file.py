@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from panollava.config.messages import bounds_of
-from panollava.config.schema import Section, Settings, section_of
+from panollava.config.schema import Section, Settings
 
 _HEAD = """\
 # yaml-language-server: $schema=schema.json
@@ -71,7 +71,7 @@ def _lines(section: Section, prefix: str, depth: int) -> Iterator[str]:
     indent = "  " * depth
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
-        if section_of(field.annotation):
+        if name in section.inner:
             yield from [""] if depth == 0 else []
             if prefix + name in _SECTIONS:
                 yield f"{indent}# {_SECTIONS[prefix + name]}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
 from typing import Any
 
 
@@ -20,6 +21,24 @@ def set_at(document: dict[str, Any], key: str, value: Any) -> None:
     for name in head:
         document = document.setdefault(name, {})
     document[last] = value
+
+
+def copy_values(source: Mapping[str, Any], target: dict[str, Any], keys: Iterable[str]) -> None:
+    """Give each dotted key in `target` a copy of its value in `source`. Raises KeyError where `source` has none."""
+    for key in keys:
+        set_at(target, key, deepcopy(value_at(source, key)))
+
+
+def nested(source: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """A document with copies of the values of some dotted keys, and nothing else."""
+    document: dict[str, Any] = {}
+    copy_values(source, document, keys)
+    return document
+
+
+def differing(document: Mapping[str, Any], other: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
+    """Those of the dotted keys that have another value in `other`. Raises KeyError where one lacks a key."""
+    return [key for key in keys if value_at(document, key) != value_at(other, key)]
 
 
 def differences(before: Any, after: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from panollava.config.dotted import set_at, value_at
-from panollava.config.native import NATIVE_ONLY, composing_keys
-from panollava.config.schema import RESAMPLER_OPTIONS, Settings, leaf_keys
+from panollava.config.dotted import copy_values
+from panollava.config.native import COMPOSING, NATIVE_ONLY
+from panollava.config.schema import KEYS, RESAMPLER_OPTIONS, Settings
 from panollava.views.strategies import CROP_STRATEGIES, STRATEGY_SETTINGS
 
 LORA = (
@@ -34,8 +34,7 @@ def effective_settings(document: dict[str, Any]) -> dict[str, Any]:
         images["image_size"] = [images["image_size"]] * 2
     if models["vicreg_projector_dim"] is None and models["vlm_name"] is None:
         models["vicreg_projector_dim"] = models["latent_dimension"]
-    for key in _switched_off(document):
-        set_at(document, key, value_at(DEFAULTS, key))
+    copy_values(DEFAULTS, document, list(_switched_off(document)))
     return document
 
 
@@ -43,7 +42,7 @@ def _switched_off(document: dict[str, Any]) -> Iterator[str]:
     strategy = document["image_processing"]["crop_strategy"]
     yield from (f"image_processing.{name}" for name in STRATEGY_SETTINGS if name not in CROP_STRATEGIES[strategy].reads)
     chosen = f"models.{document['models']['resampler_type']}."
-    yield from (key for key in leaf_keys() if key.startswith(RESAMPLER_OPTIONS) and not key.startswith(chosen))
+    yield from (key for key in KEYS if key.startswith(RESAMPLER_OPTIONS) and not key.startswith(chosen))
     loss = document["training"]["stage_configs"]["vision"]["loss"]
     unread = ("densecl_temperature",) if loss == "vicreg" else VICREG_TERMS
     yield from (f"training.stage_configs.vision.{name}" for name in unread)
@@ -54,7 +53,7 @@ def _switched_off(document: dict[str, Any]) -> Iterator[str]:
     if document["models"]["vlm_name"] is None:
         yield from NATIVE_ONLY
     else:
-        yield from composing_keys()
+        yield from COMPOSING
     finetune = document["training"]["stage_configs"]["finetune"]
     if not finetune["overlap_loss_weight"]:
         yield from (f"training.stage_configs.finetune.{name}" for name in OVERLAP_LOSS)

@@ -23,7 +23,7 @@ from panollava.config.dotted import set_at
 from panollava.config.legacy import move_legacy_keys, replaced_key
 from panollava.config.messages import describe_errors
 from panollava.config.native import without_composition
-from panollava.config.schema import Section, Settings, leaf_keys, section_of
+from panollava.config.schema import KEYS, Section, Settings
 from panollava.config.wording import shown
 from panollava.config.yaml_file import YamlFile, read_yaml
 from panollava.errors import ConfigError
@@ -146,10 +146,9 @@ def validate(
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any], section: type[Section] | None = Settings) -> dict[str, Any]:
     """`over` on top of `base`. A section that is left empty (`data:` with nothing below) changes nothing."""
-    merged = deepcopy(dict(base))
+    merged, sections = deepcopy(dict(base)), section.inner if section else {}
     for name, value in over.items():
-        field = section.model_fields.get(name) if section else None
-        inner = section_of(field.annotation) if field else None
+        inner = sections.get(name)
         if inner is not None and value is None:
             continue
         if isinstance(value, Mapping) and (inner is not None or isinstance(merged.get(name), Mapping)):
@@ -157,7 +156,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any], section: type[Sectio
             merged[name] = merge(below if isinstance(below, Mapping) else {}, value, inner)
         else:
             merged[name] = deepcopy(value)
-    return {name: value for name, value in merged.items() if not (value is None and _is_section(section, name))}
+    return {name: value for name, value in merged.items() if value is not None or name not in sections}
 
 
 def with_values(document: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,16 +170,11 @@ def with_values(document: Mapping[str, Any], values: Mapping[str, Any]) -> dict[
 def differences(one: Settings, other: Settings) -> dict[str, tuple[Any, Any]]:
     """The dotted keys on which two configurations differ, in the order of the schema, with both values."""
     found: dict[str, tuple[Any, Any]] = {}
-    for key in leaf_keys():
+    for key in KEYS:
         values = attrgetter(key)(one), attrgetter(key)(other)
         if values[0] != values[1]:
             found[key] = values
     return found
-
-
-def _is_section(section: type[Section] | None, name: str) -> bool:
-    field = section.model_fields.get(name) if section else None
-    return field is not None and section_of(field.annotation) is not None
 
 
 def _misplaced(own: YamlFile, default: YamlFile) -> list[str]:

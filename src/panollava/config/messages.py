@@ -13,7 +13,7 @@ from unicodedata import normalize
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from panollava.config.schema import Section, Settings, leaf_keys, section_of
+from panollava.config.schema import KEYS, Section, Settings
 from panollava.config.wording import shown, visible
 
 _SURE = 0.85  # from here on, one letter is wrong; below, a key of this very name elsewhere is the likelier one
@@ -53,7 +53,7 @@ def unknown_key(name: str, last: str | None = None) -> str:
     head = name.removesuffix(last).rstrip(".")
     named = f"{visible(name)} is not a key" if last.strip() else f"{head or 'the file'} holds an empty key"
     siblings = _names_in(head)
-    everywhere = list(leaf_keys())
+    everywhere = list(KEYS)
     if "." in last and any(key == name or key.startswith(f"{name}.") for key in everywhere):
         first, _, rest = last.partition(".")
         return f"{named}: dots do not nest here. Write `{first}:`, and below it, indented, `{rest.replace('.', ': ')}:`"
@@ -181,20 +181,18 @@ def _field_at(parts: list[str]) -> tuple[str, FieldInfo | None, list[str]]:
         field = section.model_fields.get(part)
         if field is None:
             return ".".join(parts[: index + 1]), None, parts[index + 1 :]
-        inner = section_of(field.annotation)
-        if inner is None:
+        if part not in section.inner:
             return ".".join(parts[: index + 1]), field, parts[index + 1 :]
-        section = inner
+        section = section.inner[part]
     return ".".join(parts), None, []
 
 
 def _names_in(head: str) -> list[str]:
     section: type[Section] = Settings
     for part in head.split(".") if head else []:
-        inner = section_of(section.model_fields[part].annotation)
-        if inner is None:
+        if part not in section.inner:
             return []
-        section = inner
+        section = section.inner[part]
     return list(section.model_fields)
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from panollava.config.dotted import value_at
-from panollava.config.schema import RESAMPLER_OPTIONS, STAGES, Settings, leaf_keys
+from panollava.config.dotted import differing
+from panollava.config.schema import KEYS, RESAMPLER_OPTIONS, STAGES, Settings
 from panollava.config.wording import shown
 
 _COMPOSES = (
@@ -25,9 +25,8 @@ NATIVE_ONLY = ("models.adapter", "models.panorama_positions", "models.quantizati
 """Settings that only a native model reads."""
 
 
-def composing_keys() -> tuple[str, ...]:
-    """Settings of the composed model alone."""
-    return tuple(key for key in leaf_keys() if key in _COMPOSES or key.startswith(_PREFIXES))
+COMPOSING = tuple(key for key in KEYS if key in _COMPOSES or key.startswith(_PREFIXES))
+"""Settings of the composed model alone."""
 
 
 def backbones_of(settings: Settings, stage: str) -> tuple[str, ...]:
@@ -45,7 +44,7 @@ def without_composition(document: Mapping[str, Any], written: Collection[str]) -
     models = document.get("models")
     if not isinstance(models, Mapping) or models.get("vlm_name") is None:
         return dict(document)
-    left_out = {key for key in composing_keys() if key not in written}
+    left_out = {key for key in COMPOSING if key not in written}
     if "training.stages" not in written:
         left_out.add("training.stages")
     return _without(document, left_out, "")
@@ -53,7 +52,7 @@ def without_composition(document: Mapping[str, Any], written: Collection[str]) -
 
 def native_errors(settings: Settings, written: Collection[str] = ()) -> Iterator[tuple[str, str]]:
     """(key, message) of settings that cannot stand together. `written` are the keys that the experiment sets."""
-    models, defaults = settings.models, Settings()
+    models = settings.models
     if models.vlm_name is None:
         if models.adapter is not None:
             yield "models.adapter", f"is read with models.vlm_name alone, got {shown(models.adapter)}"
@@ -62,8 +61,9 @@ def native_errors(settings: Settings, written: Collection[str] = ()) -> Iterator
         if other := [part for part in settings.lora.parts if part != "language"]:
             yield "lora.parts", f"must be [language] without models.vlm_name, got {settings.lora.parts}: no {other[0]}"
         return
-    document, default = settings.model_dump(mode="json"), defaults.model_dump(mode="json")
-    both = [key for key in composing_keys() if key in written or value_at(document, key) != value_at(default, key)]
+    document, default = settings.model_dump(mode="json"), Settings().model_dump(mode="json")
+    changed = differing(document, default, COMPOSING)
+    both = [key for key in COMPOSING if key in written or key in changed]
     if both:
         hint = (
             " Adapters train the tower: lora.parts: [language, vision]." if any(_BLOCKS in key for key in both) else ""

@@ -478,16 +478,13 @@ class Settings(Section):
         return document
 
 
-def section_of(annotation: Any) -> type[Section] | None:
-    """The section class that a field's annotation names, or None for a value."""
-    return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
-
-
-def leaf_keys(section: type[Section] = Settings, prefix: str = "") -> Iterator[str]:
-    """Every setting's dotted key, in the order of the schema."""
-    for name, field in section.model_fields.items():
-        inner = section_of(field.annotation)
-        if inner is None:
-            yield prefix + name
+def _leaf_keys(section: type[Section], prefix: str = "") -> Iterator[str]:
+    for name in section.model_fields:
+        if name in section.inner:
+            yield from _leaf_keys(section.inner[name], f"{prefix}{name}.")
         else:
-            yield from leaf_keys(inner, f"{prefix}{name}.")
+            yield prefix + name
+
+
+KEYS: tuple[str, ...] = tuple(_leaf_keys(Settings))
+"""Every setting's dotted key, in the order of the schema."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -11,6 +11,15 @@ class Section(BaseModel):
     """A part of the configuration: no unknown keys, strict types, never changed after loading."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, protected_namespaces=())
+    inner: ClassVar[dict[str, type[Section]]] = {}
+    """The sections below this one, by their keys; its other fields are settings."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        fields = {name: field.annotation for name, field in cls.model_fields.items()}
+        cls.inner = {
+            name: kind for name, kind in fields.items() if isinstance(kind, type) and issubclass(kind, Section)
+        }
 
 
 def key(default: Any, about: str, *, typical: str | None = None, **bounds: Any) -> Any:

@@ -20,6 +20,7 @@ from panollava.config.loading import load_settings, validate, with_values
 from panollava.config.names import (
     FALLBACK_NAME,
     NATIVE,
+    SPLITS,
     ExperimentNames,
     crop_token,
     dataset_token,
@@ -28,6 +29,7 @@ from panollava.config.names import (
     vision_token,
     vlm_token,
 )
+from panollava.config.native import backbones_of
 from panollava.config.schema import STAGES, SYNTHETIC, Settings
 from panollava.config.wording import visible
 from panollava.config.yaml_file import YamlFile
@@ -109,30 +111,33 @@ class WorkflowConfig:
         return effective_settings(self.to_dict())
 
     @cached_property
+    def _name(self) -> tuple[str, str]:
+        """The experiment's name, and where it comes from."""
+        return resolve_name(self.to_dict())
+
+    @cached_property
     def names(self) -> ExperimentNames:
         models, paths = self.settings.models, self.settings.paths
+        csvs = {stage: self.csvs("train", stage) for stage in STAGES}
+        own = [(stage, split) for stage in STAGES for split in ("train", "val") if self._own_csv(split, stage)]
         return ExperimentNames(
-            experiment=resolve_name(self.to_dict())[0],
+            experiment=self._name[0],
             vision=vision_token(models.vision_name) if models.vlm_name is None else vlm_token(models.vlm_name),
             resampler=token(models.resampler_type) if models.vlm_name is None else NATIVE,
             crop=crop_token(self.settings.image_processing.crop_strategy),
-            datasets={
-                stage: dataset_token(self.settings.data.dataset_name, self.csvs("train", stage)) for stage in STAGES
-            },
+            datasets={stage: dataset_token(self.settings.data.dataset_name, csvs[stage]) for stage in STAGES},
             stages=tuple(self.settings.training.stages),
-            own_data=frozenset(
-                (stage, split) for stage in STAGES for split in ("train", "val") if self._own_csv(split, stage)
-            ),
-            runs_dir=_posix(paths.runs_dir),
-            results_dir=_posix(paths.results_dir),
-            logs_dir=_posix(paths.logs_dir),
+            own_data=frozenset(own),
+            runs_dir=Path(paths.runs_dir).as_posix(),
+            results_dir=Path(paths.results_dir).as_posix(),
+            logs_dir=Path(paths.logs_dir).as_posix(),
         )
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
         """What a user should be told once: deprecated keys, pointless settings, a missing name."""
         found = list(self._messages)
-        if resolve_name(self.to_dict())[1] == "fallback":
+        if self._name[1] == "fallback":
             where = self.source.as_posix() if self.source else "configuration"
             found.append(f"{where}: experiment.name is not set, so the experiment is called {FALLBACK_NAME}")
         return tuple(found)
@@ -142,11 +147,23 @@ class WorkflowConfig:
 
         `stage` asks for the stage's own data where it has some. Without csv_test, the test split is csv_val.
         """
-        own = self._own_csv(split, stage) if stage else None
-        value = own or getattr(self.settings.data, f"csv_{split}")
-        if value is None:
-            value = self.settings.data.csv_val
-        return [value] if isinstance(value, str) else list(value)
+        return list(self.csvs_by_stage[split, stage])
+
+    @cached_property
+    def csvs_by_stage(self) -> dict[tuple[str, str | None], list[str]]:
+        """The same for every split and stage."""
+        found: dict[tuple[str, str | None], list[str]] = {}
+        for split in SPLITS:
+            for stage in (None, *STAGES):
+                own = self._own_csv(split, stage) if stage else None
+                value = own or getattr(self.settings.data, f"csv_{split}") or self.settings.data.csv_val
+                found[split, stage] = [value] if isinstance(value, str) else list(value)
+        return found
+
+    @cached_property
+    def backbones(self) -> dict[str, tuple[str, ...]]:
+        """What each stage is built upon: "vision", "language"; of a native model "vlm", "adapter"."""
+        return {stage: backbones_of(self.settings, stage) for stage in STAGES}
 
     def missing_csvs(self) -> list[str]:
         """Configured files and folders of data that do not exist, as `key: path`: an error when the DAG is planned."""
@@ -216,22 +233,23 @@ class WorkflowConfig:
         return self.with_values(values)
 
     @cached_property
-    def _slices(self) -> Slices:
+    def slices(self) -> Slices:
+        """What each node of the DAG depends on."""
         from panollava.dag.slices import Slices  # the DAG stands above the configuration, and is asked for its users
 
-        return Slices(self)
+        return Slices(self, self.names.own_data)
 
     def slice_of(self, node: str, stage: str | None = None) -> dict[str, Any]:
         """What a node of the DAG depends on; see `panollava.dag.slices`."""
-        return self._slices.document(node, stage)
+        return self.slices.document(node, stage)
 
     def slice_json(self, node: str, stage: str | None = None) -> str:
         """The slice as canonical JSON: the one parameter of the node's rule."""
-        return self._slices.text(node, stage)
+        return self.slices.text(node, stage)
 
     def digest(self, node: str, stage: str | None = None) -> str:
         """16 hexadecimal digits that name the slice."""
-        return self._slices.digest(node, stage)
+        return self.slices.digest(node, stage)
 
     def backbone_folder(self, part: str) -> str | None:
         """The local folder of `vision` or `language`: one that the DAG builds, one that the user gave; else None."""
@@ -264,7 +282,7 @@ class WorkflowConfig:
     def _own_csv(self, split: str, stage: str) -> str | list[str] | None:
         if split == "test":
             return None
-        own: str | list[str] | None = getattr(self.settings.training.stage_configs.of(stage).data, f"csv_{split}")
+        own: str | list[str] | None = getattr(getattr(self.settings.training.stage_configs, stage).data, f"csv_{split}")
         return own
 
     def __repr__(self) -> str:
@@ -282,7 +300,3 @@ def _as_path(path_or_name: str | Path, root: Path) -> Path | None:
             if candidate.is_file():
                 return candidate
     raise ConfigError(f"{visible(str(path))}: no such file. An experiment is given by its name or by its YAML's path")
-
-
-def _posix(folder: str) -> str:
-    return Path(folder).as_posix()

@@ -14,7 +14,7 @@ from typing import Any
 
 from panollava.config.dotted import differences
 from panollava.dag.node import CACHE, Files, Node, Task, fill, flat, no_pictures
-from panollava.dag.nodes import TABLE, node_kind
+from panollava.dag.nodes import KINDS, TABLE
 from panollava.dag.outputs import anchor_of, changed_files
 from panollava.dag.tasks import task_of
 from panollava.files import digest_of_text
@@ -200,8 +200,8 @@ def _behind(task: Task) -> list[Task]:
     if task.node.document is not None:
         return []
     found: dict[str, Task] = {}
-    for name, _ in task.node.parents(task.experiment, task.node.name, None)[1]:
-        if name not in found and TABLE[node_kind(name)].cache is None:
+    for name, _ in task.experiment.slices.parents(task.node.name):
+        if name not in found and TABLE[KINDS[name]].cache is None:
             one = task_of(task.experiment, name)
             found |= {earlier.node.name: earlier for earlier in _behind(one)} | {name: one}
     return list(found.values())
@@ -211,8 +211,8 @@ def _can_be_made(task: Task) -> bool:
     """Whether a result that is not there follows from what is: the stage state from the stages' metadata."""
     if task.node.document is None:
         return True
-    parents = task.node.parents(task.experiment, task.node.name, None)[1]
-    told = [task_of(task.experiment, name).told_by for name, _ in parents if TABLE[node_kind(name)].cache is None]
+    parents = task.experiment.slices.parents(task.node.name)
+    told = [task_of(task.experiment, name).told_by for name, _ in parents if TABLE[KINDS[name]].cache is None]
     return all(one is not None and os.path.exists(one) for one in told)
 
 

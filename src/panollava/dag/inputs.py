@@ -70,14 +70,14 @@ def of_prepared(task: Task) -> Files:
 # ---- stages --------------------------------------------------------------------------------------
 def of_stage(task: Task) -> Files:
     """Backbones, CSVs, views, and the weights of the stage before it."""
-    experiment, stage = task.experiment, task.node.name.removeprefix("train_")
-    found = _backbones(task.document)
+    (experiment,), stage = task.experiments, task.node.name.removeprefix("train_")
+    found, before = _backbones(task.document), task.document["upstream"]
     for split in ("train", "val"):
-        found[f"{split}_csv"] = cached("csv", experiment.csv_key(split, stage), "prepared.csv")
-        found[f"{split}_views"] = cached("views", experiment.views_key(split, stage), "index.json")
+        found[f"{split}_csv"] = cached("csv", before[f"prepare_{split}"], "prepared.csv")
+        found[f"{split}_views"] = cached("views", before[f"views_{split}"], "index.json")
     if previous := previous_stage(experiment, stage):
-        found["init"] = stage_file(experiment, previous, "best.ckpt")
-        found["init_metadata"] = stage_file(experiment, previous, "checkpoint_metadata.json")
+        folder = experiment.names.stage_dir(previous)
+        found |= {"init": f"{folder}/best.ckpt", "init_metadata": f"{folder}/checkpoint_metadata.json"}
     return found
 
 

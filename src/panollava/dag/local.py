@@ -59,7 +59,7 @@ class Pipeline:
             if task.node.cache is None:
                 LOGGER.info("%s is current: %s", task.node.rule, task.told_by)
             return
-        for parent, for_stage in task.node.parents(self.experiment, node, stage)[1]:
+        for parent, for_stage in self.experiment.slices.parents(node, stage):
             self.make(parent, for_stage)
         for output in flat(task.outputs):  # as Snakemake does: what fails leaves no older result
             if not Path(output).is_dir():

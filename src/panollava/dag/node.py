@@ -52,14 +52,6 @@ class Report:
     subcategory: str | None = None
 
 
-def no_parents(experiment: WorkflowConfig, node: str, stage: str | None) -> Parents:
-    return {}, []
-
-
-def no_adjustment(experiment: WorkflowConfig, config: dict[str, Any]) -> None:
-    pass
-
-
 def no_inputs(task: Task) -> Files:
     return {}
 
@@ -96,8 +88,8 @@ class Node:
     code_version: int | None = None
     """Raise it when the code changes the meaning of what the node writes: then it runs again everywhere."""
     reads: tuple[str, ...] = ()
-    parents: Callable[[WorkflowConfig, str, str | None], Parents] = no_parents
-    adjust: Callable[[WorkflowConfig, dict[str, Any]], None] = no_adjustment
+    parents: Callable[[WorkflowConfig, str, str | None], Parents] | None = None
+    adjust: Callable[[WorkflowConfig, dict[str, Any]], None] | None = None
     """What else its slice's settings need, given those that it reads."""
     tells_splits: bool = True
     """Whether a parent stands in its slice with its split: views of one CSV are the same whichever split it serves."""
@@ -208,7 +200,8 @@ class Task:
 
     def arguments(self) -> dict[str, Any]:
         """What the job is given beside its slice: inputs, outputs and options that its function has parameters for."""
-        given = {**self.node.inputs(self), **self.outputs, **self.node.options(self)}
+        outputs = self.outputs
+        given = {**self.node.inputs(self), **outputs, **self.node.options(self)}
         return {name: given[name] for name in inspect.signature(self.node.job).parameters if name in given}
 
 

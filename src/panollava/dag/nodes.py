@@ -12,7 +12,7 @@ from pathlib import Path
 from panollava.config.names import OVERLAP_PLOT, RESULT_FILES, SPLITS
 from panollava.config.schema import STAGES
 from panollava.dag import inputs, jobs, options, parents, settings, several
-from panollava.dag.node import CACHE, Node, Report, Resources, no_adjustment
+from panollava.dag.node import CACHE, Node, Report, Resources
 
 _RESULTS = "{results_dir}/{experiment}"
 _TOLD = "../report/{}.rst"  # captions, seen from workflow/rules
@@ -48,7 +48,7 @@ def _stage(stage: str, reads: tuple[str, ...], code_version: int) -> Node:
         code_version=code_version,
         reads=reads,
         parents=parents.of_stage,
-        adjust=parents.name_adapters if stage != "finetune" else no_adjustment,
+        adjust=parents.name_adapters if stage != "finetune" else None,
         inputs=inputs.of_stage,
         outputs={
             "best": f"{folder}/best.ckpt",
@@ -376,14 +376,15 @@ TABLE: dict[str, Node] = {node.name: node for node in _NODES}
 """The nodes by their names in slices, in the order of the DAG."""
 RULES: dict[str, Node] = {node.rule: node for node in _NODES}
 """The same by the names of their rules."""
+KINDS: dict[str, str] = {name: node.name for node in _NODES for name in (node.name, *node.names)}
+"""The entry in the table by a node's name, with or without its split: `prepare_train` -> `prepare`."""
 NODES: tuple[str, ...] = tuple(name for node in _NODES if node.document is None for name in node.names)
 """Names of the nodes that read settings, each split by itself: `prepare_train`, …"""
 
 
 def node_kind(node: str) -> str:
     """The node without its split: `prepare_val` -> `prepare`."""
-    kind, _, split = node.rpartition("_")
-    return kind if kind in TABLE and split in TABLE[kind].splits else node
+    return KINDS.get(node, node)
 
 
 def earliest_node(key: str) -> str | None:
@@ -393,6 +394,6 @@ def earliest_node(key: str) -> str | None:
     if key in settings.THROUGH_INPUTS:
         return settings.THROUGH_INPUTS[key]
     for node in NODES:
-        if key in TABLE[node_kind(node)].reads:
+        if key in TABLE[KINDS[node]].reads:
             return node
     raise KeyError(key)

@@ -31,9 +31,11 @@ def of_prepare(task: Task) -> Mapping[str, Any]:
 # ---- stages --------------------------------------------------------------------------------------
 def of_stage(task: Task) -> Mapping[str, Any]:
     """Folders, names and settings that change nothing about the result."""
-    experiment, stage = task.experiment, task.node.name.removeprefix("train_")
+    (experiment,), stage = task.experiments, task.node.name.removeprefix("train_")
     names, init = experiment.names, task.document["inputs"].get("init_checkpoint")
     settings = untracked(experiment)
+    prepared = [experiment.slices.document(f"prepare_{split}", stage) for split in SPLITS]
+    csvs = dict(zip(SPLITS, map(source_csvs, prepared), strict=True))
     if stage == "vision":
         settings["prompt"]["csvs"] = _later_csvs(experiment)
     return {
@@ -45,18 +47,12 @@ def of_stage(task: Task) -> Mapping[str, Any]:
             "dataset_name": names.datasets[stage],
             "wandb_run": names.wandb_run(stage, datetime.now()),
             "logs": names.logs,
-            **{f"{split}_csv": _configured_csv(experiment, split, stage) for split in SPLITS},
+            **{f"{split}_csv": files[0] if len(files) == 1 else files for split, files in csvs.items()},
             "remembered": remembered_settings(experiment),
         },
         "untracked": settings,
         **({"init_checkpoint": init["path"]} if init else {}),
     }
-
-
-def _configured_csv(experiment: WorkflowConfig, split: str, stage: str) -> str | list[str]:
-    """The source CSVs of a stage as files: one path, or a list."""
-    files = source_csvs(experiment.slice_of(f"prepare_{split}", stage))
-    return files[0] if len(files) == 1 else files
 
 
 def _later_csvs(experiment: WorkflowConfig) -> dict[str, list[str]]:
@@ -78,7 +74,7 @@ def untracked(cfg: WorkflowConfig) -> dict[str, Any]:
     """
     training, models = cfg.settings.training, cfg.settings.models
     text = {
-        f"training.stage_configs.{stage}.max_text_length": training.stage_configs.of(stage).max_text_length
+        f"training.stage_configs.{stage}.max_text_length": getattr(training.stage_configs, stage).max_text_length
         for stage in training.stages
         if stage != "vision"
     }

@@ -9,12 +9,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from panollava.config.dotted import set_at, value_at
+from panollava.config.dotted import copy_values
 from panollava.config.encoder_check import check_encoder_folder
 from panollava.config.fingerprints import file_fingerprint, folder_fingerprint
 from panollava.config.language_folder import language_folder_problem
 from panollava.config.names import SPLITS
-from panollava.config.native import backbones_of
 from panollava.config.own_code import code_digest
 from panollava.config.schema import MINIATURE_LANGUAGE, MINIATURE_VISION, MINIATURE_VLM, SYNTHETIC
 from panollava.dag.native_check import check_native
@@ -50,7 +49,7 @@ def previous_stage(cfg: WorkflowConfig, stage: str) -> str | None:
 # ---- data ----------------------------------------------------------------------------------------
 def of_prepare(cfg: WorkflowConfig, node: str, stage: str | None) -> Parents:
     split = node.removeprefix("prepare_")
-    csvs = cfg.csvs(split, stage)
+    csvs = cfg.csvs_by_stage[split, stage]
     if csvs == [SYNTHETIC]:
         # Without a test CSV the validation split is tested.
         drawn = "val" if split == "test" and cfg.settings.data.csv_test is None else split
@@ -90,7 +89,7 @@ def of_stage(cfg: WorkflowConfig, node: str, _: str | None) -> Parents:
     stage = node.removeprefix("train_")
     inputs: dict[str, Any] = {}
     upstream: list[Parent] = [(name, stage) for name in ("prepare_train", "prepare_val", "views_train", "views_val")]
-    for part in backbones_of(cfg.settings, stage):
+    for part in cfg.backbones[stage]:
         _add_backbone(cfg, part, inputs, upstream)
     if before := previous_stage(cfg, stage):
         upstream.append((f"train_{before}", None))
@@ -109,7 +108,7 @@ def of_selection(cfg: WorkflowConfig, node: str, _: str | None) -> Parents:
         return {}, [(f"train_{stage}", None)]
     inputs: dict[str, Any] = {}
     upstream: list[Parent] = []
-    for part in backbones_of(cfg.settings, "finetune"):
+    for part in cfg.backbones["finetune"]:
         _add_backbone(cfg, part, inputs, upstream)
     return inputs, upstream
 
@@ -117,8 +116,7 @@ def of_selection(cfg: WorkflowConfig, node: str, _: str | None) -> Parents:
 def name_model(cfg: WorkflowConfig, config: dict[str, Any]) -> None:
     """Of a model that answers as it comes, what it is built from: no stage's slice says so."""
     if last_stage(cfg) is None:
-        for key in ZERO_SHOT:
-            set_at(config, key, value_at(cfg.effective, key))
+        copy_values(cfg.effective, config, ZERO_SHOT)
 
 
 def name_adapters(cfg: WorkflowConfig, config: dict[str, Any]) -> None:
@@ -169,7 +167,7 @@ def backbone_folder(cfg: WorkflowConfig, part: str) -> str | None:
     if name is None:
         return None
     if name in _MINIATURES:
-        return f"{CACHE}/miniature/{part}/{cfg.digest(f'miniature_{part}')}"
+        return f"{CACHE}/miniature/{part}/{cfg.slices.digest(f'miniature_{part}')}"
     return Path(name).as_posix() if (cfg.root / name).is_dir() else None
 
 

@@ -7,12 +7,12 @@ test proves it).
 from __future__ import annotations
 
 from panollava.config.effective import LORA, OVERLAP_LOSS, VICREG_TERMS
-from panollava.config.schema import RESAMPLER_OPTIONS, STAGES, leaf_keys
+from panollava.config.schema import KEYS, RESAMPLER_OPTIONS, STAGES
 
 
 def section(prefix: str | tuple[str, ...]) -> tuple[str, ...]:
     """Every setting below a dotted prefix, or below one of several."""
-    return tuple(key for key in leaf_keys() if key.startswith(prefix))
+    return tuple(key for key in KEYS if key.startswith(prefix))
 
 
 def _named(section_name: str, *names: str) -> tuple[str, ...]:

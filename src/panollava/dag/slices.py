@@ -17,12 +17,15 @@ caches know no experiment and no split: equal content, equal key. No node is nam
 from __future__ import annotations
 
 from copy import deepcopy
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from panollava.config.dotted import set_at, value_at
+from panollava.config.dotted import differing, nested
 from panollava.config.effective import DEFAULTS
+from panollava.config.schema import KEYS
 from panollava.dag.always import ALWAYS
-from panollava.dag.nodes import NODES, TABLE, node_kind
+from panollava.dag.node import Parent, Parents
+from panollava.dag.nodes import KINDS, NODES, TABLE
 from panollava.errors import ConfigError
 from panollava.files import canonical_json, digest_of_text
 
@@ -31,10 +34,11 @@ if TYPE_CHECKING:
 
 
 class Slices:
-    """The slices of one experiment, each built once."""
+    """The slices of one experiment, each built once. `own_data`: stage and split of each stage with data of its own."""
 
-    def __init__(self, experiment: WorkflowConfig) -> None:
-        self._experiment = experiment
+    def __init__(self, experiment: WorkflowConfig, own_data: frozenset[tuple[str, str]]) -> None:
+        self._experiment, self._own_data = experiment, own_data
+        self._parents: dict[tuple[str, str | None], Parents] = {}
         self._documents: dict[tuple[str, str | None], dict[str, Any]] = {}
         self._texts: dict[tuple[str, str | None], str] = {}
         self._digests: dict[tuple[str, str | None], str] = {}
@@ -46,7 +50,7 @@ class Slices:
         """
         key = self._key(node, stage)
         if key not in self._documents:
-            self._documents[key] = _build(self._experiment, *key)
+            self._documents[key] = self._build(*key)
         return self._documents[key]
 
     def text(self, node: str, stage: str | None = None) -> str:
@@ -63,33 +67,53 @@ class Slices:
             self._digests[key] = digest_of_text(self.text(node, stage))
         return self._digests[key]
 
+    def parents(self, node: str, stage: str | None = None) -> list[Parent]:
+        """The nodes before, each with the stage for whose own data it stands."""
+        key = self._key(node, stage)
+        found = TABLE[KINDS[node]].parents
+        if found is None:
+            return []
+        if key not in self._parents:
+            self._parents[key] = found(self._experiment, *key)
+        return self._parents[key][1]
+
     def _key(self, node: str, stage: str | None) -> tuple[str, str | None]:
         """`stage` counts where it has data of its own for the node's split; else it shares the experiment's."""
-        kind, _, split = node.partition("_")
-        own = stage is not None and kind in TABLE and TABLE[kind].splits and self._experiment.has_own_csv(split, stage)
+        own = (
+            stage is not None
+            and node in KINDS
+            and TABLE[KINDS[node]].splits
+            and (stage, node.rpartition("_")[2]) in self._own_data
+        )
         return node, stage if own else None
 
+    def _build(self, name: str, stage: str | None) -> dict[str, Any]:
+        if name not in KINDS:
+            raise ConfigError(f"{name} is not a node of the DAG; nodes are {', '.join(NODES)}")
+        node = TABLE[KINDS[name]]
+        if node.document is not None:
+            return node.document(self._experiment)
+        config = deepcopy(self._configs[node.name])
+        if node.adjust is not None:
+            node.adjust(self._experiment, config)
+        if (name, stage) not in self._parents and node.parents is not None:
+            self._parents[name, stage] = node.parents(self._experiment, name, stage)
+        inputs, upstream = self._parents.get((name, stage), ({}, []))
+        return {
+            "node": node.name,
+            "code_version": node.code_version,
+            "config": config,
+            "inputs": inputs,
+            "upstream": {
+                parent if node.tells_splits else KINDS[parent]: self.digest(parent, for_stage)
+                for parent, for_stage in upstream
+            },
+        }
 
-def _build(cfg: WorkflowConfig, name: str, stage: str | None) -> dict[str, Any]:
-    node = TABLE.get(node_kind(name))
-    if node is None:
-        raise ConfigError(f"{name} is not a node of the DAG; nodes are {', '.join(NODES)}")
-    if node.document is not None:
-        return node.document(cfg)
-    inputs, upstream = node.parents(cfg, name, stage)
-    config: dict[str, Any] = {}
-    for key in node.reads:
-        value = value_at(cfg.effective, key)
-        if key in ALWAYS or value != value_at(DEFAULTS, key):
-            set_at(config, key, deepcopy(value))
-    node.adjust(cfg, config)
-    return {
-        "node": node.name,
-        "code_version": node.code_version,
-        "config": config,
-        "inputs": inputs,
-        "upstream": {
-            parent if node.tells_splits else node_kind(parent): cfg.digest(parent, for_stage)
-            for parent, for_stage in upstream
-        },
-    }
+    @cached_property
+    def _configs(self) -> dict[str, dict[str, Any]]:
+        """The settings in each node's slice: of those that it reads, what is no later one at its default."""
+        values = self._experiment.effective
+        changed = set(differing(values, DEFAULTS, (key for key in KEYS if key not in ALWAYS)))
+        reads = {name: [key for key in node.reads if key in ALWAYS or key in changed] for name, node in TABLE.items()}
+        return {name: nested(values, keys) for name, keys in reads.items()}

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from panollava.dag.node import CACHE, Node, Task
-from panollava.dag.nodes import RULES, TABLE, node_kind
+from panollava.dag.nodes import KINDS, RULES, TABLE
 from panollava.dag.several import comparison_slice, summary_slice
 from panollava.errors import ConfigError
 from panollava.files import canonical_json
@@ -36,10 +36,10 @@ def wildcards_of(paths: PathSettings) -> dict[str, str]:
 
 def task_of(experiment: WorkflowConfig, name: str, stage: str | None = None) -> Task:
     """The job of a node for an experiment; `stage` as in `Slices.document`."""
-    node = TABLE[node_kind(name)]
-    document, text = experiment.slice_of(name, stage), experiment.slice_json(name, stage)
+    node, slices = TABLE[KINDS[name]], experiment.slices
+    document, text = slices.document(name, stage), slices.text(name, stage)
     if node.cache is not None:
-        more = {"key": experiment.digest(name, stage)}
+        more = {"key": slices.digest(name, stage)}
     else:
         more = {"experiment": experiment.names.experiment, "variant": experiment.names.variant}
 
@@ -58,7 +58,7 @@ def tasks_behind(experiment: WorkflowConfig, name: str) -> list[Task]:
         task = task_of(experiment, name, stage)
         if (task.node.name, task.digest) not in found:
             found[task.node.name, task.digest] = task
-            for parent in task.node.parents(experiment, name, stage)[1]:
+            for parent in experiment.slices.parents(name, stage):
                 visit(*parent)
 
     visit(name, None)
