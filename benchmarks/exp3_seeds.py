@@ -34,6 +34,7 @@ def main() -> None:
     rows: dict[str, list[dict[str, float]]] = {name: [] for name in EXPERIMENTS}
     for seed in arguments.seeds:
         folder = arguments.keep / f"seed{seed}" if arguments.keep else Path(tempfile.mkdtemp(prefix="exp3-"))
+        folder.mkdir(parents=True, exist_ok=True)
         for name in EXPERIMENTS:
             own = {
                 key: value for key, value in changes.items() if name == "EXP3" or not key.startswith("training.stage_")

@@ -40,7 +40,8 @@ class ThreeStageTrainer:
         return list(self.cfg.settings.training.stages)
 
     def run(self) -> Path:
-        """Train what is stale and return the best checkpoint of the last stage.
+        """Train what is stale and return the best checkpoint of the last stage; without stages (zero-shot) nothing
+        trains, and checkpoint.json is returned, which says what model answers.
 
         Raises ConfigError, DataError, TrainingError, each with what to do; the same call goes on afterwards.
         """
@@ -54,6 +55,8 @@ class ThreeStageTrainer:
             work.train(self.stages)
             work.select_checkpoint()
             chosen = read_json(self.cfg.names.checkpoint_json)
+        if chosen["stage"] is None:
+            return self.cfg.root / self.cfg.names.checkpoint_json
         return self.cfg.root / chosen["folder"] / chosen["file"]
 
 
@@ -93,7 +96,6 @@ class EvaluationRunner:
 
         Without `checkpoint_dir` the experiment's own folder is evaluated, without `csv_input` the folder's test CSV.
         """
-        from panollava.checkpoints.model_dir import resolve_model_dir
         from panollava.dag.nodes import TABLE
         from panollava.evaluation.of_folder import EvalRequest, evaluate_folder
 
@@ -101,9 +103,8 @@ class EvaluationRunner:
                  {"folder": checkpoint_dir, "csv": csv_input, "output": output_dir}.items()}  # fmt: skip
         with chdir(self.cfg.root), log_as_before():
             start_log()
-            folder = given["folder"] or resolve_model_dir(self.cfg, stage)
             request = EvalRequest(
-                folder, stage=stage, csv_input=given["csv"], max_samples=max_samples, epoch=epoch, step=step,
+                given["folder"], stage=stage, csv_input=given["csv"], max_samples=max_samples, epoch=epoch, step=step,
                 batch_size=batch_size, protocol=protocol, output_dir=given["output"],
                 image_cache=Path(self.cfg.settings.paths.image_cache).absolute(),
                 results_dir=Path(self.cfg.settings.paths.results_dir),

@@ -15,15 +15,20 @@ import torch
 import yaml
 from PIL import Image
 from tiny_vlms import vlm_folder
+from typer.testing import CliRunner
 
+from panollava.api import EvaluationRunner, ThreeStageTrainer
+from panollava.checkpoints.any_folder import open_stage
 from panollava.checkpoints.export import export_stage
 from panollava.checkpoints.loading import load_stage
 from panollava.checkpoints.weights import load_weights
+from panollava.cli.main import app
 from panollava.config import ConfigError, WorkflowConfig
 from panollava.dag.local import Pipeline
 from panollava.errors import CheckpointError
 from panollava.models.build import load_pretrained
 from panollava.models.native import NativeVLM
+from panollava.serve.answering import Answering
 
 pytest.importorskip("torchvision", reason="native models need the extra `native`")
 
@@ -116,6 +121,45 @@ def test_other_weights_of_a_zero_shot_model_are_refused_and_another_model_is_sta
         assert WorkflowConfig.load(cfg.source or "", root).digest("select_checkpoint") != before
     finally:
         weights.write_bytes(kept)
+
+
+def test_commands_ask_a_model_as_it_comes_by_its_experiment_alone(root: Path) -> None:
+    """`infer`, `eval` and the page answer as the DAG does, before and without any run of it."""
+    cfg = experiment(root, "asked", training__stages=[], evaluation__extra=["perplexity"])
+    runner = CliRunner()
+    with chdir(root):
+        found = runner.invoke(app, ["infer", "data/a.png", "--query", "describe it", "--config", "asked", "--json"])
+        assert found.exit_code == 0, found.output
+        answer = json.loads(found.stdout)
+        assert (answer["experiment"], answer["stage"], answer["num_views"]) == ("asked", None, 8)
+        scored = runner.invoke(app, ["eval", "--config", "asked"])
+        assert scored.exit_code == 0, scored.output
+        loaded = open_stage(None, cfg)
+        page = Answering(loaded, torch.device("cpu"))
+        assert page.answer(page.open("data/a.png").views, "describe it", 4).text == answer["text"]
+        document = json.loads(Path("results/asked/eval/train/metrics.json").read_text())
+        refused = [
+            runner.invoke(app, words)
+            for words in (["eval", "--config", "asked", "--epoch", "1"], ["train", "--config", "asked"])
+        ]
+    assert all("trains no stage" in str(one.exception) for one in refused), refused
+    by_the_dag = answers(root, cfg).splitlines()
+    assert (root / "results/asked/eval/train/predictions.csv").read_text().splitlines() == by_the_dag
+    assert answer["text"] in "".join(by_the_dag)
+    chosen = json.loads((root / cfg.names.checkpoint_json).read_text())
+    assert document["provenance"]["checkpoint"]["sha256"] == chosen["sha256"]
+    answers(root, cfg, "metrics")
+    by_the_dag_scored = json.loads((root / cfg.names.metrics).read_text())
+    assert document["metrics"]["perplexity"] == by_the_dag_scored["metrics"]["perplexity"]
+    assert ThreeStageTrainer(cfg).run() == root / cfg.names.checkpoint_json
+    assert EvaluationRunner(cfg).run(max_samples=1)["bleu4"]["value"] is not None
+
+
+def test_a_model_that_the_dag_has_not_built_yet_cannot_be_asked(root: Path) -> None:
+    cfg = experiment(root, "unbuilt", training__stages=[], models__vlm_name="miniature/vlm",
+                     image_processing__image_size=64)  # fmt: skip
+    with chdir(root), pytest.raises(CheckpointError, match="panollava run unbuilt builds it"):
+        open_stage(None, cfg)
 
 
 @pytest.fixture(scope="module")

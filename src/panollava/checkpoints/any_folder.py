@@ -1,17 +1,23 @@
-"""Whatever answers questions: a stage folder, an experiment's folder, or a folder that `export` wrote.
+"""Whatever answers questions: a stage folder, an experiment's folder, a folder that `export` wrote, a native model that
+nothing has trained.
 
-Enters: the folder that a user names. Leaves: a `LoadedStage`, with the same settings whichever of them it is. An
-exported folder tells them in its `origin`; what it does not tell has today's defaults.
+Enters: the folder or the experiment that a user names. Leaves: a `LoadedStage`, with the same settings whichever of
+them it is. An exported folder tells them in its `origin`; what it does not tell has today's defaults.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from panollava.checkpoints.chosen import zero_shot_stage
 from panollava.checkpoints.folder import ChosenCheckpoint
 from panollava.checkpoints.loading import LoadedStage, load_stage
 from panollava.checkpoints.metadata import whole_origin
+from panollava.checkpoints.model_dir import resolve_model_dir
+from panollava.checkpoints.without_metadata import metadata_without_model
+from panollava.checkpoints.zero_shot import checkpoint_of_model
 from panollava.config.names import token
 from panollava.errors import CheckpointError, ConfigError
 from panollava.models.build import is_saved, load_pretrained
@@ -20,6 +26,48 @@ from panollava.models.processor import NATIVE_FILE
 
 if TYPE_CHECKING:
     from panollava.config import WorkflowConfig
+
+
+def open_stage(
+    folder: str | Path | None, config: WorkflowConfig | None, *, stage: str | None = None, epoch: int | None = None,
+    step: int | None = None,
+) -> LoadedStage:  # fmt: skip
+    """`load_folder`; without a folder, the experiment's own one, or its model as it comes where it trains no stage.
+
+    Raises ConfigError where neither is given, or where a checkpoint of an experiment without stages is asked for.
+    """
+    if folder is None:
+        if config is None:
+            raise ConfigError("pass --checkpoint-dir with a trained folder, or --config with an experiment")
+        if not config.settings.training.stages:
+            given = {"stage": stage, "epoch": epoch, "step": step}
+            if asked := [key for key, value in given.items() if value is not None]:
+                raise ConfigError(
+                    f"{', '.join(asked)}: {config.names.experiment} trains no stage (training.stages: []), so it has "
+                    "no checkpoints to choose from"
+                )
+            return model_as_it_comes(config)
+        folder = resolve_model_dir(config, stage)
+    return load_folder(folder, stage=stage, epoch=epoch, step=step, config=config)
+
+
+def model_as_it_comes(cfg: WorkflowConfig) -> LoadedStage:
+    """The native model of an experiment without stages (zero-shot), as `predict` of the DAG has it.
+
+    Raises CheckpointError where its folder is not there.
+    """
+    name, config, local = cfg.names.experiment, cfg.effective, cfg.backbone_folder("vlm")
+    built = cfg.root.resolve() / local if local else None
+    if built is not None and not built.is_dir():
+        raise CheckpointError(
+            f"{config['models']['vlm_name']} is not built yet ({built} is not there): panollava run {name} builds it"
+        )
+    document = checkpoint_of_model(name, config, built, cfg.digest("select_checkpoint"))
+    loaded = zero_shot_stage(document)
+    metadata = {**metadata_without_model(cfg), **loaded.metadata, "model_config": document["model_config"]}
+    metadata["checkpoint_info"]["config_digest"] = document["config_digest"]
+    loaded.model.origin = {"experiment": name, "stage": None}
+    return replace(loaded, metadata=metadata, project_root=cfg.root.resolve())
 
 
 def load_folder(

@@ -10,7 +10,7 @@ from typing import Any
 
 from panollava.checkpoints.folder import METADATA, ChosenCheckpoint, read_metadata
 from panollava.checkpoints.loading import LoadedStage, load_stage
-from panollava.checkpoints.zero_shot import load_zero_shot
+from panollava.checkpoints.zero_shot import AS_IT_COMES, load_zero_shot
 from panollava.config import WorkflowConfig
 from panollava.errors import CheckpointError
 from panollava.files import sha256_file
@@ -24,7 +24,7 @@ def load_chosen_stage(checkpoint: dict[str, Any]) -> LoadedStage:
     that another configuration trained.
     """
     if checkpoint["folder"] is None:
-        return _zero_shot_stage(checkpoint)
+        return zero_shot_stage(checkpoint)
     folder = Path(checkpoint["folder"])
     file, metadata = folder / checkpoint["file"], folder / METADATA
     remedy = f"Bring the chosen file back; or remove {metadata} and run the same command again, which trains it again"
@@ -52,10 +52,11 @@ def load_chosen_stage(checkpoint: dict[str, Any]) -> LoadedStage:
     return loaded
 
 
-def _zero_shot_stage(checkpoint: dict[str, Any]) -> LoadedStage:
+def zero_shot_stage(checkpoint: dict[str, Any]) -> LoadedStage:
     """A native model that no stage has trained, as `checkpoint_of_model` described it."""
     model, processor = load_zero_shot(checkpoint)
     metadata = {"experiment_name": checkpoint["experiment_name"], "stage": None,
                 "training_config": {"precision": checkpoint["precision"]}}  # fmt: skip
-    chosen = ChosenCheckpoint(Path(), Path(model.config.vlm_source), "the model as it comes")
+    source = Path(model.config.vlm_source)
+    chosen = ChosenCheckpoint(source, source, AS_IT_COMES, checkpoint["sha256"])
     return LoadedStage(model, processor, metadata, chosen, Path.cwd(), True, checkpoint["config_digest"])

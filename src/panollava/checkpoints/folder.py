@@ -30,11 +30,13 @@ _NAME = re.compile(r"_epoch(?P<epoch>\d+)_loss(?P<loss>-?\d+\.\d+)\.ckpt$")
 
 @dataclass(frozen=True)
 class ChosenCheckpoint:
-    """A checkpoint of a stage folder: its real file (links resolved) and how it was chosen."""
+    """A checkpoint of a stage folder: its real file (links resolved) and how it was chosen. `digest` is that of a model
+    of the hub, which has no file here."""
 
     folder: Path
     path: Path
     chosen_as: str
+    digest: str | None = None
 
     @property
     def name(self) -> str:
@@ -43,7 +45,7 @@ class ChosenCheckpoint:
 
     def sha256(self) -> str:
         """Of the file; of an exported model of all its files but the texts for people."""
-        return weights_digest(self.path)
+        return self.digest or weights_digest(self.path)
 
 
 def weights_digest(path: Path) -> str:

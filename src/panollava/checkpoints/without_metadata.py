@@ -37,16 +37,23 @@ def metadata_of_config(cfg: WorkflowConfig, stage: str | None = None) -> dict[st
         source = str(vision) if vision else config["models"]["vision_name"]
         spec = describe_vision(source, tuple(size) if size else None, config["models"]["trust_remote_code"])
         model = stage_model_config(stage, config, spec.image_size, vision, folders.get("language"))
-    dataset: dict[str, Any] = {f"{split}_csv": _files(cfg.csvs(split)) for split in ("train", "val", "test")}
     return {
-        "experiment_name": cfg.names.experiment,
+        **metadata_without_model(cfg, stage),
         "stage": stage,
         "model_config": model.to_json(),
         "backbones": {part: sha256_folder(folder) if folder else None for part, folder in folders.items()},
         "processor": PanoramaProcessor.for_model(model).to_json(),
-        "training_config": {"precision": config["training"]["precision"]},
-        "dataset": {**dataset, "dataset_name": cfg.names.datasets[stage]},
-        "checkpoint_info": {"config_digest": None, "project_root": str(root)},
+    }
+
+
+def metadata_without_model(cfg: WorkflowConfig, stage: str | None = None) -> dict[str, Any]:
+    """What a folder's metadata tell of an experiment whatever its model: its data, the settings that it remembers."""
+    dataset: dict[str, Any] = {f"{split}_csv": _files(cfg.csvs(split)) for split in ("train", "val", "test")}
+    return {
+        "experiment_name": cfg.names.experiment,
+        "training_config": {"precision": cfg.effective["training"]["precision"]},
+        "dataset": {**dataset, "dataset_name": cfg.names.datasets[stage] if stage else None},
+        "checkpoint_info": {"config_digest": None, "project_root": str(cfg.root.resolve())},
         "remembered": remembered_settings(cfg),
     }
 

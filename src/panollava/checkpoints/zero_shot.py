@@ -22,6 +22,8 @@ from panollava.models.panorama_model import PanoramaModel
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.stage_config import native_document
 
+AS_IT_COMES = "the model as it comes"
+"""How the checkpoint was chosen of a model that no stage has trained."""
 _NOTHING = dict.fromkeys(("stage", "folder", "file", "epoch", "step", "val_loss"))
 
 
@@ -29,12 +31,11 @@ def checkpoint_of_model(experiment: str, config: Mapping[str, Any], built: Path 
     """checkpoint.json of an experiment without stages. `config` holds the settings of `dag.settings.ZERO_SHOT`, `built`
     is the folder of a model that the DAG built, `digest` that of the slice."""
     model = zero_shot_config(config, built)
-    sources = {"vlm": model.vlm_source, **({"adapter": model.adapter_source} if model.adapter_source else {})}
-    weights = {part: weights_digest(source) for part, source in sources.items()}
+    weights, sha256 = weights_of(model)
     return {
         "experiment_name": experiment,
         **_NOTHING,
-        "sha256": weights["vlm"] if len(weights) == 1 else digest_of(weights),
+        "sha256": sha256,
         "weights": weights,
         "config_digest": digest,
         "model_config": model.to_json(),
@@ -50,6 +51,13 @@ def zero_shot_config(config: Mapping[str, Any], built: Path | None) -> ModelConf
     model = ModelConfig.from_json(document)
     size = PanoramaProcessor.for_model(model).image_size
     return ModelConfig.from_json({**document, "image_size": list(size)})
+
+
+def weights_of(model: ModelConfig) -> tuple[dict[str, str], str]:
+    """The digests of the model's weights, and of the adapters of others on it, by part; and the digest of all."""
+    sources = {"vlm": model.vlm_source, **({"adapter": model.adapter_source} if model.adapter_source else {})}
+    weights = {part: weights_digest(source) for part, source in sources.items()}
+    return weights, weights["vlm"] if len(weights) == 1 else digest_of(weights)
 
 
 def weights_digest(source: str) -> str:

@@ -56,7 +56,7 @@ def evaluate(
     verify: Annotated[Path | None, typer.Option(help="A metrics.json: compute it again, say what differs.")] = None,
     predict_again: Annotated[bool, typer.Option(help="With --verify: the answers, too.")] = False,
 ) -> None:
-    """Evaluate a trained folder; no configuration is needed.
+    """Evaluate a trained folder, which needs no configuration; or, with --config alone, an experiment's.
 
     Example: `panollava eval --checkpoint-dir runs/EXP1/finetune/anyres-e2p_mlp`
     """
@@ -94,15 +94,10 @@ def evaluate(
 
         path, document = score_csv(csv_input, protocol, output_dir, metrics or ())
     else:
-        from panollava.checkpoints.model_dir import resolve_model_dir
         from panollava.dag.nodes import TABLE
         from panollava.evaluation.of_folder import EvalRequest, evaluate_folder
 
-        experiment = None
-        if config is not None:
-            experiment = load_experiment(config)
-            checkpoint_dir = checkpoint_dir or resolve_model_dir(experiment, stage)
-        assert checkpoint_dir is not None
+        experiment = load_experiment(config) if config is not None else None
         path, document = evaluate_folder(
             EvalRequest(
                 checkpoint_dir,

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from panollava.cli import completion
 from panollava.cli.common import AnsweringStage, load_experiment
 from panollava.errors import ConfigError, DataError
 from panollava.models.choices import Stage
@@ -27,11 +28,20 @@ def add_to(app: typer.Typer) -> None:
 def infer(
     image: Annotated[Path, typer.Argument(help="An equirectangular image, about 2:1.")],
     query: Annotated[str, typer.Option(help="The question.")],
-    checkpoint_dir: Annotated[Path, typer.Option(help="A stage folder, an experiment's, or one that export wrote.")],
+    checkpoint_dir: Annotated[
+        Path | None, typer.Option(help="A stage folder, an experiment's, or one that export wrote.")
+    ] = None,
     stage: Annotated[AnsweringStage | None, typer.Option(help="Stage, where the folder is an experiment's.")] = None,
     epoch: Epoch = None,
     step: Step = None,
-    config: Config = None,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            help="An experiment's name or YAML: its folder, or its native model as it comes (stages: []); beside a "
+            "folder without metadata: what the model was.",
+            autocompletion=completion.experiments,
+        ),
+    ] = None,
     max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens of the answer.")] = None,
     do_sample: Annotated[bool | None, typer.Option("--do-sample/--greedy", help="Sample, or decode greedily.")] = None,
     temperature: Annotated[float | None, typer.Option(min=0.1, max=1.0, help="With --do-sample.")] = None,
@@ -39,7 +49,7 @@ def infer(
     seed: Annotated[int, typer.Option(min=0, help="Seed of --do-sample.")] = 42,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document and nothing else.")] = False,
 ) -> None:
-    """Ask a trained folder about a panorama.
+    """Ask a trained folder, or an experiment's model, about a panorama.
 
     Example: `panollava infer pano.jpg --query "what is behind me?" --checkpoint-dir runs/EXP1/finetune/anyres-e2p_mlp`
     """

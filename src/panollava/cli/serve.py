@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from panollava.cli.common import AnsweringStage
+from panollava.cli import completion
+from panollava.cli.common import AnsweringStage, load_experiment
 from panollava.errors import ConfigError
 
 INSTALL = "pip install 'panollava[serve]'"
@@ -20,7 +21,14 @@ def add_to(app: typer.Typer) -> None:
 
 
 def serve(
-    checkpoint_dir: Annotated[Path, typer.Option(help="A stage folder, or an experiment's folder.")],
+    checkpoint_dir: Annotated[Path | None, typer.Option(help="A stage folder, or an experiment's folder.")] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            help="An experiment's name or YAML: its folder, or its native model as it comes (stages: []).",
+            autocompletion=completion.experiments,
+        ),
+    ] = None,
     stage: Annotated[AnsweringStage | None, typer.Option(help="Stage, where the folder is an experiment's.")] = None,
     epoch: Annotated[int | None, typer.Option(min=0, help="The checkpoint of this epoch (from 0).")] = None,
     csv_input: Annotated[
@@ -31,7 +39,7 @@ def serve(
         int | None, typer.Option(min=1, max=65535, help="Port; default: the first free one from 7860.")
     ] = None,
 ) -> None:
-    """Open a page to look around in a panorama and ask a trained folder about it.
+    """Open a page to look around in a panorama and ask a trained folder, or an experiment's model, about it.
 
     Example: `panollava serve --checkpoint-dir runs/EXP1/finetune/anyres-e2p_mlp`
     """
@@ -40,15 +48,15 @@ def serve(
     from panollava.logs import LOGGER, start_log
 
     start_log()
-    from panollava.checkpoints.any_folder import load_folder
+    from panollava.checkpoints.any_folder import open_stage
     from panollava.devices import first_device
     from panollava.evaluation.answer import refuse_without_language
     from panollava.evaluation.found_folder import describe
     from panollava.serve.answering import Answering
     from panollava.serve.examples import csv_of, find_examples
 
-    loaded = load_folder(checkpoint_dir, stage=stage, epoch=epoch)
-    refuse_without_language(loaded.model, checkpoint_dir)
+    loaded = open_stage(checkpoint_dir, load_experiment(config) if config else None, stage=stage, epoch=epoch)
+    refuse_without_language(loaded.model, checkpoint_dir or loaded.checkpoint.folder)
     for line in describe(loaded):
         LOGGER.info(line)
     root = Path.cwd() if csv_input else loaded.project_root

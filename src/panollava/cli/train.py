@@ -121,6 +121,11 @@ def _stages_of(experiment: WorkflowConfig, wanted: list[str]) -> list[str]:
     from panollava.dag.parents import previous_stage
 
     trained: list[str] = list(experiment.settings.training.stages)
+    if not trained:
+        name = experiment.names.experiment
+        raise ConfigError(
+            f"{name} trains no stage (training.stages: []): `panollava run {name}` has the model answer as it comes"
+        )
     if "all" in wanted:
         return trained
     for one in wanted:

@@ -31,11 +31,11 @@ class Pipeline:
         self.experiment = experiment
 
     def train(self, stages: Sequence[str]) -> None:
-        """Train `stages` of training.stages, and the stages before them where these are not current."""
+        """Train `stages` of training.stages (none of none), and the stages before them where these are not current."""
         wanted: list[str] = list(self.experiment.settings.training.stages)
         for stage in stages:
             previous_stage(self.experiment, stage)  # raises ConfigError where it is not trained
-        last = max(wanted.index(stage) for stage in stages)
+        last = max((wanted.index(stage) for stage in stages), default=-1)
         missing = self.experiment.missing_csvs()
         if missing:
             raise ConfigError("; ".join(f"{one} does not exist" for one in missing))

@@ -126,7 +126,7 @@ _NODES = (
         "miniature_vlm",
         rule="pretrain_vlm",
         job=jobs.pretrain_vlm,
-        code_version=1,
+        code_version=2,
         reads=settings.section("models.miniature.vlm."),
         cache="miniature/vlm",
         outputs=_cached(

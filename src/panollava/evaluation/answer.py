@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from panollava.checkpoints.any_folder import load_folder
+from panollava.checkpoints.any_folder import open_stage
 from panollava.devices import first_device
 from panollava.errors import DataError, EvaluationError
 from panollava.logs import LOGGER
@@ -64,11 +64,11 @@ def ask(
 
 @dataclass(frozen=True)
 class Question:
-    """What to ask, of which folder. `generation` overrides settings that the folder remembers."""
+    """What to ask, of which folder; without one, of the experiment `config` as `open_stage` opens it."""
 
     image: Path
     query: str
-    folder: Path
+    folder: Path | None
     stage: str | None = None
     epoch: int | None = None
     step: int | None = None
@@ -87,11 +87,11 @@ def answer(question: Question, generation: dict[str, Any] | None = None) -> dict
     warn_if_unstitched(
         load_panorama(question.image, min_width=1), question.image
     )  # what cannot be answered is told before weights are loaded
-    loaded = load_folder(
-        question.folder, stage=question.stage, epoch=question.epoch, step=question.step, config=question.config
+    loaded = open_stage(
+        question.folder, question.config, stage=question.stage, epoch=question.epoch, step=question.step
     )
     model, processor, remembered = loaded.model, loaded.processor, loaded.metadata["remembered"]["generation"]
-    refuse_without_language(model, question.folder)
+    refuse_without_language(model, question.folder or loaded.checkpoint.folder)
     given = {key: value for key, value in (generation or {}).items() if value is not None}
     settings = {**remembered, **given}
     if not settings["do_sample"]:

@@ -26,7 +26,7 @@ def describe(loaded: LoadedStage) -> list[str]:
         f"folder:         {loaded.checkpoint.folder}",
         f"checkpoint:     {loaded.checkpoint.name} ({loaded.checkpoint.chosen_as})",
         f"experiment:     {metadata['experiment_name']}",
-        f"stage:          {metadata['stage']}",
+        f"stage:          {metadata['stage'] or 'none: nothing is trained (zero-shot)'}",
         *(
             [f"model:          {model.vlm_name}"]
             if model.vlm_name is not None
@@ -101,6 +101,8 @@ def _setting(key: str, stage: str) -> str:
 
 
 def _adapter_text(loaded: LoadedStage) -> str:
+    if loaded.metadata["stage"] is None and loaded.model.config.adapter is not None:
+        return loaded.model.config.adapter
     if not loaded.model.config.use_lora:
         return "none"
     adapter = loaded.checkpoint.folder / "lora_weights"

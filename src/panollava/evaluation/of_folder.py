@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from panollava.checkpoints.any_folder import load_folder
+from panollava.checkpoints.any_folder import open_stage
 from panollava.checkpoints.loading import LoadedStage
 from panollava.config.names import OVERLAP_PLOT, RESULT_FILES
 from panollava.data.download import ImageCache
@@ -47,9 +47,12 @@ _RESULTS = ("metrics.json", *RESULT_FILES.values(), OVERLAP_PLOT)
 
 @dataclass(frozen=True)
 class EvalRequest:
-    """What a user asks for; None means: as the configuration says, else as the folder remembers."""
+    """What a user asks for; None means: as the configuration says, else as the folder remembers.
 
-    checkpoint_dir: Path
+    Without `checkpoint_dir` the experiment's own folder is evaluated, or its model as it comes where it trains none.
+    """
+
+    checkpoint_dir: Path | None
     stage: str | None = None
     csv_input: Path | None = None
     max_samples: int | None = None
@@ -104,13 +107,11 @@ def evaluate_folder(
     without. Custom metrics that only the folder names do not run (see `trust`). Killed, the same call goes on with the
     answers that are there. Raises CheckpointError, DataError and EvaluationError with what to do instead.
     """
-    loaded = load_folder(
-        request.checkpoint_dir, stage=request.stage, epoch=request.epoch, step=request.step, config=experiment
-    )
-    refuse_without_language(loaded.model, request.checkpoint_dir)
+    loaded = open_stage(request.checkpoint_dir, experiment, stage=request.stage, epoch=request.epoch, step=request.step)
+    refuse_without_language(loaded.model, request.checkpoint_dir or loaded.checkpoint.folder)
     for line in describe(loaded):
         LOGGER.info(line)
-    if experiment is not None:
+    if experiment is not None and loaded.metadata["stage"] is not None:
         differing = disagreements(experiment, loaded.metadata, csv_chosen=request.csv_input is not None)
         if differing:
             LOGGER.warning("the configuration differs from the folder, which counts: %s", "; ".join(differing))
@@ -255,8 +256,10 @@ def _csv_of(request: EvalRequest, loaded: LoadedStage) -> tuple[Path, str]:
         if len(paths) > 1:
             raise EvaluationError(f"the folder's {key} is a list ({', '.join(paths)}): name one with --csv-input")
         if paths:
-            return _named_csv(paths[0], key, loaded), f"the folder's {key}"
-    raise EvaluationError("the folder names no test or validation CSV: pass --csv-input")
+            whose = "the folder's" if loaded.metadata["stage"] else "the configuration's"
+            return _named_csv(paths[0], key, loaded), f"{whose} {key}"
+    whose = "the folder" if loaded.metadata["stage"] else f"the configuration of {loaded.metadata['experiment_name']}"
+    raise EvaluationError(f"{whose} names no test or validation CSV: pass --csv-input")
 
 
 def _named_csv(told: str, key: str, loaded: LoadedStage) -> Path:

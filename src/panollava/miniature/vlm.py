@@ -56,42 +56,46 @@ _LEAST_COVER = 0.15  # of a token's part of a picture, for it to show a solid
 _SIDES = 3  # where in its picture a solid's middle is: left, middle, right
 _COUNTS = (len(COLOURS), len(SHAPES), _SIDES, len(SKIES), len(GROUNDS))
 _LEARNED = 0.8
+_TOLD = 0.4  # of the language part's steps, in which tokens may say where they stand
 _HELD_OUT = 60
 
 
 @dataclass(frozen=True)
-class Camera:
-    """A view's rays, of its pixels' quarters, and how its tokens lie: yaw and pitch of each, row by row."""
+class Cameras:
+    """The rays of all views' pixels [V, side, side, 3], and which tokens of them look up [V, grid·grid]."""
 
-    view: View
-    fine_rays: NDArray[np.float32]
+    rays: NDArray[np.float32]
+    up: NDArray[np.bool_]
     yaw_deg: NDArray[np.float64]
-    pitch_deg: NDArray[np.float64]
+    third_deg: NDArray[np.float64]
 
     @classmethod
-    def of(cls, view: View, side: int, grid: int) -> Camera:
-        yaw_deg, pitch_deg = rays_to_angles(view_rays(view, grid, grid).reshape(-1, 3))
-        return cls(view, view_rays(view, side, side).astype(np.float32), yaw_deg, pitch_deg)
+    def of(cls, views: Sequence[View], side: int, grid: int) -> Cameras:
+        pitch_deg = np.stack([rays_to_angles(view_rays(view, grid, grid).reshape(-1, 3))[1] for view in views])
+        rays = np.stack([view_rays(view, side, side) for view in views]).astype(np.float32)
+        third_deg = np.array([view.hfov_deg / 2 if view.kind == "global" else 60.0 for view in views])
+        return cls(rays, pitch_deg > 0, np.array([view.yaw_deg for view in views]), third_deg)
 
 
-def marks_of(scene: Scene, camera: Camera, met: NDArray[np.int8]) -> NDArray[np.int64]:
-    """What each token shows [S, 5]: colour, shape and side of a solid, sky, ground; -1 for what it shows none of."""
-    grid = round(len(camera.yaw_deg) ** 0.5)
-    side = met.shape[0] // grid
-    cover = np.stack([met == index for index in range(len(scene.solids))])
-    cover = cover.reshape(len(scene.solids), grid, side, grid, side).mean(axis=(2, 4)).reshape(len(scene.solids), -1)
-    solid, shown = cover.argmax(axis=0), cover.max(axis=0) > _LEAST_COVER
+def marks_of(scene: Scene, cameras: Cameras, met: NDArray[np.int8]) -> NDArray[np.int64]:
+    """What each token shows [V, S, 5] by what its pixels' rays meet [V, side, side]: colour, shape and side of a solid,
+    sky, ground; -1 for what it shows none of."""
+    views, tokens = cameras.up.shape
+    grid, solids = round(tokens**0.5), len(scene.solids)
+    side = met.shape[1] // grid
+    cover = np.stack([met == index for index in range(solids)])
+    cover = cover.reshape(solids, views, grid, side, grid, side).mean(axis=(3, 5)).reshape(solids, views, tokens)
+    solid, shown = cover.argmax(axis=0), cover.max(axis=0) > _LEAST_COVER  # [V, S]
     colour = np.array([list(COLOURS).index(one.colour) for one in scene.solids])[solid]
     shape = np.array([SHAPES.index(one.shape) for one in scene.solids])[solid]
     to_yaw, _ = rays_to_angles(np.array([one.centre for one in scene.solids]))
-    off = (to_yaw - camera.view.yaw_deg + 180) % 360 - 180
-    third = camera.view.hfov_deg / 2 if camera.view.kind == "global" else 60.0
-    sides = np.where(off < -third / 2, 0, np.where(off > third / 2, 2, 1))[solid]
-    up = camera.pitch_deg > 0
-    sky = np.where(~shown & up, list(SKIES).index(scene.sky), -1)
-    ground = np.where(~shown & ~up, list(GROUNDS).index(scene.ground), -1)
+    off = (to_yaw - cameras.yaw_deg[:, None] + 180) % 360 - 180  # [V, solids]
+    third = cameras.third_deg[:, None]
+    sides = np.take_along_axis(np.where(off < -third / 2, 0, np.where(off > third / 2, 2, 1)), solid, axis=1)
+    sky = np.where(~shown & cameras.up, list(SKIES).index(scene.sky), -1)
+    ground = np.where(~shown & ~cameras.up, list(GROUNDS).index(scene.ground), -1)
     of_solid = [np.where(shown, value, -1) for value in (colour, shape, sides)]
-    return np.stack([*of_solid, sky, ground], axis=1).astype(np.int64)
+    return np.stack([*of_solid, sky, ground], axis=2).astype(np.int64)
 
 
 class Marks(nn.Module):
@@ -229,20 +233,26 @@ def build_vlm(settings: MiniatureVlmSettings, folder: str | Path) -> dict[str, f
 def _learn_language(
     model: Any, marks: Marks, author: Author, settings: MiniatureVlmSettings, rng: np.random.Generator, grid: int
 ) -> None:
-    """The language part learns to answer from marks, which need no picture to be drawn."""
-    cameras = [Camera.of(view, 2 * grid, grid) for view in VIEWS]
+    """The language part learns to answer from marks, which need no picture to be drawn.
+
+    At first, and ever more seldom, a token also says in which picture it stands: what to look for is learned before how
+    to know a picture by the number in front of it. Without, reading begins some hundred steps later.
+    """
+    cameras = Cameras.of(VIEWS, 2 * grid, grid)
+    number = torch.arange(len(VIEWS)).repeat_interleave(grid * grid)
+    which = nn.Embedding(len(VIEWS), settings.hidden_size)
+    nn.init.normal_(which.weight, 0, 0.5)
+    told_until = max(1, int(_TOLD * settings.language_steps))
 
     def batch(generator: np.random.Generator, size: int) -> tuple[list[Conversation], Tensor]:
         talks = [author.drawn(generator) for _ in range(size)]
-        found = [
-            np.concatenate([marks_of(talk.scene, c, render(talk.scene, c.fine_rays)[1]) for c in cameras])
-            for talk in talks
-        ]
-        return talks, torch.from_numpy(np.stack(found))  # [B, V·S, 5]
+        found = [marks_of(talk.scene, cameras, render(talk.scene, cameras.rays)[1]) for talk in talks]
+        return talks, torch.from_numpy(np.stack(found)).flatten(1, 2)  # [B, V·S, 5]
 
     def loss_of(step: int) -> Tensor:
         talks, shown = batch(rng, settings.batch_size)
-        return answers(model, author, talks, marks(shown))[0]
+        told = torch.from_numpy(rng.random(len(talks)) < 1 - step / told_until)
+        return answers(model, author, talks, marks(shown) + which(number) * told[:, None, None])[0]
 
     @torch.no_grad()
     def learned() -> bool:
@@ -251,7 +261,7 @@ def _learn_language(
         LOGGER.info("miniature native model, reading marks: %.3f", share)
         return share >= _LEARNED
 
-    language = nn.ModuleList([model.model.language_model, model.lm_head, marks])
+    language = nn.ModuleList([model.model.language_model, model.lm_head, marks, which])
     train(language, _schedule(settings, settings.language_steps), loss_of, learned, "miniature native model, language")
 
 
@@ -315,17 +325,16 @@ class Pictures:
 
     @classmethod
     def drawn(cls, count: int, image_size: int, grid: int, rng: np.random.Generator) -> Pictures:
-        cameras = [Camera.of(view, 2 * image_size, grid) for view in VIEWS]
+        cameras = Cameras.of(VIEWS, 2 * image_size, grid)
         scenes = [sample_scene(rng) for _ in range(count)]
-        pixels = np.zeros((count, len(cameras), 3, image_size, image_size), np.uint8)
-        marks = np.zeros((count, len(cameras), grid * grid, len(_COUNTS)), np.int64)
+        pixels = np.zeros((count, len(VIEWS), 3, image_size, image_size), np.uint8)
+        marks = np.zeros((count, len(VIEWS), grid * grid, len(_COUNTS)), np.int64)
         for row, scene in enumerate(scenes):
-            for column, camera in enumerate(cameras):
-                colours, met = render(scene, camera.fine_rays)
-                fine = colours.astype(np.uint16)
-                summed = fine[::2, ::2] + fine[1::2, ::2] + fine[::2, 1::2] + fine[1::2, 1::2]
-                pixels[row, column] = ((summed + 2) // 4).astype(np.uint8).transpose(2, 0, 1)
-                marks[row, column] = marks_of(scene, camera, met)
+            colours, met = render(scene, cameras.rays)
+            fine = colours.astype(np.uint16)
+            summed = fine[:, ::2, ::2] + fine[:, 1::2, ::2] + fine[:, ::2, 1::2] + fine[:, 1::2, 1::2]
+            pixels[row] = ((summed + 2) // 4).astype(np.uint8).transpose(0, 3, 1, 2)
+            marks[row] = marks_of(scene, cameras, met)
         return cls(scenes, torch.from_numpy(pixels), torch.from_numpy(marks))
 
 
