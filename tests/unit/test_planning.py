@@ -201,7 +201,7 @@ def test_only_jobs_that_open_panoramas_wait_for_the_drawn_ones() -> None:
 def test_every_job_is_given_what_its_function_asks_for_and_its_script_reads_it_back() -> None:
     changes = {"paths.runs_dir": "my runs; rm", "system_messages.default": "It's a 360° photo\n",
                "evaluation.extra": ["perplexity", "dino_similarity", "yaw_agreement"],
-               "evaluation.text_only_control": True}  # fmt: skip
+               "evaluation.text_only_control": True, "evaluation.judge.model": "miniature/qwen3"}  # fmt: skip
     experiment = small(changes)
     tasks = [*tasks_behind(experiment, "metrics"), *tasks_behind(experiment, "stage_state"),
              *tasks_behind(experiment, "prepare_experiment")]  # fmt: skip

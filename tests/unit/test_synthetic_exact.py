@@ -81,6 +81,25 @@ def test_a_kind_that_a_scene_cannot_settle_is_drawn_from_another() -> None:
     assert len(draw_typed(rng, twins, ["direction", "number"], 5)) == 5
 
 
+@pytest.mark.timeout(60)
+def test_a_scene_that_settles_none_of_a_kind_ends_the_drawing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    rng, scene = scenes(1)[0]
+    twins = Scene(scene.sky, scene.ground, scene.offset, (scene.solids[0], scene.solids[0]))
+    assert draw_typed(rng, twins, ["direction"], 2) == []
+    monkeypatch.setattr("panollava.data.synthetic.draw.sample_scene", lambda rng: twins)
+    settings = SyntheticSettings(
+        question_types=["yes_no", "direction"], train_scenes=2, val_scenes=1, test_scenes=1, image_height=32
+    )  # type: ignore[arg-type]
+    draw_synthetic(settings, tmp_path, progress=False, workers=1)
+    with (tmp_path / "train.csv").open(encoding="utf-8", newline="") as stream:
+        assert [row["answer_type"] for row in csv.DictReader(stream)] == ["yes_no"] * 2 * settings.train_queries
+
+    drawn = iter([twins, twins, *(scene for _, scene in scenes(20))])
+    monkeypatch.setattr("panollava.miniature.language.sample_scene", lambda rng: next(drawn))
+    writer = Writer(build_tokenizer(640, ["direction"]), most_copies=1, turns=2, types=["direction"])
+    assert any(writer.training_document(rng).settled)
+
+
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("drawn")

@@ -56,6 +56,31 @@ def test_questions_from_a_csv_to_the_report(local: Project) -> None:
     assert again["controls"]["text_only"]["accuracy"] == document["controls"]["text_only"]["accuracy"]
 
 
+def test_a_judge_from_the_yaml_to_the_report(local: Project) -> None:
+    language = str(local.base["models"]["language_model_name"])
+    judged = {"evaluation.judge.model": language, "evaluation.judge.max_new_tokens": 2}
+    local.panollava("run", local.name)
+    before = metrics_of(local)
+    assert "judge" not in before["metrics"] and not (local.root / "cache/judge").exists()
+    local.configure(judged)
+    assert plan(local) == {"judge": 1, "compute_metrics": 1}
+    local.panollava("run", local.name)
+    document = metrics_of(local)
+    score = document["metrics"].pop("judge")
+    assert score["signature"].startswith(f"{language}; weights ") and score["scale"] == "0-100"
+    assert document["num_unjudged"] <= document["num_samples"] and document["metrics"] == before["metrics"]
+    assert (score["value"] is None) == (document["num_unjudged"] == document["num_samples"])
+    assert document["provenance"]["measures"].keys() == {"judge.json"}
+    assert "judge" in (local.root / f"results/{local.name}/report_metrics.html").read_text(encoding="utf-8")
+    replies = list((local.root / "cache/judge").glob("*/replies.jsonl"))
+    assert len(replies) == 1 and plan(local) == {}
+    (local.root / "prompt.txt").write_text("{question}\n{reference}\n{answer}\n", encoding="utf-8")
+    local.configure({**judged, "evaluation.judge.prompt_file": "prompt.txt"})
+    assert plan(local) == {"judge": 1, "compute_metrics": 1}
+    local.configure({})
+    assert plan(local) == {"compute_metrics": 1}
+
+
 @pytest.mark.skipif(not ROOMS.is_dir(), reason="the OSR-Bench rooms are not on this machine")
 def test_rooms_of_osr_bench_with_their_pictures(local: Project) -> None:
     rooms = {f"data.csv_{split}": str(ROOMS) for split in ("train", "val", "test")}

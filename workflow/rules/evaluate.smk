@@ -43,6 +43,8 @@ rule predict_text_only:
         **outputs_of("predict_text_only"),
     log:
         log_of("predict_text_only"),
+    benchmark:
+        benchmark_of("predict_text_only")
     resources:
         **resources_of("predict_text_only"),
     params:
@@ -101,6 +103,24 @@ rule measure_overlap:
         **params_of("measure_overlap"),
     shell:
         script("measure_overlap")
+
+
+# A language model's scores of the answers: planned where evaluation.judge names one.
+rule judge:
+    input:
+        unpack(inputs_of("judge")),
+    output:
+        **outputs_of("judge"),
+    log:
+        log_of("judge"),
+    benchmark:
+        benchmark_of("judge")
+    resources:
+        **resources_of("judge"),
+    params:
+        **params_of("judge"),
+    shell:
+        script("judge")
 
 
 rule compute_metrics:

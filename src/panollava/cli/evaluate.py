@@ -49,6 +49,11 @@ def evaluate(
             "the folder or metrics.json names do not run."
         ),
     ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(help="A language model (hub id or folder) that scores each answer; default: the configuration's."),
+    ] = None,
+    judge_prompt: Annotated[Path | None, typer.Option(help="With --judge: what it is asked, a text file.")] = None,
     output_dir: Annotated[Path | None, typer.Option(help="Receives metrics.json and predictions.csv.")] = None,
     log_samples: Annotated[bool, typer.Option(help="Show predictions beside references.")] = False,
     log_interval: Annotated[int, typer.Option(min=1, help="Batches between progress lines.")] = 25,
@@ -66,7 +71,7 @@ def evaluate(
     if verify is not None:
         given = {"--checkpoint-dir": checkpoint_dir, "--csv-input": csv_input, "--stage": stage,
                  "--epoch": epoch, "--step": step, "--batch-size": batch_size, "--protocol": protocol,
-                 "--extra": extra, "--output-dir": output_dir}  # fmt: skip
+                 "--extra": extra, "--output-dir": output_dir, "--judge": judge}  # fmt: skip
         _refuse(given, "metrics.json tells it: not with --verify")
         if max_samples is not None and not predict_again:
             raise ConfigError("--max-samples: with --verify it limits --predict-again")
@@ -85,14 +90,17 @@ def evaluate(
         given = {"--stage": stage, "--max-samples": max_samples, "--epoch": epoch, "--step": step,
                  "--batch-size": batch_size, "--extra": extra}  # fmt: skip
         _refuse(given, "nothing is predicted without --checkpoint-dir or --config")
+    if judge_prompt is not None and judge is None:
+        raise ConfigError("--judge-prompt goes with --judge")
     chosen = None if extra is None else _extra(extra)
+    judging = None if judge is None else {"model": judge, "prompt_file": judge_prompt and str(judge_prompt)}
     metrics = custom_metrics_of(custom_metrics)
     start_log()
     if checkpoint_dir is None and config is None:
         assert csv_input is not None
         from panollava.evaluation.score_files import score_csv
 
-        path, document = score_csv(csv_input, protocol, output_dir, metrics or ())
+        path, document = score_csv(csv_input, protocol, output_dir, metrics or (), judging)
     else:
         from panollava.dag.nodes import TABLE
         from panollava.evaluation.of_folder import EvalRequest, evaluate_folder
@@ -116,6 +124,7 @@ def evaluate(
                 image_cache=image_cache_of(Path.cwd()),
                 extra=chosen,
                 custom_metrics=metrics,
+                judge=judging,
                 results_dir=results_dir_of(Path.cwd()),
             ),
             experiment,

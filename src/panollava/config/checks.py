@@ -58,6 +58,9 @@ def cross_warnings(settings: Settings, written: Container[str]) -> list[tuple[st
             for key in ("generation.temperature", "generation.top_p")
             if key in written
         ]
+    if settings.evaluation.judge.model is None:
+        keys = (f"evaluation.judge.{name}" for name in ("prompt_file", "max_new_tokens"))
+        found += [(key, "has no effect without evaluation.judge.model") for key in keys if key in written]
     if settings.models.vlm_name is None:
         found += [(key, "has no effect without models.vlm_name") for key in NATIVE_ONLY if key in written]
     chosen = settings.models.resampler_type
@@ -170,6 +173,12 @@ def _other_errors(settings: Settings) -> list[tuple[str, str]]:
     if settings.training.batches == "by_picture" and settings.training.gradient_checkpointing is True:
         told = "must be auto or false with training.batches: by_picture, which keeps what the language model read"
         found.append(("training.gradient_checkpointing", f"{told}, got true"))
+    judge = settings.evaluation.judge
+    if judge.second_model is not None and judge.second_model == judge.model:
+        told = f"is {judge.second_model!r}, the first judge itself, which always agrees"
+        found.append(("evaluation.judge.second_model", told))
+    elif judge.second_model is not None and judge.model is None:
+        found.append(("evaluation.judge.second_model", "is a second judge: name the first one under judge.model"))
     columns = [name for name in (settings.data.columns.image_path, settings.data.columns.query,
                                  settings.data.columns.annotation) if name]  # fmt: skip
     folded = [name.strip().casefold() for name in columns]

@@ -13,6 +13,8 @@ MetricName = Literal["bleu4", "meteor", "rouge_l", "spice", "cider"]
 FormatName = Literal["auto", "panoenv", "osr_bench", "parquet", "llava", "csv"]
 """`auto` and the names of `data.formats.FORMATS`."""
 ExtraName = Literal["perplexity", "overlap_consistency", "dino_similarity", "yaw_equivariance", "yaw_agreement"]
+JUDGE_NAMES = ("judge", "judge_second", "judge_spearman", "judge_kappa")
+"""What `evaluation.judge` adds: each judge's mean score, and two judges' agreement."""
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 NAME_MAX_LENGTH = 100

@@ -28,6 +28,7 @@ RESULT_FILES = {
     "predict_rolled": "predictions_rolled.csv",
     "measure_perplexity": "measures/perplexity.json",
     "measure_overlap": "measures/overlap.json",
+    "judge": "measures/judge.json",
 }
 """What each step of an evaluation leaves beside metrics.json, by the node of the DAG."""
 OVERLAP_PLOT = "measures/overlap.png"

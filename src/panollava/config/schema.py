@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from panollava.config.choices import JUDGE_NAMES
 from panollava.config.choices import ExtraName as ExtraName
 from panollava.config.choices import FormatName as FormatName
 from panollava.config.choices import MetricName as MetricName
@@ -52,7 +53,7 @@ from panollava.models.choices import (
 from panollava.views.rendering import Renderer
 from panollava.views.strategies import MAX_VIEWS, CropStrategy, Level
 
-SCORE_NAMES: tuple[str, ...] = (*get_args(MetricName), *get_args(ExtraName))
+SCORE_NAMES: tuple[str, ...] = (*get_args(MetricName), *get_args(ExtraName), *JUDGE_NAMES)
 
 RESAMPLER_OPTIONS = ("models.qformer.", "models.perceiver.", "models.bimamba.")
 """Settings that count only while their resampler is chosen, by prefix."""
@@ -381,6 +382,22 @@ class GenerationSettings(Section):
     top_p: float = key(0.9, "Nucleus sampling's share (read when do_sample is on).", gt=0, le=1)
 
 
+class JudgeSettings(Section):
+    model: Text | None = key(
+        None,
+        "A language model that scores each answer from 0 to 100 beside its reference: hub id or folder; null for none.",
+    )
+    prompt_file: Text | None = key(
+        None,
+        "What it is asked: a text file that holds {question}, {reference} and {answer}; null for the prompt that comes "
+        "along (docs/benchmarks.md).",
+    )
+    max_new_tokens: int = key(32, "Most tokens of its reply.", ge=1, le=32_768, typical="[8, 1024]")
+    second_model: Text | None = key(
+        None, "A second judge, asked the same: its scores, and how far the two agree, stand beside the first one's."
+    )
+
+
 class EvaluationSettings(Section):
     metrics: Annotated[
         Literal["auto"] | list[MetricName], BeforeValidator(choice_or_list(get_args(MetricName), "metric"))
@@ -429,6 +446,7 @@ class EvaluationSettings(Section):
     spice_heap: Heap = key(
         "2500m", "Most memory of SPICE's parser, as Java writes it; $PANOLLAVA_SPICE_HEAP replaces it on a machine."
     )
+    judge: JudgeSettings = JudgeSettings()
     bootstrap_samples: int = key(
         1000, "Draws of the images behind each score's 95 % interval; 0 gives no intervals.", ge=0, le=100_000
     )

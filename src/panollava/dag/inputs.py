@@ -116,19 +116,33 @@ def of_prediction(task: Task) -> Files:
     return found
 
 
+def of_judge(task: Task) -> Files:
+    """The answers and those of the controls, and the judge where the DAG builds it."""
+    return {**_answers(task.experiment), **_backbones(task.document)}
+
+
+def _answers(experiment: WorkflowConfig) -> dict[str, str]:
+    """The predictions and their controls, as far as they are planned."""
+    names = experiment.names
+    found = {"predictions": names.predictions}
+    if experiment.settings.evaluation.blind_control:
+        found["blind"] = names.result("predict_blind")
+    if wants_text_only(experiment):
+        found["text_only"] = names.result("predict_text_only")
+    return found
+
+
 def of_metrics(task: Task) -> Files:
     """Answers, blind answers, further scores; and what shall be there beside metrics.json."""
     names, evaluation = task.experiment.names, task.experiment.settings.evaluation
     found = {
-        "predictions": names.predictions,
+        **_answers(task.experiment),
         "checkpoint": names.checkpoint_json,
         "state": ancient(names.stage_state),
         "prepared": ancient(names.rejected),
     }
-    if evaluation.blind_control:
-        found["blind"] = names.result("predict_blind")
-    if wants_text_only(task.experiment):
-        found["text_only"] = names.result("predict_text_only")
+    if evaluation.judge.model is not None:
+        found["judge"] = names.result("judge")
     return found | {node: names.result(node) for node in measures_of(evaluation.extra)}
 
 

@@ -260,6 +260,36 @@ def measure_overlap(slice: JobSlice, checkpoint: Path, csv: Path, views: Path, s
     work.measure_overlap(scores, plot, {"config": slice.digest, "checkpoint": chosen["sha256"]})
 
 
+def judge(
+    slice: JobSlice,
+    predictions: Path,
+    scores: Path,
+    replies: Path,
+    blind: Path | None = None,
+    text_only: Path | None = None,
+    language: Path | None = None,
+) -> None:
+    """`replies` is the folder of kept replies; `language` the weights of a judge that the DAG built."""
+    import torch
+
+    from panollava.evaluation.run_judge import judge_files, judges_of
+
+    for node, path in {"predict": predictions, "predict_blind": blind, "predict_text_only": text_only}.items():
+        if path is not None:
+            _refuse_other(path, slice.upstream[node])
+    config = slice.config
+    torch.set_num_threads(config["training"]["cpu_threads"])
+    built = str(language.parent) if language else None
+    judge_files(
+        judges_of(config["evaluation"], config["training"], config["models"]["trust_remote_code"], built),
+        predictions,
+        {"blind": blind, "text_only": text_only},
+        scores,
+        replies,
+        {"config": slice.digest},
+    )
+
+
 def compute_metrics(
     slice: JobSlice,
     predictions: Path,
@@ -273,14 +303,15 @@ def compute_metrics(
     predict_rolled: Path | None = None,
     measure_perplexity: Path | None = None,
     measure_overlap: Path | None = None,
+    judge: Path | None = None,
 ) -> None:
-    """The last three are what `evaluation.extra` asks for."""
+    """The three before the last are what `evaluation.extra` asks for."""
     from panollava.reports.run_metrics import metrics_of_run
 
     given = {
         "predict": predictions, "predict_blind": blind, "predict_text_only": text_only,
         "predict_rolled": predict_rolled, "measure_perplexity": measure_perplexity,
-        "measure_overlap": measure_overlap,
+        "measure_overlap": measure_overlap, "judge": judge,
     }  # fmt: skip
     files = {node: path for node, path in given.items() if path is not None}
     for node, path in files.items():

@@ -313,6 +313,22 @@ _NODES = (
             )
         },
     ),
+    # Planned where `evaluation.judge` names a model.
+    Node(
+        "judge",
+        rule="judge",
+        job=jobs.judge,
+        code_version=1,
+        reads=settings.JUDGE,
+        parents=parents.of_judge,
+        adjust=parents.name_protocol,
+        inputs=inputs.of_judge,
+        outputs={"scores": f"{_RESULTS}/measures/judge.json"},
+        told_by="scores",
+        options=options.of_judge,
+        resources=_ONE_GPU,
+        lower="training.eval_batch_size",
+    ),
     Node(
         "metrics",
         rule="compute_metrics",

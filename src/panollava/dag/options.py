@@ -129,5 +129,10 @@ def of_prediction(task: Task) -> Mapping[str, Any]:
     return {"answers": f"{names.runs_dir}/{names.experiment}/.state/{task.node.name}"}
 
 
+def of_judge(task: Task) -> Mapping[str, Any]:
+    """Where replies are kept, for all experiments."""
+    return {"replies": f"{CACHE}/judge"}
+
+
 def of_metrics(task: Task) -> Mapping[str, Any]:
     return {"spice_heap": task.experiment.settings.evaluation.spice_heap}

@@ -20,6 +20,7 @@ from panollava.dag.native_check import check_native
 from panollava.dag.node import CACHE, Parent, Parents
 from panollava.dag.settings import ZERO_SHOT
 from panollava.errors import ConfigError
+from panollava.evaluation.judging.prompt import JudgePrompt
 from panollava.evaluation.measures import measures_of
 
 if TYPE_CHECKING:
@@ -141,6 +142,46 @@ def wants_text_only(cfg: WorkflowConfig) -> bool:
     return any({"answer_type", "options", "scoring"} & set(one.get("details", ())) for one in csvs)
 
 
+def _answers(cfg: WorkflowConfig) -> list[Parent]:
+    """The nodes that answer the test set: with its pictures, with shuffled ones, without any."""
+    blind: list[Parent] = [("predict_blind", None)] if cfg.settings.evaluation.blind_control else []
+    text_only: list[Parent] = [("predict_text_only", None)] if wants_text_only(cfg) else []
+    return [("predict", None), *blind, *text_only]
+
+
+def of_judge(cfg: WorkflowConfig, node: str, _: str | None) -> Parents:
+    """The answers; the prompt and the judges' weights, as far as they are files of this machine."""
+    judge = cfg.settings.evaluation.judge
+    inputs: dict[str, Any] = {"prompt": _prompt(cfg)}
+    upstream = _answers(cfg)
+    for key, name in (("judge.model", judge.model), ("judge.second_model", judge.second_model)):
+        if name == MINIATURE_LANGUAGE:
+            upstream.append(("miniature_language", None))
+        elif name is not None and (cfg.root / name).is_dir():
+            if (problem := language_folder_problem(cfg.root / name)) is not None:
+                raise ConfigError(f"{_source(cfg)}evaluation.{key}: {name} {problem}")
+            inputs[key] = folder_fingerprint(name, cfg.root)
+        elif name is not None and not _HUB_ID.fullmatch(name):
+            raise ConfigError(
+                f"{_source(cfg)}evaluation.{key} must be a hub id (owner/name) or a folder that exists, got {name!r}"
+            )
+    return inputs, upstream
+
+
+def _prompt(cfg: WorkflowConfig) -> dict[str, Any]:
+    path = cfg.settings.evaluation.judge.prompt_file
+    if path is None:
+        return {"path": None, "sha256": JudgePrompt.read().sha256}
+    found = file_fingerprint(path, cfg.root, key="evaluation.judge.prompt_file")
+    JudgePrompt.read(cfg.root / path)  # what it lacks is told before anything is predicted
+    return found
+
+
+def name_protocol(cfg: WorkflowConfig, config: dict[str, Any]) -> None:
+    """Which answers are judged beside which references: a setting of `metrics`, which the judge needs too."""
+    set_at(config, "evaluation.protocol", cfg.effective["evaluation"]["protocol"])
+
+
 def of_metrics(cfg: WorkflowConfig, node: str, _: str | None) -> Parents:
     inputs = dict(cfg.slice_of("prepare_test")["inputs"])
     code = {
@@ -150,10 +191,9 @@ def of_metrics(cfg: WorkflowConfig, node: str, _: str | None) -> Parents:
     }
     if code:
         inputs["custom_metrics"] = code
-    blind: list[Parent] = [("predict_blind", None)] if cfg.settings.evaluation.blind_control else []
-    text_only: list[Parent] = [("predict_text_only", None)] if wants_text_only(cfg) else []
+    judge: list[Parent] = [("judge", None)] if cfg.settings.evaluation.judge.model is not None else []
     measured: list[Parent] = [(measure, None) for measure in measures_of(cfg.settings.evaluation.extra)]
-    return inputs, [("predict", None), *blind, *text_only, *measured]
+    return inputs, [*_answers(cfg), *judge, *measured]
 
 
 # ---- backbones -----------------------------------------------------------------------------------
@@ -181,11 +221,13 @@ def _add_backbone(cfg: WorkflowConfig, part: str, inputs: dict[str, Any], upstre
         if part == "vision":
             check_encoder_folder(cfg)
         elif part == "language" and (problem := language_folder_problem(cfg.root / name)) is not None:
-            source = f"{cfg.source}: " if cfg.source else ""
-            raise ConfigError(f"{source}models.language_model_name: {name} {problem}")
+            raise ConfigError(f"{_source(cfg)}models.language_model_name: {name} {problem}")
         inputs[f"{part}_folder"] = folder_fingerprint(name, cfg.root)
     elif not _HUB_ID.fullmatch(name):
-        source = f"{cfg.source}: " if cfg.source else ""
         raise ConfigError(
-            f"{source}models.{_NAMES[part]} must be a hub id (owner/name) or a folder that exists, got {name!r}"
+            f"{_source(cfg)}models.{_NAMES[part]} must be a hub id (owner/name) or a folder that exists, got {name!r}"
         )
+
+
+def _source(cfg: WorkflowConfig) -> str:
+    return f"{cfg.source}: " if cfg.source else ""

@@ -55,6 +55,10 @@ SCORES = _named(
     "evaluation", "metrics", "protocol", "extra", "custom_metrics", "blind_control", "bootstrap_samples",
     "number_tolerance", "angle_tolerance_deg", "text_only_control",
 )  # fmt: skip
+JUDGE = (
+    *section("evaluation.judge."), "models.trust_remote_code",
+    *_named("training", "eval_batch_size", "precision", "cpu_threads"),
+)  # fmt: skip
 
 _OPTIMISATION = ("epochs", "batch_size", "accumulate_grad_batches", "optimizer", "lr", "muon_lr", "weight_decay",
                  "warmup_ratio", "max_grad_norm", "vision_trainable_blocks", "max_text_length")  # fmt: skip

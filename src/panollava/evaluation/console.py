@@ -60,6 +60,8 @@ def summary_line(document: Mapping[str, Any]) -> str:
     )
     if unreadable := document.get("num_unreadable", 0):
         line += f", {unreadable} answers that cannot be read"
+    if unjudged := document.get("num_unjudged", 0):
+        line += f", {unjudged} judgements without a score"
     if without := document.get("num_without_reference", 0):
         line += f", {without} rows without a reference left out"
     if differing := document.get("num_differing", 0):

@@ -18,6 +18,7 @@ import torch
 from panollava.checkpoints.any_folder import open_stage
 from panollava.checkpoints.loading import LoadedStage
 from panollava.config.names import OVERLAP_PLOT, RESULT_FILES
+from panollava.config.schema import MINIATURE_LANGUAGE
 from panollava.data.download import ImageCache
 from panollava.data.formats import read_source
 from panollava.data.prepare import prepare_csv
@@ -31,6 +32,7 @@ from panollava.evaluation.pipeline import Evaluation, as_shown, generation_setti
 from panollava.evaluation.predict import answers_in_locked
 from panollava.evaluation.predictions import Prediction
 from panollava.evaluation.protocols import PROTOCOLS
+from panollava.evaluation.run_judge import JudgeSettings, judge_files, judges_of
 from panollava.evaluation.score import check_listed
 from panollava.evaluation.score_files import DEFAULTS, check_output, score_files
 from panollava.files import digest_of, sha256_file
@@ -68,6 +70,9 @@ class EvalRequest:
     extra: list[str] | None = None
     results_dir: Path = Path("results")
     custom_metrics: list[str] | None = None
+    judge: dict[str, Any] | None = None
+    """`evaluation.judge`'s keys that the user gives for this evaluation."""
+    replies: Path = Path("cache/judge")
     answers_version: int | None = None
     """The code's version behind answers (`dag.nodes`): those of another one are not kept."""
 
@@ -128,6 +133,7 @@ def evaluate_folder(
         evaluation["custom_metrics"] = request.custom_metrics
     elif experiment is None and "custom_metrics" not in (settings or {}).get("evaluation", {}):
         _only_trusted_metrics(evaluation)
+    evaluation["judge"] = _judge_of(request, experiment, evaluation, (settings or {}).get("evaluation", {}))
     check_listed(evaluation["metrics"], evaluation["protocol"])
 
     csv_path, why = _csv_of(request, loaded)
@@ -186,6 +192,7 @@ def evaluate_folder(
         }
         key = digest_of([request.answers_version, made, loaded.metadata["model_config"], _pictures_of(samples, root)])
         steps = _steps(work, evaluation, csv_path)
+        judges = _judges(experiment, evaluation, remembered["training"])
         files = {step: output / RESULT_FILES[step] for step in steps}
         with answers_in_locked(output / ".state", key) as kept:
             for step, file in files.items():
@@ -199,6 +206,10 @@ def evaluate_folder(
                     predictions = work.predict(step, generation, file, kept(file.stem))
                     if step == "predict" and request.log_samples:
                         _log_samples(predictions[: request.log_max_samples])
+            if judges is not None:
+                files["judge"] = output / RESULT_FILES["judge"]
+                controls = {name: files.get(f"predict_{name}") for name in ("blind", "text_only")}
+                judge_files(judges, files["predict"], controls, files["judge"], request.replies, {})
             document = score_files(files, evaluation, output / "metrics.json", made)
     return output / "metrics.json", document
 
@@ -212,6 +223,31 @@ def _steps(work: Evaluation, evaluation: Mapping[str, Any], csv_path: Path) -> l
     if has_right_answers(work.samples) if text_only == "auto" else text_only:
         wanted.add("predict_text_only")
     return [step for step in RESULT_FILES if step in wanted]
+
+
+def _judge_of(
+    request: EvalRequest, experiment: WorkflowConfig | None, evaluation: dict[str, Any], given: dict[str, Any]
+) -> dict[str, Any]:
+    """`evaluation.judge` as the user or the configuration has it. A judge that only the folder names is not loaded."""
+    if request.judge is not None:
+        return {**DEFAULTS["judge"], **request.judge}
+    judge = {**DEFAULTS["judge"], **evaluation["judge"]}
+    if experiment is None and "judge" not in given and judge["model"] is not None:
+        LOGGER.info("the folder was judged by %s, which is not loaded without --judge", judge["model"])
+        return dict(DEFAULTS["judge"])
+    return judge
+
+
+def _judges(
+    experiment: WorkflowConfig | None, evaluation: Mapping[str, Any], training: Mapping[str, Any]
+) -> JudgeSettings | None:
+    if evaluation["judge"]["model"] is None:
+        return None
+    models = None if experiment is None else experiment.settings.models
+    built = None
+    if experiment is not None and models is not None and models.language_model_name == MINIATURE_LANGUAGE:
+        built = experiment.backbone_folder("language")
+    return judges_of(evaluation, training, models is not None and models.trust_remote_code, built)
 
 
 def _only_trusted_metrics(evaluation: dict[str, Any]) -> None:

@@ -87,7 +87,8 @@ def measured_again(document: Mapping[str, Any], path: Path, rows: Rows, scored: 
         measured = equivariance(rows, read_rolled(file), None) if file.name == ROLLED else Measured.read(file)
         for key, result in measured.metrics.items():
             if result.value is not None:
-                found[key] = replace(result, samples=measured.aligned(key, scored.rows))
+                samples = measured.aligned(key, scored.rows) if measured.is_sum(key) else None
+                found[key] = replace(result, samples=samples)
     return found
 
 

@@ -39,8 +39,9 @@ class ScoreReport:
     """Everything that metrics.json says but its provenance.
 
     `blind` and `text_only` have the keys of `metrics`, or are None. `num_unreadable` is None where no answer is right
-    or wrong. `intervals` says how they were made; None where there are none. `distance` holds the 95 % interval of a
-    score less its blind control, both from the same draws of panoramas, of the scores that have one.
+    or wrong, `num_unjudged` where there is no judge. `intervals` says how they were made; None where there are none.
+    `distance` holds the 95 % interval of a score less its blind control, both from the same draws of panoramas, of the
+    scores that have one.
     """
 
     metrics: dict[str, MetricResult]
@@ -54,6 +55,7 @@ class ScoreReport:
     blind: dict[str, float | None] | None = None
     text_only: dict[str, float | None] | None = None
     num_unreadable: int | None = None
+    num_unjudged: int | None = None
     intervals: dict[str, Any] | None = None
     distance: dict[str, tuple[float, float]] | None = None
 
@@ -67,6 +69,7 @@ class ScoreReport:
             "num_empty": self.num_empty,
             "num_errors": self.num_errors,
             **({} if self.num_unreadable is None else {"num_unreadable": self.num_unreadable}),
+            **({} if self.num_unjudged is None else {"num_unjudged": self.num_unjudged}),
             "num_without_reference": self.num_without_reference,
             "num_differing": self.num_differing,
             "intervals": self.intervals,

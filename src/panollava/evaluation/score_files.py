@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from panollava.answers.grading import Tolerances
-from panollava.config.schema import EvaluationSettings
+from panollava.config.names import RESULT_FILES
+from panollava.config.schema import EvaluationSettings, TrainingSettings
 from panollava.errors import ConfigError, EvaluationError
 from panollava.evaluation.measures import EXTRA_NODES
 from panollava.evaluation.measures.measured import Measured, with_measures
@@ -27,8 +28,8 @@ def score_files(
 ) -> dict[str, Any]:
     """Score what the steps left by `evaluation.*`, write metrics.json, return its document.
 
-    `files` are by the steps' nodes (`config.names.RESULT_FILES`): `predict`, perhaps its controls and what
-    `evaluation.extra` asks for. `evaluation["not_run"]`, where it is there, are custom metrics that get no value, with
+    `files` are by the steps' nodes (`config.names.RESULT_FILES`): `predict`, perhaps its controls, what
+    `evaluation.extra` asks for, and what a judge said. `evaluation["not_run"]`, where it is there, are custom metrics that get no value, with
     the reason of each.
     """
     rows = read_predictions(files["predict"])
@@ -46,7 +47,7 @@ def score_files(
         text_only_rows=controls["text_only"],
         tolerances=tolerances,
     )
-    measures = {step: path for step, path in files.items() if step in EXTRA_NODES.values()}
+    measures = {step: path for step, path in files.items() if step in (*EXTRA_NODES.values(), "judge")}
     measured = [
         equivariance(rows, read_rolled(path), controls["blind"]) if step == "predict_rolled" else Measured.read(path)
         for step, path in measures.items()
@@ -72,10 +73,13 @@ def score_csv(
     protocol: str | None = None,
     output_dir: Path | None = None,
     custom_metrics: Sequence[str] = (),
+    judge: Mapping[str, Any] | None = None,
+    replies: Path = Path("cache/judge"),
 ) -> tuple[Path, dict[str, Any]]:
-    """Score a CSV that has `prediction` and `reference` columns as it is."""
+    """Score a CSV that has `prediction` and `reference` columns as it is; `judge` holds keys of `evaluation.judge`."""
     output = output_dir or predictions.parent / f"{predictions.stem}_eval"
-    check_output(output, predictions, ("metrics.json",))
+    judged = output / RESULT_FILES["judge"]
+    check_output(output, predictions, ("metrics.json", RESULT_FILES["judge"]))
     try:
         rows = read_predictions(predictions)  # what cannot be read or scored so leaves an older result as it is
     except EvaluationError as error:
@@ -84,11 +88,20 @@ def score_csv(
     apply_protocol(rows, protocol)
     for line in missing_or_doubled(rows):
         LOGGER.warning("%s: %s", predictions, line)
-    (output / "metrics.json").unlink(missing_ok=True)
+    for file in (output / "metrics.json", judged):
+        file.unlink(missing_ok=True)
     # No model, so nothing extra.
     evaluation: dict[str, Any] = {**DEFAULTS, "protocol": protocol, "custom_metrics": list(custom_metrics)}
     source = {"csv": {"path": str(predictions), "sha256": sha256_file(predictions)}}
-    document = score_files({"predict": predictions}, evaluation, output / "metrics.json", source)
+    files = {"predict": predictions}
+    if judge is not None:
+        from panollava.evaluation.run_judge import judge_files, judges_of  # torch: only who judges waits for it
+
+        evaluation["judge"] = {**DEFAULTS["judge"], **judge}
+        settings = judges_of(evaluation, TrainingSettings().model_dump(mode="json"))
+        judge_files(settings, predictions, {}, judged, replies, {})
+        files["judge"] = judged
+    document = score_files(files, evaluation, output / "metrics.json", source)
     return output / "metrics.json", document
 
 

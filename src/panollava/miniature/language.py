@@ -122,7 +122,9 @@ class Writer:
         scene = sample_scene(rng)
         kind = self.types[0] if len(self.types) == 1 else str(rng.choice(self.types))
         if kind != "text":
-            asked = [as_prompted(one) for one in draw_typed(rng, scene, [kind], self.turns)]
+            while not (drawn := draw_typed(rng, scene, [kind], self.turns)):  # this scene settles none of the kind
+                scene = sample_scene(rng)
+            asked = [as_prompted(one) for one in drawn]
             return self.document(rng, scene, asked, rng.integers(len(OPENINGS), size=len(asked)).tolist())
         (first,) = draw_questions(rng, scene, 1)
         if group_of(first) == 1 and rng.random() < _LISTINGS:

@@ -106,10 +106,15 @@ def _draw_scene(settings: SyntheticSettings, folder: Path, job: tuple[str, int])
     every = (*every, *typed) if "text" in types else typed
     if split != "train":
         return DrawnScene(image_path, scene, every, every)
+    exact = [kind for kind in types if kind != "text"]
     asked = tuple(
         question
         for kind in rng.choice(types, settings.train_queries)
-        for question in (draw_questions(rng, scene, 1) if kind == "text" else draw_typed(rng, scene, [kind], 1))
+        for question in (
+            draw_questions(rng, scene, 1)
+            if kind == "text"
+            else draw_typed(rng, scene, [kind], 1) or draw_typed(rng, scene, exact, 1)
+        )
     )
     return DrawnScene(image_path, scene, asked, every)
 

@@ -29,11 +29,18 @@ def exact_questions(rng: np.random.Generator, scene: Scene, kind: str) -> list[Q
 
 
 def draw_typed(rng: np.random.Generator, scene: Scene, types: Sequence[str], count: int) -> list[Question]:
-    """`count` questions of kinds drawn from `types`, repeats allowed; "text" is no kind of this module."""
+    """`count` questions of kinds drawn from `types`, repeats allowed; "text" is no kind of this module.
+
+    Of kinds that the scene settles: two equal things have no direction of their own. None where it settles none.
+    """
     drawn: list[Question] = []
-    while len(drawn) < count:
-        found = exact_questions(rng, scene, types[int(rng.integers(len(types)))])
-        drawn += [found[int(rng.integers(len(found)))]] if found else []
+    open_ = list(types)
+    while open_ and len(drawn) < count:
+        kind = open_[int(rng.integers(len(open_)))]
+        if found := exact_questions(rng, scene, kind):
+            drawn.append(found[int(rng.integers(len(found)))])
+        else:
+            open_.remove(kind)
     return drawn
 
 

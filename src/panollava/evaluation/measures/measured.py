@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from panollava.config.choices import JUDGE_NAMES
 from panollava.errors import EvaluationError
 from panollava.evaluation.metrics.result import MetricResult
 from panollava.evaluation.metrics.sums import Array, SampleSums, ratio
@@ -33,17 +34,22 @@ OF_PICTURES = ("overlap_consistency", "dino_similarity")
 """Scores of pictures, whatever is asked about them."""
 EXTRA = tuple(_COLUMNS)
 """The scores' keys in `evaluation.extra` and metrics.json, in the order of the table."""
+JUDGED = JUDGE_NAMES[:2]
+"""The scores of `evaluation.judge`'s models. How far they agree stands beside them, and is no sum over samples."""
+_COLUMNS |= {key: (key, f"{key}_scored") for key in JUDGED}
 
 
 @dataclass(frozen=True)
 class Measured:
     """`metrics` and `blind` have the same keys. `samples` are the measurements, one row for each question or picture,
-    all with the same columns, `image_path` among them. `details` is for plots and the curious."""
+    all with the same columns, `image_path` among them. `details` is for plots and the curious. `text_only` is for
+    measures of answers, which know that control too."""
 
     metrics: dict[str, MetricResult]
     blind: dict[str, float | None]
     samples: list[dict[str, Any]] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
+    text_only: dict[str, float | None] | None = None
 
     def write(self, path: Path, provenance: Mapping[str, Any]) -> None:
         """Write it atomically, the samples by column."""
@@ -51,6 +57,7 @@ class Measured:
         document = {
             "metrics": {key: result.to_json() for key, result in self.metrics.items()},
             "blind": self.blind,
+            **({} if self.text_only is None else {"text_only": self.text_only}),
             "details": self.details,
             "samples": columns,
             "provenance": dict(provenance),
@@ -65,7 +72,7 @@ class Measured:
             columns = document["samples"]
             rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
             metrics = {key: MetricResult.from_json(found) for key, found in document["metrics"].items()}
-            return cls(metrics, document["blind"], rows, document["details"])
+            return cls(metrics, document["blind"], rows, document["details"], document.get("text_only"))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise EvaluationError(
                 f"{path} is not what a measure writes ({type(error).__name__}: {error}). Remove it and run the same "
@@ -75,9 +82,13 @@ class Measured:
     def result(self, key: str, draws: int) -> MetricResult:
         """The score under `key`, with an interval by image where `draws` asks for one."""
         result = self.metrics[key]
-        if result.value is None or not draws:
+        if result.value is None or not draws or not self.is_sum(key):
             return result
         return replace(result, interval=interval_of(self.sums(key), units_of(self.samples), draws))
+
+    def is_sum(self, key: str) -> bool:
+        """Whether the score under `key` is made of sums over samples, and so has an interval and can be tested."""
+        return key in _COLUMNS
 
     def sums(self, key: str) -> SampleSums:
         """The score as sums over `samples`, for intervals and tests."""
@@ -94,7 +105,7 @@ class Measured:
         names = KEY if self.samples and KEY[1] in self.samples[0] else KEY[:1]
         places: dict[tuple[str, ...], list[int]] = {}
         for index, row in enumerate(rows):
-            places.setdefault(tuple(row[name] for name in names), []).append(index)
+            places.setdefault(tuple(row.get(name, "") for name in names), []).append(index)
         found = np.zeros((len(rows), 2))
         sums = self.sums(key)
         for one, parts in zip(self.samples, sums.per_sample, strict=True):
@@ -104,16 +115,24 @@ class Measured:
 
 
 def with_measures(report: ScoreReport, extra: Sequence[str], measured: Iterable[Measured], draws: int) -> ScoreReport:
-    """The report with the scores of `extra` that were measured. Raises EvaluationError where a key is taken."""
-    found = {key: one for one in measured for key in one.metrics}
+    """The report with the scores of `extra` that were measured, and those of judges.
+
+    Raises EvaluationError where a key is taken.
+    """
+    several = list(measured)
+    found = {key: one for one in several for key in one.metrics}
     keys = [key for key in EXTRA if key in extra and key in found]
+    keys += [key for key in JUDGE_NAMES if key in found]
     if taken := [key for key in keys if key in report.metrics]:
-        raise EvaluationError(
-            f"evaluation.extra: {taken[0]} is measured, and a custom metric has the same key: rename the latter."
-        )
+        raise EvaluationError(f"{taken[0]} is measured, and a custom metric has the same key: rename the latter.")
     metrics = {**report.metrics, **{key: found[key].result(key, draws) for key in keys}}
     blind = None if report.blind is None else {**report.blind, **{key: found[key].blind[key] for key in keys}}
-    return replace(report, metrics=metrics, blind=blind)
+    text_only = report.text_only
+    if text_only is not None:
+        text_only = {**text_only, **{key: (found[key].text_only or {}).get(key) for key in keys}}
+    unjudged = [one.details["num_unjudged"] for one in several if "num_unjudged" in one.details]
+    num_unjudged = sum(unjudged) if unjudged else None
+    return replace(report, metrics=metrics, blind=blind, text_only=text_only, num_unjudged=num_unjudged)
 
 
 def without_value(about: Mapping[str, MetricResult], reason: str) -> Measured:
