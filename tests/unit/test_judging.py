@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from panollava.evaluation.again import measured_again
 from tiny_models import language_folder
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -26,6 +25,7 @@ from panollava.evaluation.judging.scores import agreement
 from panollava.evaluation.measures.measured import Measured
 from panollava.evaluation.predictions import read_predictions
 from panollava.evaluation.protocols import apply_protocol
+from panollava.evaluation.rescoring import measured_again
 from panollava.evaluation.run_judge import JudgeSettings, KeptReplies, judge_files, judges_of
 from panollava.evaluation.score_files import score_csv
 from panollava.files import sha256_file
