@@ -179,7 +179,7 @@ def _prompt(cfg: WorkflowConfig) -> dict[str, Any]:
 
 def name_protocol(cfg: WorkflowConfig, config: dict[str, Any]) -> None:
     """Which answers are judged beside which references: a setting of `metrics`, which the judge needs too."""
-    set_at(config, "evaluation.protocol", cfg.effective["evaluation"]["protocol"])
+    copy_values(cfg.effective, config, ["evaluation.protocol"])
 
 
 def of_metrics(cfg: WorkflowConfig, node: str, _: str | None) -> Parents:
