@@ -64,9 +64,12 @@ def may_run_code(metadata: dict[str, Any], folders: dict[str, str | None], confi
     if config is None or not config.settings.models.trust_remote_code:
         return False
     told = metadata["model_config"]
-    for part, name in (("vision", "vision_name"), ("language", "language_model_name")):
-        if part not in metadata["backbones"]:
-            continue
+    loaded = {"vision": "vision_name", "language": "language_model_name"}
+    if told.get("vlm_name") is not None:
+        loaded = {"vlm": "vlm_name"}
+    elif metadata["stage"] == "vision":  # which only names its language model
+        del loaded["language"]
+    for part, name in loaded.items():
         own = config.backbone_folder(part)
         here = folders.get(part)
         if told[name] != getattr(config.settings.models, name) or (own is None) != (here is None):

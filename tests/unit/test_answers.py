@@ -222,6 +222,8 @@ def test_directions_are_scored_by_the_great_circle() -> None:
     assert grade("22.6°", ["front"], question, Tolerances(angle_deg=23)).accurate
     best = grade("left", ["front", "front left", "left"], question)
     assert best.accurate and best.error_deg == pytest.approx(0)
+    for references in (["behind", "left", "right"], ["left", "right", "behind"]):  # the nearest, in whatever order
+        assert grade("60°", references, question).error_deg == pytest.approx(30)
 
 
 @pytest.mark.parametrize(

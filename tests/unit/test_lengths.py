@@ -15,6 +15,7 @@ from tiny_models import CHATML, tiny_config, tokenizer, vision_folder
 
 from panollava.config import WorkflowConfig
 from panollava.dag.text_lengths import length_warnings
+from panollava.data.details import Details
 from panollava.data.lengths import TextLengths, TextLimits, check_lengths
 from panollava.data.samples import Row
 from panollava.errors import ConfigError, PromptTooLong
@@ -79,6 +80,16 @@ def test_a_sequence_that_leaves_the_positions_is_refused_as_in_prediction(prompt
         check_lengths(prompt, ROWS, "validation rows", limits(20, positions=longest - 1))
     with pytest.raises(ConfigError, match="; so have 4 other rows"):
         check_lengths(prompt, ROWS, "validation rows", limits(20, positions=10))
+
+
+def test_earlier_turns_count_where_sequences_leave_the_positions(prompt: ChatPrompt) -> None:
+    talk = Details(context_turns=(("user", "what is to my left? " * 8), ("assistant", "a wall " * 9)))
+    rows = [*ROWS, Row("c.jpg", "and to my right?", "a door", talk)]
+    whole = len(prompt.training(rows[-1].query, "a door", 60, talk.context_turns).input_ids)
+    assert whole > max(len(prompt.training(row.query, row.annotation, 60).input_ids) for row in ROWS)
+    with pytest.raises(ConfigError, match=rf"c\.jpg, query 'and to my right\?' has {whole} tokens, more than the"):
+        check_lengths(prompt, rows, "training rows", limits(60, positions=whole - 1))
+    check_lengths(prompt, rows, "training rows", limits(60, positions=whole))
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from tiny_models import language_folder, tiny_config, vision_folder
 from panollava.config import ConfigError, WorkflowConfig
 from panollava.config.schema import ExtraName
 from panollava.dag.records import job_logs_of
+from panollava.data.details import Details
 from panollava.data.samples import Sample
 from panollava.errors import EvaluationError
 from panollava.evaluation.measures import EXTRA_NODES
@@ -131,6 +132,16 @@ def test_perplexity_is_the_training_loss_token_by_token(build: Any, language: st
     one_by_one = perplexity(model, processor, SAMPLES, pictures, batch_size=1, device=CPU)
     assert one_by_one.metrics["perplexity"].value == pytest.approx(found.metrics["perplexity"].value, rel=1e-6)
     assert one_by_one.blind == {"perplexity": None}
+
+
+def test_of_shuffled_options_the_right_letter_is_the_one_that_is_shown() -> None:
+    """Perplexity asks for what a model that knows the reference would answer to this very prompt."""
+    details = Details("choice", ("a cat", "a dog", "a cow"))
+    asked = Sample(0, "a", "Which is nearer?", ("a dog", "B", "It barks: (b)"), details, shown=("a cow", "a dog", "a cat"))
+    assert "B. a dog" in asked.prompt and asked.targets == ("B", "B", "B")
+    asked = replace(asked, shown=("a dog", "a cow", "a cat"))
+    assert "A. a dog" in asked.prompt and asked.targets == ("A", "A", "A")
+    assert replace(asked, shown=()).targets == ("B", "B", "It barks: (b)")
 
 
 def test_references_of_white_space_do_not_count(build: Any) -> None:

@@ -174,6 +174,20 @@ def test_other_data_sets_have_plain_agreement_and_equivariance_says_why_not() ->
     assert found.blind["yaw_agreement"] == pytest.approx(1 / 2)
 
 
+def test_questions_with_options_or_earlier_turns_meet_their_own_answers() -> None:
+    query = "Which is nearer?"
+    samples = [Sample(number, "a.png", query, ("x",)) for number in range(3)] + [Sample(3, "b.png", query, ("x",))]
+    further = [{"options": '["cat", "dog"]'}, {"options": '["cat", "cow"]'},
+               {"context_turns": '[["user", "hello"], ["assistant", "yes"]]'}, {}]  # fmt: skip
+    rows = [{**row(one, f"w{one.sample_id}"), **more} for one, more in zip(samples, further, strict=True)]
+    rows.insert(1, {**rows[0], "reference": "y"})  # a second reference of the first
+    rolled = rolled_rows(samples, ["w0", "w1", "other", "w3"])
+    found = equivariance(rows, rolled, rows)
+    assert [one["yaw_agreement"] for one in found.samples] == [1.0, 1.0, 0.0, 1.0]
+    with pytest.raises(EvaluationError, match="holds other questions"):
+        equivariance(rows[2:], rolled, None)
+
+
 def test_rings_without_quarter_turns_leave_synthetic_questions_unasked() -> None:
     assert picture_turns(SAMPLES, plan_views("e2p", overlap_ratio=0.2)) == {}
     found = equivariance([row(sample, "x") for sample in SAMPLES], [], None)

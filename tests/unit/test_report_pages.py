@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from panollava.answers.grading import Tolerances
 from panollava.reports.metrics_page import write_metrics_page
 from panollava.reports.samples_page import SAMPLES, write_samples_page
 
@@ -83,6 +84,13 @@ def test_a_panorama_has_a_compass_and_directions_are_marked_on_it(tmp_path: Path
     assert re.findall(r"<span>(\w+)</span>", compass)[:5] == ["behind", "left", "ahead", "right", "behind"]
     marks = re.findall(r'class="mark (\w+)" style="left: ([\d.]+)%; top: ([\d.]+)%" title="([^"]+)"', page)
     assert marks == [("right", "100.0", "50.0", "true: behind"), ("wrong", "25.0", "50.0", "answered: to the left")]
+
+
+def test_answers_are_marked_by_the_tolerances_of_the_scores(tmp_path: Path, panorama: str) -> None:
+    asked = {**row(panorama, "where is the door?", "60°", "to the right"), "answer_type": "direction"}
+    for angle_deg, mark in ((22.5, "✗ wrong"), (31.0, "✓ right")):
+        write_samples_page([asked], None, False, tmp_path / "s.html", "E", tmp_path, Tolerances(angle_deg=angle_deg))
+        assert mark in (tmp_path / "s.html").read_text(encoding="utf-8")
 
 
 def test_a_picture_that_has_gone_is_said_and_hinders_nothing(tmp_path: Path, panorama: str) -> None:

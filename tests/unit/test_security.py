@@ -35,6 +35,7 @@ from panollava.config.names import (
 )
 from panollava.errors import CheckpointError, PanollavaError
 from panollava.models.vision import VisionEncoder, describe_vision
+from panollava.trust import may_run_code
 
 SOURCE = Path(__file__).parents[2] / "src/panollava"
 HOSTILE = [
@@ -194,6 +195,26 @@ def test_a_folder_of_weights_cannot_switch_foreign_code_on(
         with pytest.raises(Reached):
             load_stage(folder, config=config)
     assert seen == [allowed, False, True, False]  # trust in one model is none in another
+
+
+@pytest.mark.parametrize("stage", ["vision", "finetune"])
+@pytest.mark.parametrize("backbones", [{}, {"vision": None}, {"vlm": None}])
+@pytest.mark.parametrize("vlm", [None, "stranger/model"])
+def test_trust_in_ones_own_models_is_none_in_those_that_a_folder_names(
+    stage: str, backbones: dict[str, None], vlm: str | None
+) -> None:
+    """Whatever parts the folder tells of: each model that it has loaded must be the configuration's own."""
+    models = {"vision_name": "owner/vision", "language_model_name": "owner/language", "trust_remote_code": True}
+    config = WorkflowConfig.from_dict({"experiment": {"name": "E"}, "models": models})
+    told = {"vision_name": "stranger/vision", "language_model_name": "owner/language", "vlm_name": vlm}
+    assert not may_run_code({"stage": stage, "model_config": told, "backbones": backbones}, {}, config)
+    own = {**told, "vision_name": "owner/vision", "vlm_name": None}
+    assert may_run_code({"stage": stage, "model_config": own, "backbones": {"vision": None}}, {}, config)
+    native = WorkflowConfig.from_dict(
+        {"experiment": {"name": "E"}, "models": {"vlm_name": "owner/model", "trust_remote_code": True}}
+    )
+    own = {**told, "vlm_name": "owner/model"}
+    assert may_run_code({"stage": "finetune", "model_config": own, "backbones": {"vlm": None}}, {}, native)
 
 
 @pytest.mark.parametrize("name", ["../../../home", "/tmp/x", "a b", "", None, 5])

@@ -82,7 +82,7 @@ def grade(
             grades.append(Grade(0.0, False, False, truth=kind.show(truth)))
         else:
             grades.append(kind.compare(said, truth, tolerances))
-    return max(grades, key=lambda one: (one.accurate, one.score, one.readable))
+    return max(grades, key=lambda one: (one.accurate, one.score, one.readable, -(one.error_deg or 0.0)))
 
 
 def read_truth(reference: str, question: Question) -> Any:

@@ -128,7 +128,8 @@ def _too_long(
         return
     estimated = lengths.sequences(limits.max_text_length)
     for row in np.flatnonzero(estimated > limits.positions - _MERGED).tolist():
-        built = prompt.training(rows[row].prompt, rows[row].target, limits.max_text_length)
+        turns = rows[row].details.context_turns
+        built = prompt.training(rows[row].prompt, rows[row].target, limits.max_text_length, turns)
         if len(built.input_ids) > limits.positions:
             yield row, len(built.input_ids)
 

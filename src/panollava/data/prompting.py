@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from panollava.answers.choice import words_of
+from panollava.answers.grading import Question, read_truth
 from panollava.answers.letters import letter
 from panollava.answers.places import notation_of
 from panollava.data.details import Details
@@ -33,13 +34,21 @@ def prompt_of(query: str, details: Details, shown: Sequence[str] = ()) -> str:
     return "\n".join([query, *lines, *([details.answer_instruction] if details.answer_instruction else [])])
 
 
-def target_of(annotation: str, details: Details) -> str:
+def target_of(annotation: str, details: Details, shown: Sequence[str] = ()) -> str:
     """What the model is taught to answer: the letter where the annotation is an option's words, else the annotation.
+
+    Where the options are `shown` in another order, it is the letter that the right one has there, however the
+    annotation names it.
 
     >>> target_of("dog", Details("choice", ("cat", "dog"))), target_of("It barks: B", Details("choice", ("cat", "dog")))
     ('B', 'It barks: B')
+    >>> target_of("B", Details("choice", ("cat", "dog")), shown=("dog", "cat"))
+    'A'
     """
     if details.answer_type == "choice" and details.options and not details.scoring:
+        if shown:
+            right = read_truth(annotation, Question("choice", details.options))
+            return letter(list(shown).index(details.options[right]))
         words = [words_of(option) for option in details.options]
         if words.count(words_of(annotation)) == 1:
             return letter(words.index(words_of(annotation)))

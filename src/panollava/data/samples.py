@@ -60,7 +60,7 @@ class Sample:
     @property
     def targets(self) -> tuple[str, ...]:
         """What a model that knows the references would answer."""
-        return tuple(target_of(text, self.details) for text in self.references)
+        return tuple(target_of(text, self.details, self.shown) for text in self.references)
 
 
 def read_rows(path: str | Path) -> list[Row]:

@@ -55,4 +55,5 @@ def metrics_of_run(
         "exact_match" in document["metrics"],
         samples_page,
         experiment,
+        tolerances=tolerances_of(evaluation),
     )

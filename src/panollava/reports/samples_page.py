@@ -32,14 +32,16 @@ Rows = Sequence[Mapping[str, str]]
 
 
 def write_samples_page(
-    rows: Rows, blind_rows: Rows | None, exact: bool, path: Path, experiment: str, root: Path = Path()
-) -> None:
+    rows: Rows, blind_rows: Rows | None, exact: bool, path: Path, experiment: str, root: Path = Path(),
+    tolerances: Tolerances | None = None,
+) -> None:  # fmt: skip
     """Panoramas with question, answer, references and the blind answer. `exact`: an answer is right or wrong.
 
     Where it is not, an answer that differs from its references is shown without a mark. Pictures lie below `root`.
+    `tolerances` are those of the scores.
     """
     scored = apply_protocol(rows, "grouped")
-    graded = grade_samples(scored, Tolerances())
+    graded = grade_samples(scored, tolerances or Tolerances())
     blind = {} if blind_rows is None else {question_of(row): row["prediction"] for row in blind_rows}
     count = min(SAMPLES, scored.num_samples)
     places = sorted(random.Random(_SEED).sample(range(scored.num_samples), count))

@@ -133,14 +133,14 @@ def equivariance(
     if not rolled_rows:
         reason = "no multiple of the views' yaw step is a quarter turn, by which the questions' words could be turned"
         return without_value(about, reason)
-    first = _by_question(rows)
-    if first.keys() != {question_of(row) for row in rolled_rows}:
+    asked, first = _by_question(rolled_rows), _by_question(rows)
+    if first.keys() != asked.keys():
         raise EvaluationError("predictions_rolled.csv holds other questions than predictions.csv: make both again")
-    samples = [_question(row, first[question_of(row)], synthetic) for row in rolled_rows]
-    _compare(samples, [first[question_of(row)] for row in rolled_rows], "", synthetic)
+    samples = [_question(row, first[key], synthetic) for key, row in asked.items()]
+    _compare(samples, [first[key] for key in asked], "", synthetic)
     if blind_rows is not None:
         blind = _by_question(blind_rows)
-        _compare(samples, [blind[question_of(row)] for row in rolled_rows], "_blind", synthetic)
+        _compare(samples, [blind[key] for key in asked], "_blind", synthetic)
     measured = Measured(dict(about), dict.fromkeys(about), samples, _by_turn(samples, synthetic))
     for key, result in about.items():
         if key == "yaw_equivariance" and not synthetic:
@@ -193,11 +193,18 @@ def _by_turn(samples: Sequence[Mapping[str, Any]], synthetic: bool) -> dict[str,
                         for turn, values in sorted(turns.items())]}  # fmt: skip
 
 
-def _by_question(rows: Sequence[Mapping[str, str]]) -> dict[tuple[str, ...], Mapping[str, str]]:
-    """The first row of each question."""
-    found: dict[tuple[str, ...], Mapping[str, str]] = {}
+def _by_question(rows: Sequence[Mapping[str, str]]) -> dict[tuple[str, str, int], Mapping[str, str]]:
+    """The first row of each question, by picture, query and which of those with both it is: predictions_rolled.csv
+    tells neither options nor earlier turns, and all files have the samples' order."""
+    first: dict[tuple[str, ...], Mapping[str, str]] = {}
     for row in rows:
-        found.setdefault(question_of(row), row)
+        first.setdefault((*question_of(row), row["sample_id"] if "asked" in row else ""), row)
+    counts: dict[tuple[str, str], int] = {}
+    found: dict[tuple[str, str, int], Mapping[str, str]] = {}
+    for row in first.values():
+        key = (row["image_path"], row["original_query"])
+        counts[key] = counts.get(key, 0) + 1
+        found[*key, counts[key]] = row
     return found
 
 
