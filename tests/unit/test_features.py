@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +12,27 @@ import numpy as np
 import pytest
 import torch
 from tiny_models import language_folder, tiny_config, vision_folder
+from tiny_vlms import vlm_folder
 
 from panollava.data.dataset import CaptionDataset, Collator
 from panollava.data.samples import Row
 from panollava.devices import autocast
 from panollava.errors import DataError
+from panollava.models.build import build_model
+from panollava.models.config import ModelConfig
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.stages import freeze_for_stage
+from panollava.models.vision import VisionEncoder
 from panollava.models.vlm import PanoramaVLM
 from panollava.training import features as features_module
-from panollava.training.features import FeatureStore, bytes_per_image, cached_features, feature_dtype, wants_features
+from panollava.training.features import (
+    FeatureStore,
+    bytes_per_image,
+    cached_features,
+    encoder_digest,
+    feature_dtype,
+    wants_features,
+)
 from panollava.training.module import StageModule
 
 CPU = torch.device("cpu")
@@ -68,6 +81,52 @@ def test_losses_are_equal_with_and_without_the_cache(precision: str, parts: Any,
 def test_each_arithmetic_has_features_of_its_own(parts: Any, tmp_path: Path) -> None:
     stores = [cached_features(*parts, "key", tmp_path, device=CPU, precision=p) for p in ("32-true", "bf16-mixed")]
     assert [store["a.png"].dtype for store in stores] == [np.float32, np.uint16]
+
+
+@pytest.mark.parametrize("family", ["siglip", "dinov2", "clip-full"])
+def test_an_encoder_of_other_settings_has_features_of_its_own(family: str, tmp_path: Path) -> None:
+    """An activation of another name: the same tensors, and other features."""
+    folder = vision_folder(tmp_path, family)
+    before = VisionEncoder(str(folder))
+    document = json.loads((folder / "config.json").read_text())
+    settings = document.get("vision_config", document)
+    for key in ("out_features", "out_indices", "stage_names"):
+        settings.pop(key, None)
+    settings["hidden_act"] = "relu"
+    (folder / "config.json").write_text(json.dumps(document))
+    after = VisionEncoder(str(folder))
+    pixels = torch.randn(1, 3, *before.spec.image_size)
+    assert not torch.allclose(before(pixels), after(pixels), atol=1e-4)
+    assert encoder_digest(before) != encoder_digest(after)
+    shutil.move(folder, tmp_path / "elsewhere")
+    assert encoder_digest(VisionEncoder(str(tmp_path / "elsewhere"))) == encoder_digest(after)
+
+
+def test_a_native_encoder_of_other_settings_has_features_of_its_own(tmp_path: Path) -> None:
+    folder = vlm_folder(tmp_path, "llava")
+
+    def digest(file: str, *places: str, **changes: object) -> str:
+        document = json.loads((folder / file).read_text())
+        section = document
+        for place in places:
+            section = section[place]
+        section |= changes
+        (folder / file).write_text(json.dumps(document))
+        config = ModelConfig(vlm_name=str(folder), crop_strategy="e2p", fov_deg=150.0, overlap_ratio=0.2, use_lora=False)
+        return encoder_digest(build_model(config).encoder)
+
+    found = [
+        digest("config.json"), digest("config.json", vision_feature_layer=-1),
+        digest(*_image_processor(folder), image_mean=[0.1, 0.2, 0.3]),
+    ]  # fmt: skip
+    assert len(set(found)) == 3
+
+
+def _image_processor(folder: Path) -> tuple[str, ...]:
+    """The file with the image processor's settings, and the section that has them."""
+    if (folder / "preprocessor_config.json").is_file():
+        return ("preprocessor_config.json",)
+    return ("processor_config.json", "image_processor")
 
 
 def test_a_store_that_is_cut_short_is_refused(parts: Any, tmp_path: Path) -> None:

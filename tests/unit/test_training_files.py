@@ -125,7 +125,9 @@ def test_the_metadata_of_every_stage_name_the_experiments_models(tmp_path: Path)
 
 def store(folder: Path, mean: float = 0.5) -> FeatureStore:
     """Features of one picture under a stand-in for an encoder."""
-    model: Any = SimpleNamespace(encoder=torch.nn.Linear(1, 1), encode_vision=lambda p: p.flatten(2).unsqueeze(2))
+    encoder = torch.nn.Linear(1, 1)
+    encoder.settings = {}
+    model: Any = SimpleNamespace(encoder=encoder, encode_vision=lambda p: p.flatten(2).unsqueeze(2))
     cache: Any = {"a.png": torch.arange(48, dtype=torch.uint8).view(1, 4, 4, 3).numpy()}
     processor = PanoramaProcessor(plan_views("resize"), (4, 4), (mean,) * 3, (0.5,) * 3)
     torch.nn.init.zeros_(model.encoder.weight)

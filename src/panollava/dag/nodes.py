@@ -284,7 +284,10 @@ _NODES = (
         rule="measure_perplexity",
         job=jobs.measure_perplexity,
         code_version=2,
-        reads=("training.eval_batch_size", "training.seed", *settings.MACHINE),
+        reads=(
+            "training.eval_batch_size", "training.seed", "evaluation.shuffle_options", "evaluation.turns",
+            *settings.MACHINE,
+        ),  # fmt: skip
         parents=parents.of_prediction,
         inputs=inputs.of_prediction,
         outputs={"scores": _result("measure_perplexity")},
@@ -333,7 +336,7 @@ _NODES = (
         "metrics",
         rule="compute_metrics",
         job=jobs.compute_metrics,
-        code_version=3,
+        code_version=4,
         reads=settings.SCORES,
         parents=parents.of_metrics,
         inputs=inputs.of_metrics,

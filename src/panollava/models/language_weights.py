@@ -20,15 +20,9 @@ from transformers.utils import find_adapter_config_file
 from panollava.errors import CheckpointError, ConfigError
 from panollava.logs import LOGGER
 from panollava.models.finite import refuse_not_finite
+from panollava.models.unused_weights import harmful, refuse_unused
 from panollava.models.vision import checkpoint_config, quiet_loading, readable_weights, refuse_missing_weights
 
-# Buffers and heads that files of older versions hold and nothing reads: whatever they say, the model is the same.
-_HARMLESS = (
-    r"rotary_emb\.inv_freq$|rotary_pos_emb\.inv_freq$|rotary_embedding\.inv_freq$|original_inv_freq$",  # computed anew
-    r"(^|\.)position_ids$|(^|\.)token_type_ids$|relative_position_index$",
-    r"attn(ention)?\.(masked_)?bias$",  # causal masks of GPT-2, GPT-Neo, GPT-J, GPT-NeoX
-    r"(^|\.)mtp(\.|_)|(^|\.)mtp_layers\.",  # heads that predict several tokens; transformers has none
-)
 _TEXT_PARTS = {
     # where the text part of a multimodal checkpoint stands, first the head (a model inside a model has none)
     r"^(model\.)?(language_model|text_model)\.lm_head\.": "lm_head.",
@@ -96,10 +90,16 @@ def causal_class(config: Any) -> Any:
     return family[0] if isinstance(family, (tuple, list)) else family
 
 
-def refuse_stray_adapter(source: str) -> None:
+def refuse_stray_adapter(source: str, native: bool = False) -> None:
     """Raise ConfigError where an adapter lies beside the weights: transformers would add it without a word."""
     with quiet_loading():
         found = find_adapter_config_file(source)
+    if found is not None and native:
+        raise ConfigError(
+            f"{source} holds adapter_config.json beside its weights, and transformers would load that adapter into the "
+            "model without a word. Move adapter_config.json and adapter_model.safetensors into a folder of their own: "
+            "models.adapter: FOLDER starts from it, and without that key the weights alone are used"
+        )
     if found is not None:
         raise ConfigError(
             f"{source} holds adapter_config.json beside its weights, and transformers would load that adapter into the "
@@ -139,25 +139,9 @@ def refuse_unused_weights(source: str, model: Any, unexpected: Iterable[str], mu
     Apart are buffers of older versions, heads for several tokens, and layers behind the last one that the
     configuration counts as such (`num_nextn_predict_layers`). Of a multimodal checkpoint only the text part counts.
     """
-    unused = sorted(key for key in unexpected if not any(re.search(pattern, key) for pattern in _HARMLESS))
-    text = model.config.get_text_config(decoder=True)
-    extra = getattr(text, "num_nextn_predict_layers", 0) or 0
-    layers = getattr(text, "num_hidden_layers", None)
-    if extra and layers is not None:
-        further = {str(layers + number) for number in range(extra)}
-        unused = [key for key in unused if not further & set(re.findall(r"layers\.(\d+)\.", key))]
+    unused = harmful(model, unexpected)
     if multimodal:
         heads = {key.partition(".")[0] for key in model.state_dict()} - {model.base_model_prefix}
         inner = {".".join(key.split(".")[:2]) for key in model.state_dict()}
         unused = [key for key in unused if ".".join(key.split(".")[:2]) in inner or key.split(".")[0] in heads]
-    if unused:
-        scales = any(re.search(r"(scale|zero|qweight|absmax)", key) for key in unused)
-        hint = (
-            "they look like scales of quantised weights, whose quantization_config is missing from config.json"
-            if scales
-            else "does config.json belong to these weights? A switch such as attention_bias may be missing in it"
-        )
-        raise CheckpointError(
-            f"{source} holds {len(unused)} unexpected weights, which {type(model).__name__} does not use: "
-            f"{', '.join(unused[:8])}{' …' if len(unused) > 8 else ''}; {hint}"
-        )
+    refuse_unused(source, model, unused)

@@ -32,6 +32,7 @@ from panollava.logs import LOGGER
 from panollava.models import checks, native_adapters, parts
 from panollava.models.config import ModelConfig, Stage
 from panollava.models.finite import refuse_not_finite
+from panollava.models.language_weights import refuse_quantisation, refuse_stray_adapter
 from panollava.models.losses import OverlapLoss, answer_loss, shared_directions, supervised_positions
 from panollava.models.merging import merged
 from panollava.models.native_features import FeatureLayout
@@ -45,7 +46,14 @@ from panollava.models.projection import VicregProjector
 from panollava.models.prompt import IGNORED, Context, PromptIds, prompts_of, prompts_without_picture
 from panollava.models.reading import copy_rows
 from panollava.models.selection import select_rows
-from panollava.models.vision import quiet_loading, readable_weights, refuse_missing_weights
+from panollava.models.unused_weights import of_own_layers, refuse_unused
+from panollava.models.vision import (
+    checkpoint_config,
+    quiet_loading,
+    readable_weights,
+    refuse_missing_weights,
+    settings_of,
+)
 from panollava.views.strategies import plan_views
 
 if TYPE_CHECKING:
@@ -689,6 +697,13 @@ class _FeaturePath(nn.Module):
         wanted = set(model._feature_parameters())
         return {key: value for key, value in model.state_dict().items() if key in wanted}
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What features depend on beside tensors and pixels: the family's processor normalises inside the model."""
+        model = self._model[0]
+        images = settings_of(model.processing.processor.image_processor)
+        return {"model": settings_of(model.core.config), "images": images}
+
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
         yield from self._model[0]._feature_parameters().values()
 
@@ -708,6 +723,8 @@ def load_native(config: ModelConfig, dtype: torch.dtype) -> Any:
     if config.quantization is not None:
         options["quantization_config"] = quantization_config(config.quantization, dtype)
         options["device_map"] = {"": torch.cuda.current_device()} if torch.cuda.is_available() else None
+    refuse_stray_adapter(source, native=True)
+    refuse_quantisation(source, checkpoint_config(source, config.trust_remote_code))
     with quiet_loading(), readable_weights(source):
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
             source,
@@ -720,6 +737,7 @@ def load_native(config: ModelConfig, dtype: torch.dtype) -> Any:
     model, loading = loaded
     refuse_missing_weights(source, loading)
     refuse_not_finite(source, model.named_parameters())
+    refuse_unused(source, model, of_own_layers(model, loading["unexpected_keys"]))
     if loading["unexpected_keys"]:
         unread = sorted(loading["unexpected_keys"])
         LOGGER.warning("%s holds %d weights that %s does not read: %s%s", source, len(unread), type(model).__name__,

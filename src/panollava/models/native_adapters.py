@@ -7,12 +7,22 @@ seen in the model, so that a checkpoint and the log can say it.
 from __future__ import annotations
 
 import dataclasses
+import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft import (
+    LoraConfig,
+    PeftConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    load_peft_weights,
+    set_peft_model_state_dict,
+)
 from safetensors.torch import save_file
 
 from panollava.errors import CheckpointError, ConfigError
@@ -55,6 +65,7 @@ def load_adapter(model: Any, parts: NativeParts, folder: str) -> Any:
         if config.peft_type != "LORA":
             raise ConfigError(f"models.adapter: {folder} is {config.peft_type}, but only LoRA adapters are read")
         adapted = PeftModel.from_pretrained(model, folder, is_trainable=True, autocast_adapter_dtype=True)
+        _refuse_other_tensors(adapted, folder, type(parts.core).__name__)
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
         told = " ".join(str(error).split())[:400]
         raise CheckpointError(f"models.adapter: {folder} does not fit {type(parts.core).__name__}: {told}") from error
@@ -64,6 +75,22 @@ def load_adapter(model: Any, parts: NativeParts, folder: str) -> Any:
     refuse_not_finite(folder, ((key, value) for key, value in adapted.named_parameters() if ".lora_" in key))
     LOGGER.info("adapters of %s, in %s", folder, ", ".join(found))
     return adapted
+
+
+def _refuse_other_tensors(adapted: Any, folder: str, name: str) -> None:
+    """Raise CheckpointError where the file lacks a tensor of the adapters that its configuration makes, which would
+    add nothing, or holds one that no layer takes: peft at most warns."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tensors = load_peft_weights(folder, device="cpu")
+        result = set_peft_model_state_dict(adapted, tensors)
+    lacking = sorted(key for key in result.missing_keys if re.search(r"\.lora_|\.modules_to_save\.", key))
+    for what, keys in (("lacks", lacking), ("holds, for no layer of this model,", sorted(result.unexpected_keys))):
+        if keys:
+            raise CheckpointError(
+                f"models.adapter: {folder} does not fit {name}: its file {what} {len(keys)} tensors: "
+                f"{', '.join(keys[:4])}{' …' if len(keys) > 4 else ''}"
+            )
 
 
 def parts_with_adapters(model: Any, parts: NativeParts) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from panollava.models.config import ModelConfig
 from panollava.models.model_card import model_card
 from panollava.models.processor import NATIVE_FILE, PanoramaProcessor
 from panollava.models.vision import quiet_loading
+from panollava.trust import check_parts
 
 if TYPE_CHECKING:
     from panollava.models.native import NativeVLM
@@ -47,8 +48,10 @@ def save_native(model: NativeVLM, folder: Path, processor: PanoramaProcessor | N
     processor = processor or PanoramaProcessor.for_model(model.config)
     with quiet_loading():
         core = model.core
-        state = {
-            key.replace(".base_layer.", "."): tensor for key, tensor in core.state_dict().items() if ".lora_" not in key
+        state = {  # what adapters bring, layers of their own in place of the model's too, lies in lora_weights
+            key.replace(".base_layer.", ".").replace(".original_module.", "."): tensor
+            for key, tensor in core.state_dict().items()
+            if ".lora_" not in key and ".modules_to_save." not in key
         }
         core.save_pretrained(folder, state_dict={key: value.to(model.dtype) for key, value in state.items()})
         ends: Any = list(dict.fromkeys([*model.own_end_ids, *model.prompt.end_ids]))
@@ -75,13 +78,14 @@ def load_native_folder(
     from panollava.models.native import NativeVLM
 
     path = folder / NATIVE_FILE
+    check_parts(folder, (".",))
     try:
         document = read_json(path)
         told, origin = document["model"], document["origin"]
         trusted = trust_remote_code and told.get("trust_remote_code", False)
         adapter = str(folder / _ADAPTER) if told.get("use_lora") else None
         config = ModelConfig.from_json(
-            {**told, "vlm_path": str(folder), "adapter_path": adapter, "trust_remote_code": trusted}
+            {**told, "vlm_path": str(folder), "adapter": None, "adapter_path": adapter, "trust_remote_code": trusted}
         )
         processor = PanoramaProcessor.from_json(document["processor"])
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:

@@ -44,7 +44,8 @@ class PanoramaModel(nn.Module, ABC):
     @property
     @abstractmethod
     def encoder(self) -> nn.Module:
-        """What turns pixels into `vision_features`: its tensors, and the pixels, are all that these depend on."""
+        """What turns pixels into `vision_features`: its tensors, its `settings` and the pixels are all that these depend
+        on."""
 
     @property
     @abstractmethod

@@ -11,6 +11,7 @@ Traded away: pooled outputs and intermediate layers; NaFlex' batches of pictures
 from __future__ import annotations
 
 import inspect
+import json
 import pickle
 import sys
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ from transformers.utils import logging as transformers_logging
 from panollava.errors import CheckpointError, ConfigError
 from panollava.logs import LOGGER
 from panollava.models.finite import refuse_not_finite
+from panollava.models.unused_weights import of_own_layers, refuse_unused
 from panollava.models.vision_families import FAMILIES, TRIED, VisionFamily
 from panollava.models.vision_probe import check_layout, shallow, unused_parameters
 from panollava.models.vision_tower import load_tower, tower_class
@@ -232,6 +234,8 @@ class VisionEncoder(nn.Module):
         refuse_missing_weights(source, loading)
         refuse_not_finite(source, self.model.named_parameters())
         self.unexpected_keys = sorted(loading["unexpected_keys"])
+        unused = of_own_layers(self.model, self.unexpected_keys)
+        refuse_unused(source, self.model, [key for key in unused if not key.startswith(self.spec.family.unused)])
         if self.spec.num_prefix_tokens is None:
             _check_layout(source, self.model.eval(), self.spec)
         self.set_trainable_blocks(0)
@@ -239,6 +243,11 @@ class VisionEncoder(nn.Module):
     @property
     def hidden_size(self) -> int:
         return self.spec.hidden_size
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What features depend on beside tensors and pixels."""
+        return settings_of(self.model.config)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         spec = self.spec
@@ -284,6 +293,12 @@ class VisionEncoder(nn.Module):
                 parameter.requires_grad_(True)
             if name in unused or own.startswith(unused):
                 parameter.requires_grad_(False)
+
+
+def settings_of(config: Any) -> dict[str, Any]:
+    """A configuration of transformers, model or image processor, without where it comes from and who wrote it."""
+    told: dict[str, Any] = json.loads(config.to_json_string())
+    return {key: value for key, value in told.items() if key not in ("_name_or_path", "transformers_version")}
 
 
 def patchified(pixel_values: Tensor, grid: tuple[int, int]) -> dict[str, Any]:

@@ -16,12 +16,12 @@ from typing import IO, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from panollava.data.dataset import picture_batch
 from panollava.devices import autocast
 from panollava.errors import DataError
-from panollava.files import atomic_path, digest_of, read_json, write_json
+from panollava.files import atomic_path, canonical_json, digest_of, read_json, write_json
 from panollava.locks import FolderLock
 from panollava.logs import LOGGER
 from panollava.models.panorama_model import PanoramaModel
@@ -84,9 +84,10 @@ def encode_frozen(model: Any, pixel_values: Tensor, dtype: torch.dtype) -> Tenso
     return features.to(dtype)
 
 
-def encoder_digest(encoder: nn.Module) -> str:
-    """A digest of the encoder's tensors: names, shapes, bytes."""
-    digest = hashlib.sha256()
+def encoder_digest(encoder: Any) -> str:
+    """A digest of the encoder: its `settings` (an activation's name changes features, and no tensor), and its tensors'
+    names, shapes, bytes."""
+    digest = hashlib.sha256(canonical_json(encoder.settings).encode())
     for name, tensor in sorted(encoder.state_dict().items()):
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
