@@ -94,7 +94,7 @@ TABLE = {
     "evaluation.blind_control=false": ["judge", "metrics"],
     "evaluation.text_only_control=true": ["judge", "metrics"],
     "evaluation.angle_tolerance_deg=10": ["metrics"],
-    "evaluation.shuffle_options=true": [*PREDICTIONS, "judge", "metrics"],
+    "evaluation.shuffle_options=true": [*PREDICTIONS, "measure_perplexity", "judge", "metrics"],
     "evaluation.answer_instruction=false": [
         "prepare_train", "prepare_val", "prepare_test", "views_train", "views_val", "views_test", *AFTER_VISION],
     'data.synthetic.question_types=["number"]': [

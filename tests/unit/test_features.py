@@ -112,7 +112,9 @@ def test_a_native_encoder_of_other_settings_has_features_of_its_own(tmp_path: Pa
             section = section[place]
         section |= changes
         (folder / file).write_text(json.dumps(document))
-        config = ModelConfig(vlm_name=str(folder), crop_strategy="e2p", fov_deg=150.0, overlap_ratio=0.2, use_lora=False)
+        config = ModelConfig(
+            vlm_name=str(folder), crop_strategy="e2p", fov_deg=150.0, overlap_ratio=0.2, use_lora=False
+        )
         return encoder_digest(build_model(config).encoder)
 
     found = [

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from directions import crop_of, direction_panorama, packet, photo, shown
 from PIL import Image
+from tiny_models import CHATML, tokenizer
 
 from panollava.data.dataset import Collator, kept_views
 from panollava.data.prepare import prepare_csv
 from panollava.data.samples import Row
 from panollava.models.processor import PanoramaProcessor
+from panollava.models.prompt import ChatPrompt
 from panollava.views.cache import ViewCache
 from panollava.views.cache_build import build_view_cache
 from panollava.views.contact_sheet import write_views
@@ -229,6 +231,9 @@ def test_the_overlap_loss_learns_which_views_are_covered() -> None:
     batch = collate([(picture, row) for row in rows])
     assert batch["kept_views"].tolist() == [[True, True], [True, False], [True, True]]
     assert "kept_views" not in collate([(picture, rows[0])])
+    asked = Collator(processor, ChatPrompt(tokenizer(CHATML), 2), 64, features=False, kept_views=kept)
+    batch = asked([(picture, row) for row in rows])  # of each picture once, as the pictures themselves
+    assert batch["picture_of"].tolist() == [0, 1, 0] and batch["kept_views"].tolist() == [[True, True], [True, False]]
 
 
 def test_prepare_rejects_what_is_no_panorama_and_takes_a_part(tmp_path: Path) -> None:

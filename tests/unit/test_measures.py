@@ -137,7 +137,9 @@ def test_perplexity_is_the_training_loss_token_by_token(build: Any, language: st
 def test_of_shuffled_options_the_right_letter_is_the_one_that_is_shown() -> None:
     """Perplexity asks for what a model that knows the reference would answer to this very prompt."""
     details = Details("choice", ("a cat", "a dog", "a cow"))
-    asked = Sample(0, "a", "Which is nearer?", ("a dog", "B", "It barks: (b)"), details, shown=("a cow", "a dog", "a cat"))
+    asked = Sample(
+        0, "a", "Which is nearer?", ("a dog", "B", "It barks: (b)"), details, shown=("a cow", "a dog", "a cat")
+    )
     assert "B. a dog" in asked.prompt and asked.targets == ("B", "B", "B")
     asked = replace(asked, shown=("a dog", "a cow", "a cat"))
     assert "A. a dog" in asked.prompt and asked.targets == ("A", "A", "A")

@@ -48,7 +48,7 @@ def _stage(stage: str, reads: tuple[str, ...], code_version: int) -> Node:
         code_version=code_version,
         reads=reads,
         parents=parents.of_stage,
-        adjust=parents.name_adapters if stage != "finetune" else None,
+        adjust=parents.name_adapters if stage != "finetune" else parents.without_overlap_loss,
         inputs=inputs.of_stage,
         outputs={
             "best": f"{folder}/best.ckpt",
@@ -285,9 +285,12 @@ _NODES = (
         job=jobs.measure_perplexity,
         code_version=2,
         reads=(
-            "training.eval_batch_size", "training.seed", "evaluation.shuffle_options", "evaluation.turns",
+            "training.eval_batch_size",
+            "training.seed",
+            "evaluation.shuffle_options",
+            "evaluation.turns",
             *settings.MACHINE,
-        ),  # fmt: skip
+        ),
         parents=parents.of_prediction,
         inputs=inputs.of_prediction,
         outputs={"scores": _result("measure_perplexity")},

@@ -126,6 +126,12 @@ def name_adapters(cfg: WorkflowConfig, config: dict[str, Any]) -> None:
         config["lora"] = dict(cfg.effective["lora"])
 
 
+def without_overlap_loss(cfg: WorkflowConfig, config: dict[str, Any]) -> None:
+    """How much of a view must be covered counts in finetune only beside an overlap loss."""
+    if not cfg.settings.training.stage_configs.finetune.overlap_loss_weight:
+        config["image_processing"].pop("min_coverage", None)
+
+
 # ---- evaluation ----------------------------------------------------------------------------------
 def of_prediction(cfg: WorkflowConfig, node: str, _: str | None) -> Parents:
     return {}, [("select_checkpoint", None), ("prepare_test", None), ("views_test", None)]

@@ -76,6 +76,7 @@ OF_RESAMPLER_STAGE = (
 OF_FINETUNE_STAGE = (
     *LANGUAGE, *MACHINE, *_named("training", "seed", "cache_vision_features", "batches"),
     *_named("training.stage_configs.finetune", *_OPTIMISATION, "overlap_loss_weight", *OVERLAP_LOSS),
+    "image_processing.min_coverage",
     "training.full_finetune", "lora.use_lora", *LORA,
 )  # fmt: skip
 

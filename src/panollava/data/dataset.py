@@ -83,6 +83,7 @@ class Collator:
         if len(once) < len(items):
             places = {path: place for place, path in enumerate(once)}
             batch["picture_of"] = torch.tensor([places[row.image_path] for _, row in items])
+        batch |= self._kept(list(once))
         encoded = [
             self.prompt.training(row.prompt, row.target, self.max_text_length, row.details.context_turns)
             for _, row in items
@@ -91,7 +92,7 @@ class Collator:
         return batch
 
     def _kept(self, paths: list[str]) -> dict[str, Tensor]:
-        """`{"kept_views": bool [B, V]}` where a panorama of the batch is one of those; else nothing."""
+        """`{"kept_views": bool [P, V]}` where one of these panoramas is one of those; else nothing."""
         if not any(path in self.kept_views for path in paths):
             return {}
         all_views = [True] * len(self.processor.views)

@@ -7,7 +7,6 @@ that lies beside the weights, a quantisation that this version of transformers o
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,7 +16,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from transformers.quantizers.auto import AutoHfQuantizer
 from transformers.utils import find_adapter_config_file
 
-from panollava.errors import CheckpointError, ConfigError
+from panollava.errors import ConfigError
 from panollava.logs import LOGGER
 from panollava.models.finite import refuse_not_finite
 from panollava.models.unused_weights import harmful, refuse_unused

@@ -207,7 +207,7 @@ class NativeVLM(PanoramaModel):
             logits = logits if full_logits else picked
         output: TrainingStageOutput = {"loss": loss, "ar_loss": loss, "logits": logits}
         if self.config.overlap_loss_weight and stage == "finetune" and self.training:
-            overlap, _ = self.vision_loss()(self._tapped(features))
+            overlap, _ = self.vision_loss()(self._tapped(features), kept_views)
             output["overlap_loss"] = overlap
             output["loss"] = loss + self.config.overlap_loss_weight * overlap
         return output

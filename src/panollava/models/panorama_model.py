@@ -44,8 +44,7 @@ class PanoramaModel(nn.Module, ABC):
     @property
     @abstractmethod
     def encoder(self) -> nn.Module:
-        """What turns pixels into `vision_features`: its tensors, its `settings` and the pixels are all that these depend
-        on."""
+        """What turns pixels into `vision_features`: they depend on its tensors, its `settings` and the pixels alone."""
 
     @property
     @abstractmethod
@@ -108,7 +107,7 @@ class PanoramaModel(nn.Module, ABC):
         """One step's loss. The four [B, L] tensors (see `prompt.PromptBatch`) belong to the AR stages.
 
         There, `picture_of` (int64 [B]) says which of P < B pictures each sequence is about; None: one each.
-        `kept_views` (bool [B, V]) is the vision stage's: views that its loss compares; None: all.
+        `kept_views` (bool [P, V]) are the views of each picture that an overlap loss compares; None: all.
         """
 
     @abstractmethod

@@ -201,7 +201,7 @@ class PanoramaVLM(PanoramaModel):
         """One step's loss. The four [B, L] tensors (see `prompt.PromptBatch`) belong to the AR stages.
 
         There, `picture_of` (int64 [B]) says which of P < B pictures each sequence is about; None: one each.
-        `kept_views` (bool [B, V]) is the vision stage's: views that its loss compares; None: all.
+        `kept_views` (bool [P, V]) are the views of each picture that an overlap loss compares; None: all.
         """
         checks.check_stage(stage)
         features = self._features(pixel_values, vision_features)  # [P, V, S, D_vision]
@@ -234,7 +234,7 @@ class PanoramaVLM(PanoramaModel):
         output: TrainingStageOutput = {"loss": loss, "ar_loss": loss, "logits": logits}
         if self.config.overlap_loss_weight and stage == "finetune" and self.training:
             tower = self.config.overlap_features == "tower"
-            overlap, _ = self.vision_loss()(features if tower else self.resampler(features))
+            overlap, _ = self.vision_loss()(features if tower else self.resampler(features), kept_views)
             output["overlap_loss"] = overlap
             output["loss"] = loss + self.config.overlap_loss_weight * overlap
         return output

@@ -24,6 +24,7 @@ from panollava.data.samples import Row, read_rows
 from panollava.devices import Devices, devices_of, first_device, language_dtype
 from panollava.logs import LOGGER
 from panollava.models.build import build_model
+from panollava.models.config import ModelConfig
 from panollava.models.panorama_model import PanoramaModel
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.stages import freeze_for_stage, stage_table_text
@@ -114,7 +115,7 @@ def build_stage(job: StageJob, leads: bool = True) -> StageParts:
             model.prompt if job.stage != "vision" else None,
             settings["max_text_length"],
             features,
-            _kept_views(job, train_views, val_views),
+            _kept_views(job, model_config, train_views, val_views),
         ),
         batch_size=settings["batch_size"],
         num_workers=job.untracked["num_workers"],
@@ -131,9 +132,9 @@ def build_stage(job: StageJob, leads: bool = True) -> StageParts:
     return StageParts(devices, model, processor, data, module, total_steps)
 
 
-def _kept_views(job: StageJob, *caches: ViewCache) -> dict[str, list[bool]]:
-    """What the overlap loss compares of partial panoramas; nothing to say in the other stages."""
-    if job.stage != "vision":
+def _kept_views(job: StageJob, config: ModelConfig, *caches: ViewCache) -> dict[str, list[bool]]:
+    """What the overlap loss compares of partial panoramas; nothing to say where there is none."""
+    if job.stage != "vision" and not config.overlap_loss_weight:
         return {}
     least = job.config["image_processing"]["min_coverage"]
     kept = {path: views for cache in caches for path, views in kept_views(cache.coverage, least).items()}

@@ -6,6 +6,7 @@ of an earlier stage, and trained upon the same backbones. Whether its tensors fi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from panollava.checkpoints.folder import METADATA, read_metadata
@@ -16,7 +17,7 @@ from panollava.models.choices import STAGES
 from panollava.training.job import StageJob
 
 
-def check_initial_weights(job: StageJob, path: Path) -> str:
+def check_initial_weights(job: StageJob, path: Path, backbones: Mapping[str, str | None]) -> str:
     """SHA-256 of the file. Raises TrainingError, or CheckpointError where it is no checkpoint."""
     digest = sha256_file(path)
     if digest != job.slice["inputs"]["init_checkpoint"]["sha256"]:
@@ -30,9 +31,17 @@ def check_initial_weights(job: StageJob, path: Path) -> str:
         )
     folder = path.resolve().parent
     if (folder / METADATA).is_file():
-        theirs, models = read_metadata(folder)["model_config"], job.config["models"]
+        metadata, models = read_metadata(folder), job.config["models"]
+        theirs, before = metadata["model_config"], metadata.get("backbones", {})
         keys = ["vision_name", *(["language_model_name"] if stage != "vision" else [])]
-        other = [f"{key} {theirs[key]!r}, here {models[key]!r}" for key in keys if theirs[key] != models[key]]
+        if models.get("vlm_name") is not None or theirs.get("vlm_name") is not None:
+            keys = ["vlm_name", "adapter"]
+        other = [f"{key} {theirs.get(key)!r}, here {models[key]!r}" for key in keys if theirs.get(key) != models[key]]
+        other += [
+            f"the {part} backbone had other content"
+            for part, digest in backbones.items()
+            if None not in (digest, before.get(part)) and digest != before[part]
+        ]
         if other:
             raise TrainingError(f"{path} was trained upon another backbone: {'; '.join(other)}")
     return digest

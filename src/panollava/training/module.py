@@ -113,7 +113,8 @@ class StageModule(L.LightningModule):
                 inputs["vision_features"] = encode_frozen(self.model, inputs.pop("pixel_values"), self.frozen_features)
             if not reads_once and "picture_of" in inputs:  # each row with a picture of its own
                 picture_of = inputs.pop("picture_of")
-                inputs |= {key: inputs[key][picture_of] for key in ("pixel_values", "vision_features") if key in inputs}
+                of_pictures = ("pixel_values", "vision_features", "kept_views")
+                inputs |= {key: inputs[key][picture_of] for key in of_pictures if key in inputs}
             output = self.model(**inputs, stage=self.stage)
             loss = output["loss"]
             if "overlap_loss" in output:

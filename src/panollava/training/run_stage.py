@@ -104,7 +104,7 @@ def _check_upstream(job: StageJob, backbones: Mapping[str, str | None]) -> str |
     """The digest of the initial weights; refuses an upstream stage that another configuration trained, and one of
     other backbones."""
     if job.init_checkpoint is not None:
-        return check_initial_weights(job, job.init_checkpoint)
+        return check_initial_weights(job, job.init_checkpoint, backbones)
     if job.init_folder is None:
         return None
     metadata = read_metadata(job.init_folder)
@@ -116,7 +116,16 @@ def _check_upstream(job: StageJob, backbones: Mapping[str, str | None]) -> str |
             f"({expected}). Remove {job.init_folder / METADATA} and run the same command again."
         )
     refuse_other_backbones(job, metadata, backbones)
-    return sha256_file(job.init_folder / "best.ckpt")
+    digest = sha256_file(job.init_folder / "best.ckpt")
+    told = metadata["epoch_info"]
+    best = next((entry for entry in told["checkpoints"] if entry["epoch"] == told["best_epoch"]), {})
+    if best.get("sha256", digest) != digest:
+        raise TrainingError(
+            f"{job.init_folder / 'best.ckpt'} is not the checkpoint that its stage chose ({best['file']}): it was "
+            f"changed or leads elsewhere. Bring that one back, or remove {job.init_folder / METADATA} and run the same "
+            "command again, which trains the stage anew."
+        )
+    return digest
 
 
 def _checkpoints_are_there(state: StateFolder, folder: Path) -> bool:
