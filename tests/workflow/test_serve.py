@@ -22,6 +22,19 @@ pytestmark = pytest.mark.workflow
 pytest.importorskip("gradio", reason="no gradio: pip install 'panollava[serve]'")
 playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install 'panollava[dev]'")
 
+PINCH = """() => {
+  const target = document.querySelector("pano-view .pnlm-dragfix"), box = target.getBoundingClientRect();
+  const y = box.y + box.height / 2, x = box.x + box.width / 2;
+  const finger = (identifier, at) => new Touch({ identifier, target, clientX: at, clientY: y, pageX: at, pageY: y });
+  const fingers = (half) => [finger(0, x - half), finger(1, x + half)];
+  const send = (kind, half) => {
+    const touches = half ? fingers(half) : [];
+    target.dispatchEvent(new TouchEvent(
+      kind, { touches, targetTouches: touches, changedTouches: fingers(half || 60), bubbles: true, cancelable: true }));
+  };
+  send("touchstart", 30); send("touchmove", 60); send("touchend", 0);
+}"""
+"""Two fingers that move apart on Pannellum's own surface."""
 STARTS_WITHIN_S = 120
 SHOWS_WITHIN_MS = 60_000
 
@@ -51,14 +64,25 @@ def address(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture
 def page(address: str) -> Iterator[Any]:
-    """The page in Chromium. Whatever it asks of other hosts fails the test."""
+    """The page in a Chromium without WebGL."""
+    yield from opened(address, "--disable-gpu", "--disable-3d-apis")
+
+
+@pytest.fixture
+def webgl_page(address: str) -> Iterator[Any]:
+    """The page in a Chromium whose WebGL is computed by the CPU."""
+    yield from opened(address, "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+
+
+def opened(address: str, *switches: str) -> Iterator[Any]:
+    """The page; whatever it asks of other hosts fails the test."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip(f"no Chromium: {INSTALL}")
     elsewhere: list[str] = []
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+            executable_path=chromium, args=["--no-sandbox", "--disable-background-networking", *switches]
         )
         shown = browser.new_page(viewport={"width": 1300, "height": 1000})
         shown.set_default_timeout(SHOWS_WITHIN_MS)
@@ -89,7 +113,7 @@ def encoded(size: tuple[int, int], form: str) -> bytes:
 def test_a_visitor_looks_around_asks_and_sees_what_the_model_saw(page: Any) -> None:
     page.locator("#examples img").first.click()
     pano = page.locator("pano-view[yaw]")
-    assert pano.get_attribute("yaw") == "0.0"
+    assert (pano.get_attribute("yaw"), pano.get_attribute("drawn-by")) == ("0.0", "canvas")
     canvas = page.locator("pano-view canvas")
     before = canvas.evaluate("canvas => canvas.toDataURL()")
     canvas.focus()
@@ -107,7 +131,67 @@ def test_a_visitor_looks_around_asks_and_sees_what_the_model_saw(page: Any) -> N
 
     page.locator("#ask").click()
     page.get_by_text(re.compile(r"\d+ tokens? in [\d.]+ s")).wait_for()
-    assert page.locator("#answer textarea").input_value()
+    assert page.locator("#answers .message.bot").last.inner_text().strip()
+    page.locator("#question textarea").fill("what colour is it?")
+    page.locator("#ask").click()
+    page.locator("#answers .message.user").nth(1).wait_for()  # the first question and answer still stand there
+    page.wait_for_function("document.querySelectorAll('#answers .message.bot').length === 2")
+    assert [one.inner_text().strip() for one in page.locator("#answers .message.user").all()][1] == "what colour is it?"
+    page.locator("#examples img").nth(1).click()  # another panorama: another conversation
+    page.wait_for_function("document.querySelectorAll('#answers .message').length === 0")
+
+
+def test_the_viewer_of_the_kept_library_looks_around_by_hand_and_by_two_fingers(webgl_page: Any) -> None:
+    page = webgl_page
+    page.locator("#examples img").first.click()
+    pano = page.locator("pano-view[yaw]")
+    pano.wait_for()
+    assert pano.get_attribute("drawn-by") == "pannellum"
+    page.wait_for_timeout(500)
+    box = page.locator("pano-view .pano-stage").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x - 120, y, steps=6)
+    page.mouse.up()
+    page.wait_for_function("Number(document.querySelector('pano-view').getAttribute('yaw')) > 10")
+    before = float(pano.get_attribute("fov"))
+    page.evaluate(PINCH)
+    page.wait_for_function(f"Number(document.querySelector('pano-view').getAttribute('fov')) < {before - 5}")
+
+
+def test_without_webgl_two_fingers_come_nearer_too(page: Any) -> None:
+    page.locator("#examples img").first.click()
+    pano = page.locator("pano-view[yaw]")
+    pano.wait_for()
+    page.evaluate(
+        """() => {
+          const canvas = document.querySelector("pano-view canvas"), box = canvas.getBoundingClientRect();
+          const y = box.y + box.height / 2, x = box.x + box.width / 2;
+          canvas.setPointerCapture = () => {};
+          const send = (kind, id, at) => canvas.dispatchEvent(
+            new PointerEvent(kind, { pointerId: id, clientX: at, clientY: y, bubbles: true }));
+          send("pointerdown", 1, x - 30); send("pointerdown", 2, x + 30);
+          send("pointermove", 1, x - 60); send("pointermove", 2, x + 60);
+          send("pointerup", 1, x - 60); send("pointerup", 2, x + 60);
+        }"""
+    )
+    page.wait_for_function("document.querySelector('pano-view').getAttribute('fov') === '45.0'")
+    assert pano.get_attribute("yaw") == "0.0"
+
+
+def test_the_examples_are_small_pictures_side_by_side(page: Any) -> None:
+    boxes = [image.bounding_box() for image in page.locator("#examples .thumbnail-lg").all()]
+    assert len(boxes) >= 2 and len({round(box["y"]) for box in boxes}) == 1
+    assert all(1.8 < box["width"] / box["height"] < 2.2 and box["width"] < 450 for box in boxes)
+
+
+def test_a_phone_sees_everything_without_scrolling_sideways(page: Any) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.locator("#examples img").first.click()
+    page.locator("pano-view[yaw]").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert "Trained on 24 questions and answers" in page.locator("#about").inner_text()
 
 
 def test_the_view_keeps_left_and_right(page: Any) -> None:

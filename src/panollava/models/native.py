@@ -225,8 +225,11 @@ class NativeVLM(PanoramaModel):
         temperature: float = 1.0,
         top_p: float = 1.0,
         contexts: Sequence[Context] | None = None,
+        streamer: Any = None,
     ) -> GenerationOutput:
         options = checks.sampling_options(max_new_tokens, do_sample, temperature, top_p)
+        if streamer is not None:
+            options["streamer"] = streamer
         mode = self.training
         self.eval()
         try:

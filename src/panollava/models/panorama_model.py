@@ -123,11 +123,13 @@ class PanoramaModel(nn.Module, ABC):
         temperature: float = 1.0,
         top_p: float = 1.0,
         contexts: Sequence[Context] | None = None,
+        streamer: Any = None,
     ) -> GenerationOutput:
         """Answers to one query per panorama; with `picture_of` (int64 [B]) to B queries about P panoramas.
 
         Greedy unless `do_sample`. Ends at the template's end of turn. `temperature` is clamped to [0.1, 1.0] with a
-        warning; `top_p` in (0, 1]. `contexts` are the turns of the conversation before each query.
+        warning; `top_p` in (0, 1]. `contexts` are the turns of the conversation before each query. `streamer`, one of
+        transformers' for a single query, is given the new ids as they come.
         """
 
     @abstractmethod

@@ -252,12 +252,16 @@ class PanoramaVLM(PanoramaModel):
         temperature: float = 1.0,
         top_p: float = 1.0,
         contexts: Sequence[Context] | None = None,
+        streamer: Any = None,
     ) -> GenerationOutput:
         """Answers to one query per panorama; greedy unless `do_sample`. Ends at the template's end of turn.
 
-        `temperature` is clamped to [0.1, 1.0] with a warning; `top_p` in (0, 1]. `contexts` are the turns before each.
+        `temperature` is clamped to [0.1, 1.0] with a warning; `top_p` in (0, 1]. `contexts` are the turns before each;
+        `streamer`, one of transformers' for a single query, is given the new ids as they come.
         """
         options = checks.sampling_options(max_new_tokens, do_sample, temperature, top_p)
+        if streamer is not None:
+            options["streamer"] = streamer
         language, _, prompt = self._language_side()
         mode = self.training
         self.eval()

@@ -20,24 +20,34 @@ from PIL import Image
 
 from panollava.errors import DataError, PanollavaError
 from panollava.logs import LOGGER
-from panollava.serve.answering import Answering, OpenedPanorama
+from panollava.models.checks import TEMPERATURES
+from panollava.serve.answering import Answering, OpenedPanorama, Sampling
 from panollava.serve.examples import Example
+from panollava.serve.notice import trained_on
 from panollava.views.panorama import load_panorama
 
 MAX_UPLOAD = "100mb"
 MOST_WAITING = 20  # requests in the queue; who comes later is told that the page is busy
 _KEPT_S = 3600  # how long a visitor's views are kept
 _THUMBNAIL_WIDTH = 320
+_MOST_TURNS = 8  # of the conversation that a question's prompt may hold
 _EMPTY = '<div class="pano-empty">Drop a 360° panorama (twice as wide as high), or choose an example.</div>'
 _STYLE = """
 .pano-empty { display: grid; place-items: center; aspect-ratio: 16 / 9; border: 2px dashed #b9bec7; border-radius: 8px;
-  color: #5d6470; padding: 1rem; text-align: center }
-pano-view { display: block } pano-view canvas { width: 100%; height: auto; border-radius: 8px; cursor: grab;
-  touch-action: none; display: block } pano-view canvas:active { cursor: grabbing }
-.pano-label { font-size: .85rem; color: #5d6470; margin-top: .3rem }
+  color: var(--body-text-color-subdued); padding: 1rem; text-align: center }
+pano-view { display: block } .pano-stage { aspect-ratio: 16 / 9; border-radius: 8px; overflow: hidden }
+.pano-sphere { width: 100%; height: 100% } .pano-stage canvas { touch-action: none }
+.pano-stage > canvas { width: 100%; height: 100%; cursor: grab; display: block }
+.pano-stage > canvas:active { cursor: grabbing }
+.pano-label { font-size: .85rem; color: var(--body-text-color-subdued); margin-top: .3rem }
+.about { color: var(--body-text-color-subdued); font-size: .95rem; border-left: 4px solid #b26a00;
+  padding: .2rem .8rem; margin: 0 }
+#examples .grid-wrap { max-height: none; overflow: visible } #examples .thumbnail-lg { aspect-ratio: 2 / 1 }
+#examples .grid-container { grid-template-columns: repeat(auto-fill, minmax(min(11rem, 46%), 1fr)) !important;
+  grid-template-rows: none !important }
 .notice { padding: .6rem .9rem; border-radius: 8px; background: #fdf0ef; color: #8f1d18 }
 #sheet img { max-width: 62rem; margin: 0 auto }
-.quiet { color: #5d6470; font-size: .9rem }
+.quiet { color: var(--body-text-color-subdued); font-size: .9rem }
 """
 _FONT = ["system-ui", "sans-serif"]
 _MONO = ["ui-monospace", "monospace"]
@@ -47,83 +57,138 @@ def build_page(answering: Answering, examples: Sequence[Example], about: Sequenc
     """The page of one loaded stage. `about` are the lines that say what answers."""
     metadata = answering.loaded.metadata
     title = f"{metadata['experiment_name']} · panollava"
-    most_tokens: int = int(metadata["remembered"]["generation"]["max_new_tokens"])
-
+    generation: dict[str, Any] = metadata["remembered"]["generation"]
+    most_tokens = int(generation["max_new_tokens"])
     limit = max(256, most_tokens)
+    sentences = trained_on(metadata, answering.model.origin)
 
     def look(path: str | Path, uploaded: bool = False) -> tuple[Any, ...]:
         name = Path(path).name
         try:
             opened = answering.open(path, uploaded)
         except DataError as error:
-            return None, _EMPTY, None, "", _notice(f"{name}: {error}")
+            return None, _EMPTY, None, [], [], _notice(f"{name}: {error}")
         width, height = opened.size
-        return opened.views, _viewer(opened), opened.sheet, "", _quiet(f"{name}, {width} x {height} pixels")
+        said = _quiet(f"{name}, {width} x {height} pixels")
+        if opened.unstitched:
+            said += _notice(f"{name} looks like two fisheye pictures. Stitch it first: these are no directions.")
+        return opened.views, _viewer(opened), opened.sheet, [], [], said
 
     def take(path: str | None) -> tuple[Any, ...]:
         if path is None:
-            return None, None, _EMPTY, None, "", ""
+            return None, gr.update(samples=[]), None, _EMPTY, None, [], [], ""
         try:
-            return None, *look(path, uploaded=True)  # the drop zone is free for the next one
+            return None, gr.update(samples=[]), *look(path, uploaded=True)  # the drop zone is free for the next one
         finally:
             Path(path).unlink(missing_ok=True)  # gradio's copy of the upload: nothing reads it again
 
     def choose(event: gr.SelectData) -> tuple[Any, ...]:
         example = examples[event.index]
-        return gr.update(choices=list(example.questions), value=example.questions[0]), *look(example.path)
+        return gr.update(samples=[[one] for one in example.questions]), example.questions[0], *look(example.path)
 
-    def ask(views: Any, question: str | None, tokens: float) -> tuple[str, str]:
+    def ask(
+        views: Any, question: str | None, told: list[tuple[str, str]], tokens: float, sample: bool, temperature: float,
+        top_p: float, seed: float | None, follows: bool,
+    ) -> Iterator[tuple[Any, ...]]:  # fmt: skip
+        """The conversation as it grows; what is told is what has been asked and answered about this panorama."""
+        told = told or []
+        asked = "" if question is None else question
         if views is None:
-            return "", _notice("Choose a panorama first.")
+            yield _shown(told), told, _notice("Choose a panorama first.")
+            return
         try:
-            asked = min(int(tokens), limit) if isinstance(tokens, (int, float)) else tokens
-            given = answering.answer(views, "" if question is None else question, asked)
+            wanted = min(int(tokens), limit) if isinstance(tokens, (int, float)) else tokens
+            drawn = Sampling(float(temperature), float(top_p), None if seed is None else int(seed)) if sample else None
+            earlier = told[-_MOST_TURNS:] if follows else ()
+            given = None
+            for given in answering.stream(views, asked, wanted, sampling=drawn, earlier=earlier):
+                yield _shown([*told, (asked, given.text)]), told, _quiet("…")
         except DataError as error:
-            return "", _notice(str(error))
-        except (PanollavaError, RuntimeError, ValueError) as error:  # one visitor's failure must not end the page
+            yield _shown(told), told, _notice(str(error))
+            return
+        except (PanollavaError, RuntimeError, ValueError, TypeError) as error:  # it must not end the page
             LOGGER.exception("a question could not be answered")
-            return "", _notice(f"The model failed: {error}")
-        text = given.text or "(the model answers nothing)"
-        return text, _quiet(f"{given.num_tokens} tokens in {given.seconds:.1f} s")
+            yield _shown(told), told, _notice(f"The model failed: {error}")
+            return
+        assert given is not None
+        told = [*told, (asked, given.text or "(the model answers nothing)")]
+        yield _shown(told), told, _quiet(f"{given.num_tokens} tokens in {given.seconds:.1f} s")
 
     with gr.Blocks(title=title, analytics_enabled=False) as page:
-        views = gr.State(time_to_live=_KEPT_S)
+        views, told = gr.State(time_to_live=_KEPT_S), gr.State([], time_to_live=_KEPT_S)
         gr.Markdown(f"# {escape(metadata['experiment_name'])}\n{escape(' · '.join(about))}")
+        gr.HTML(_about(sentences), elem_id="about")
         with gr.Row():
-            with gr.Column(scale=3):
+            with gr.Column(scale=3, min_width=320):
                 viewer = gr.HTML(_EMPTY, elem_id="viewer")
                 upload = gr.File(label="Panorama: JPEG, PNG, WebP, TIFF", type="filepath", elem_id="upload", height=130)
-            with gr.Column(scale=2):
-                question = gr.Dropdown(
-                    label="Question", choices=[], allow_custom_value=True, value="What is behind me?",
-                    elem_id="question", info="Type one, or choose one of the example's.",
+            with gr.Column(scale=2, min_width=320):
+                chat = gr.Chatbot(
+                    label="Questions and answers", elem_id="answers", height=300, buttons=["copy"],
+                    render_markdown=False, placeholder="Ask about the panorama: each answer stands here.",
                 )  # fmt: skip
-                tokens = gr.Slider(1, limit, value=most_tokens, step=1, label="Most tokens")
-                button = gr.Button("Ask", variant="primary", elem_id="ask")
-                answer = gr.Textbox(label="Answer", lines=4, interactive=False, elem_id="answer")
+                question = gr.Textbox("What is behind me?", label="Question", elem_id="question", lines=1)
+                with gr.Row():
+                    button = gr.Button("Ask", variant="primary", elem_id="ask", min_width=120)
+                    clear = gr.Button("Clear", elem_id="clear", min_width=120)
                 notice = gr.HTML("", elem_id="notice")
+                questions = gr.Dataset(
+                    components=[question], samples=[], label="Questions of the test set", elem_id="questions",
+                    samples_per_page=6,
+                )  # fmt: skip
+                with gr.Accordion("How it answers", open=False, elem_id="options"):
+                    tokens = gr.Slider(1, limit, value=most_tokens, step=1, label="Most tokens")
+                    follows = gr.Checkbox(False, label="Earlier questions and answers are part of the question",
+                                          elem_id="follows")  # fmt: skip
+                    sample = gr.Checkbox(bool(generation["do_sample"]), label="Draw words at random", elem_id="sample",
+                                         info="Off: the likeliest word each time, always the same answer.")  # fmt: skip
+                    temperature = gr.Slider(*TEMPERATURES, value=float(generation["temperature"]), step=0.05,
+                                            label="Temperature")  # fmt: skip
+                    top_p = gr.Slider(0.05, 1.0, value=float(generation["top_p"]), step=0.05,
+                                      label="Top p: of the likeliest words as many as have this share")  # fmt: skip
+                    seed = gr.Number(None, label="Seed (empty: another answer each time)", precision=0, minimum=0)
+        gr.HTML("<h3>Examples</h3>", visible=bool(examples))
         gallery = gr.Gallery(
-            [_thumbnail(one.path) for one in examples], label="Examples", columns=max(1, len(examples)), rows=1,
-            height=170, object_fit="contain", allow_preview=False, elem_id="examples", buttons=[],
-            visible=bool(examples), interactive=False,
+            [_thumbnail(one.path) for one in examples], show_label=False, object_fit="cover", height="auto",
+            columns=2, allow_preview=False, elem_id="examples", buttons=[], visible=bool(examples),
+            interactive=False,
         )  # fmt: skip
         with gr.Accordion("What the model sees", open=True):
             sheet = gr.Image(label="The views, and their outlines on the panorama", elem_id="sheet",
                              interactive=False, show_label=False, buttons=["fullscreen"])  # fmt: skip
-        shown = [views, viewer, sheet, answer, notice]
-        upload.upload(take, upload, [upload, *shown])
-        gallery.select(choose, None, [question, *shown])
-        button.click(ask, [views, question, tokens], [answer, notice])
+        shown = [views, viewer, sheet, chat, told, notice]
+        given = [views, question, told, tokens, sample, temperature, top_p, seed, follows]
+        upload.upload(take, upload, [upload, questions, *shown])
+        gallery.select(choose, None, [questions, question, *shown])
+        questions.click(lambda chosen: chosen[0], questions, question)
+        clear.click(lambda: ([], [], ""), None, [chat, told, notice])
+        for event in (button.click, question.submit):
+            event(ask, given, [chat, told, notice])
     return page
+
+
+def _shown(told: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    """Questions and answers as the page's conversation."""
+    return [
+        {"role": role, "content": text} for one, answer in told for role, text in (("user", one), ("assistant", answer))
+    ]
+
+
+def _about(sentences: Sequence[str]) -> str:
+    return f'<p class="about" role="note">{escape(" ".join(sentences))}</p>'
 
 
 def launch(page: gr.Blocks, host: str, port: int | None, *, block: bool = True) -> str:
     """Serve the page and return its address; with `block`, until Ctrl-C. Raises OSError where the port is taken."""
-    script = resources.files("panollava.serve").joinpath("pano_view.js").read_text(encoding="utf-8")
+    own = resources.files("panollava.serve")
+    library = own.joinpath("vendor/pannellum/pannellum.js").read_text(encoding="utf-8")
+    script = own.joinpath("pano_view.js").read_text(encoding="utf-8")
+    styles = own.joinpath("vendor/pannellum/pannellum.css").read_text(encoding="utf-8")
     theme = gr.themes.Default(font=_FONT, font_mono=_MONO)
     _, address, _ = page.queue(default_concurrency_limit=1, max_size=MOST_WAITING).launch(
-        server_name=host, server_port=port, share=False, quiet=True, prevent_thread_lock=True, theme=theme, css=_STYLE,
-        head=f"<script>{script}</script>", max_file_size=MAX_UPLOAD, footer_links=[], ssr_mode=False, show_error=True,
+        server_name=host, server_port=port, share=False, quiet=True, prevent_thread_lock=True, theme=theme,
+        css=styles + _STYLE, head=f"<script>{library}</script><script>{script}</script>", max_file_size=MAX_UPLOAD,
+        footer_links=[], ssr_mode=False, show_error=True,
     )  # fmt: skip
     LOGGER.info("serving %s   (Ctrl-C ends it)", address)
     if block:
