@@ -41,6 +41,8 @@ wildcard_constraints:
     variant=r"[A-Za-z0-9._-]+",
     key="[0-9a-f]{16}",
     ablation=r"[A-Za-z0-9][A-Za-z0-9._-]*",
+    control="predict|predict_blind|predict_text_only",
+    shard=r"[0-9]+-of-[0-9]+",
 
 
 rule all:

@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT, SMALL, with_changes
 from snakemake.io import is_flagged
 
-from panollava.config import WorkflowConfig
+from panollava.config import ConfigError, WorkflowConfig
 from panollava.config.dotted import differences
 from panollava.dag import options
 from panollava.dag.freshness import Presence
@@ -20,7 +20,7 @@ from panollava.dag.inputs import stage_file
 from panollava.dag.node import Files, flat
 from panollava.dag.nodes import RULES, TABLE
 from panollava.dag.script import _parser, command_line
-from panollava.dag.tasks import task_of, tasks_behind
+from panollava.dag.tasks import shard_task, task_of, tasks_behind
 from panollava.files import digest_of_text, write_json
 
 STAGE_OUTPUTS = ("best.ckpt", "last.ckpt", "loss_curves.csv", "loss_curves.png", "checkpoint_metadata.json")
@@ -197,6 +197,23 @@ def test_only_jobs_that_open_panoramas_wait_for_the_drawn_ones() -> None:
     assert found == ["predict_rolled", "measure_overlap"]
 
 
+def test_answers_wait_for_the_parts_that_other_jobs_make() -> None:
+    whole, shared = small(), small({"evaluation.shards": 3})
+    assert whole.digest("metrics") == shared.digest("metrics"), "how many jobs share the answers changes no result"
+    assert "shards" not in inputs_of(whole, "predict") and "shards" not in inputs_of(shared, "predict_rolled")
+    for control in ("predict", "predict_blind", "predict_text_only"):
+        tasks = [shard_task(shared, control, f"{number}-of-3") for number in (1, 2, 3)]
+        assert inputs_of(shared, control)["shards"] == [task.told_by for task in tasks]
+        assert len({task.digest for task in tasks}) == len({task.log for task in tasks}) == 3
+        assert {task.document["answers"] for task in tasks} == {shared.digest(control)}
+        assert inputs_of(shared, control)["views"] == tasks[0].node.inputs(tasks[0])["views"]
+    other = small({"evaluation.shards": 3, "generation.max_new_tokens": 5})
+    assert shard_task(other, "predict", "1-of-3").digest != shard_task(shared, "predict", "1-of-3").digest
+    for control, shard in (("predict", "4-of-3"), ("predict", "1-of-2"), ("predict_rolled", "1-of-3")):
+        with pytest.raises(ConfigError, match=f"{control}_{shard} is no shard of SMALL: evaluation.shards is 3"):
+            shard_task(shared, control, shard)
+
+
 # ---- arguments -----------------------------------------------------------------------------------
 def test_every_job_is_given_what_its_function_asks_for_and_its_script_reads_it_back() -> None:
     changes = {"paths.runs_dir": "my runs; rm", "system_messages.default": "It's a 360° photo\n",
@@ -210,6 +227,8 @@ def test_every_job_is_given_what_its_function_asks_for_and_its_script_reads_it_b
     for stages in ([], ["vision", "finetune"]):  # a native model, as it comes and trained
         native = {"experiment": {"name": "N"}, "models": {"vlm_name": "miniature/vlm"}, "data": drawn}
         tasks += tasks_behind(WorkflowConfig.from_dict({**native, "training": {"stages": stages}}), "metrics")
+    tasks.append(shard_task(small({"evaluation.shards": 2}), "predict_blind", "2-of-2"))
+    tasks.append(task_of(small({"evaluation.shards": 2}), "predict"))
     assert {task.node.name for task in tasks} == TABLE.keys() - {"compare", "compare_ablation"}
     for task in tasks:
         words = shlex.split(shlex.join(command_line(task.arguments())))

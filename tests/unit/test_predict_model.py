@@ -12,7 +12,10 @@ import torch
 from tiny_models import language_folder, tiny_config, vision_folder
 
 from panollava.data.samples import Sample
-from panollava.evaluation.predict import FinishedAnswers, GenerationSettings, predict
+from panollava.errors import EvaluationError
+from panollava.evaluation.predict import FinishedAnswers, GenerationSettings, predict, predictions_of
+from panollava.evaluation.shards import joined
+from panollava.files import write_json
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.vlm import PanoramaVLM
 
@@ -58,6 +61,30 @@ def test_sampling_is_a_matter_of_the_seed(parts: Any) -> None:
     torch.manual_seed(99)
     assert once == texts(parts, SAMPLED) != texts(parts, replace(SAMPLED, seed=2))
     assert once != texts(parts, GREEDY)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_parts_together_are_the_whole(parts: Any, tmp_path: Path, count: int) -> None:
+    """Sampled, so that an answer depends on its batch and on the batch's seed; more parts than batches among them."""
+    model, processor, pictures = parts
+    files = []
+    for number in range(1, count + 1):
+        found = predict(model, processor, SAMPLES, pictures, SAMPLED, device=torch.device("cpu"), part=(number, count))
+        files.append(tmp_path / f"{number}.json")
+        answers = [[one.sample_id, one.text, one.error] for one in found]
+        write_json(files[-1], {"key": "k", "made": {"device": "cpu"}, "answers": answers})
+    made, answers = joined(files, "k")
+    assert made == {"device": "cpu"} and sorted(answers) == list(range(8))
+    assert [one.text for one in predictions_of(SAMPLES, answers)] == texts(parts, SAMPLED)
+    with pytest.raises(EvaluationError, match=r"1\.json is a part of other answers"):
+        joined(files, "other")
+
+
+def test_parts_of_unlike_devices_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name, device in (("a", "cpu"), ("b", "cuda (H200)")):
+        write_json(tmp_path / name, {"key": "k", "made": {"device": device}, "answers": []})
+    joined([tmp_path / "a", tmp_path / "b"], "k")
+    assert "answered on unlike devices (cpu, cuda (H200))" in caplog.text
 
 
 def test_a_killed_prediction_samples_the_same_answers(

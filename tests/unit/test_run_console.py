@@ -92,7 +92,10 @@ def test_a_run_is_a_line_a_job_with_a_remaining_time(monkeypatch: pytest.MonkeyP
     console.begins(2, "predict")
     now[0] += 10
     console.say("Error in rule predict", logging.ERROR, event=LogEvent.JOB_ERROR, jobid=2, shellcmd="exec python")
-    console.say("Exiting because a job execution failed. Look below for error messages")
+    console.say("Exiting because a job execution failed. Look below for error messages", logging.ERROR)
+    console.say(
+        "RuleException:\nCalledProcessError in file \"a.smk\", line 3:\nCommand 'exec …' --slice", logging.ERROR
+    )
     console.say("disk nearly full", logging.WARNING)
     console.handler.close()
     assert console.lines == [
@@ -156,7 +159,7 @@ def test_shell_commands_are_shown_where_they_are_asked_for(monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("reason", "said"),
     [
-        ("Forced execution", "asked for"),
+        ("Forced execution", "made anew"),
         ("Missing output files: a; Params have changed since last execution: x", "its settings"),
         ("Updated input files: data.csv", "a file it is made from changed"),
         ("something new", "it is asked for"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from tiny_models import language_folder, tiny_config, vision_folder
 from panollava.checkpoints.folder import ChosenCheckpoint
 from panollava.checkpoints.loading import LoadedStage
 from panollava.errors import DataError
+from panollava.evaluation.answer import Answer
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.vlm import PanoramaVLM
 from panollava.serve import answering, upload
@@ -87,16 +89,40 @@ def views_of(loaded: LoadedStage) -> Any:
     return np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)
 
 
-def test_answers_grow_and_end_as_the_whole_one(loaded: LoadedStage) -> None:
+def test_answers_grow_and_end_as_the_whole_one(loaded: LoadedStage, monkeypatch: pytest.MonkeyPatch) -> None:
     page, views = Answering(loaded, CPU), views_of(loaded)
-    grown = list(page.stream(views, "what?", 8))
     expected = loaded.model.generate(loaded.processor.pixels(views)[None], ["what?"], max_new_tokens=8)["text"][0]
+    grown = list(page.stream(views, "what?", 8))
     assert grown[-1].text == expected and grown[-1].num_tokens > 0
-    assert len(grown) > 2 and all(expected.startswith(one.text[:-1]) for one in grown)
+    assert all(expected.startswith(one.text) for one in grown)
+    said: list[str] = []
+
+    def writes(
+        model: Any, processor: Any, views: Any, question: str, device: Any, *, streamer: Any, **_: Any
+    ) -> Answer:
+        for piece in ("a red ", "box is ", "behind"):
+            streamer.on_finalized_text(piece)
+        said.append(question)
+        return Answer("a red box is behind", 5)
+
+    monkeypatch.setattr(answering, "ask", writes)
+    grown = list(page.stream(views, " where? ", 8))
+    assert list(dict.fromkeys(one.text for one in grown)) == ["a red", "a red box is", "a red box is behind"]
     stopped = page.stream(views, "what?", 8)
     next(stopped)
     stopped.close()  # the visitor has gone: the next one is answered
-    assert page.answer(views, "what?", 8).text == expected
+    assert page.answer(views, "and now?", 8).num_tokens == 5 and said == ["where?", "what?", "and now?"]
+
+
+def test_a_failure_while_answering_is_raised_and_the_next_one_is_answered(
+    loaded: LoadedStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, views = Answering(loaded, CPU), views_of(loaded)
+    with monkeypatch.context() as patch:
+        patch.setattr(loaded.model, "generate", Mock(side_effect=RuntimeError("a bug")))
+        with pytest.raises(RuntimeError, match="a bug"):
+            page.answer(views, "what?", 8)
+    assert page.answer(views, "what?", 8).num_tokens > 0
 
 
 def test_words_are_drawn_where_it_is_asked_for(loaded: LoadedStage) -> None:

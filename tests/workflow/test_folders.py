@@ -106,7 +106,7 @@ def test_an_exported_folder_is_evaluated_and_verified_as_its_stage_folder(
     tmp_path: Path,
     call,  # type: ignore[no-untyped-def]
 ) -> None:
-    exported = str(tmp_path / "exported")
+    exported = str(tmp_path / "model")
     assert call("export", "--checkpoint-dir", "runs/SMALL", "--output-dir", exported)[0] == 0
     documents = {}
     for name, folder in (("stage", "runs/SMALL"), ("exported", exported)):

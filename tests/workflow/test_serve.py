@@ -181,7 +181,8 @@ def test_without_webgl_two_fingers_come_nearer_too(page: Any) -> None:
 
 
 def test_the_examples_are_small_pictures_side_by_side(page: Any) -> None:
-    boxes = [image.bounding_box() for image in page.locator("#examples .thumbnail-lg").all()]
+    page.locator("#examples button img").first.wait_for()
+    boxes = [image.bounding_box() for image in page.locator("#examples button:has(img)").all()]
     assert len(boxes) >= 2 and len({round(box["y"]) for box in boxes}) == 1
     assert all(1.8 < box["width"] / box["height"] < 2.2 and box["width"] < 450 for box in boxes)
 

@@ -173,6 +173,11 @@ def task_of(rule, wildcards):
     match rule:
         case "compare":
             return TASKS.of_comparison()
+        case "predict_shard":
+            experiment_of(wildcards)
+            return TASKS.of_shard(
+                wildcards.experiment, wildcards.control, wildcards.shard
+            )
         case "compare_ablation":
             ABLATIONS_ASKED_FOR.add(wildcards.ablation)
             return TASKS.of_ablation(wildcards.ablation)

@@ -1,6 +1,24 @@
 # Answers, their blind control, and the numbers.
 
 
+# Planned where evaluation.shards is more than 1; then the rules below join the parts.
+rule predict_shard:
+    input:
+        unpack(inputs_of("predict_shard")),
+    output:
+        **outputs_of("predict_shard"),
+    log:
+        log_of("predict_shard"),
+    benchmark:
+        benchmark_of("predict_shard")
+    resources:
+        **resources_of("predict_shard"),
+    params:
+        **params_of("predict_shard"),
+    shell:
+        script("predict_shard")
+
+
 rule predict:
     input:
         unpack(inputs_of("predict")),

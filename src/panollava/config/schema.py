@@ -410,6 +410,13 @@ class EvaluationSettings(Section):
         "grouped", "What is scored: each (image, query) once against all references, or row by row."
     )
     blind_control: bool = key(True, "Answer once more with the pictures shuffled between samples.")
+    shards: int = key(
+        1,
+        "Jobs that share the answers to a test set (and to its controls), on a cluster or on several GPUs of one "
+        "machine; the answers are those of one job.",
+        ge=1,
+        le=1000,
+    )
     text_only_control: Literal["auto"] | bool = key(
         "auto",
         "Answer once more without any picture, the image tokens left out; auto does so where the test set has "

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from panollava.config import WorkflowConfig
 
 
+SHARDED = ("predict", "predict_blind", "predict_text_only")
+"""The nodes whose answers several jobs may share (`evaluation.shards`)."""
+
+
 def ancient(path: str) -> str:
     """Snakemake's mark of an input whose age does not count. Its package is loaded by who plans, not by every job."""
     from snakemake.io import ancient as marked
@@ -100,7 +104,18 @@ def of_selection(task: Task) -> Files:
 
 # ---- evaluation ----------------------------------------------------------------------------------
 def of_prediction(task: Task) -> Files:
-    """Of all jobs that ask the model about the test set."""
+    """Of all jobs that ask the model about the test set; where shards have asked it, their answers too."""
+    found, shards = of_shard(task), task.experiment.settings.evaluation.shards
+    if shards > 1 and task.node.name in SHARDED:
+        names = task.experiment.names
+        found["shards"] = [
+            f"{names.results}/shards/{task.node.name}_{number}-of-{shards}.json" for number in range(1, shards + 1)
+        ]
+    return found
+
+
+def of_shard(task: Task) -> Files:
+    """Model, questions and views."""
     experiment, stage = task.experiment, last_stage(task.experiment)
     found = {
         "checkpoint": experiment.names.checkpoint_json,

@@ -200,21 +200,37 @@ def select_checkpoint(
 
 
 # ---- evaluation ----------------------------------------------------------------------------------
-def predict(slice: JobSlice, checkpoint: Path, csv: Path, views: Path, answers: Path, predictions: Path) -> None:
-    """`answers` keeps what a killed job has finished."""
-    _answer(slice, checkpoint, csv, answers, predictions, views)
+def predict_shard(slice: JobSlice, checkpoint: Path, csv: Path, views: Path, answers: Path, part: Path) -> None:
+    """A part of the answers of the node that the slice names."""
+    from panollava.evaluation.of_job import answer_part
+
+    _refuse_other(checkpoint, slice.upstream["select_checkpoint"])
+    document, chosen = slice.document, read_json(checkpoint)
+    answer_part(document, slice.config, slice.digest, chosen, csv, part, answers, views.parent)
 
 
-def predict_blind(slice: JobSlice, checkpoint: Path, csv: Path, views: Path, answers: Path, predictions: Path) -> None:
+def predict(
+    slice: JobSlice, checkpoint: Path, csv: Path, views: Path, answers: Path, predictions: Path,
+    shards: list[Path] | None = None,
+) -> None:  # fmt: skip
+    """`answers` keeps what a killed job has finished; `shards` are the parts, where other jobs have answered them."""
+    _answer(slice, checkpoint, csv, answers, predictions, views, shards)
+
+
+def predict_blind(
+    slice: JobSlice, checkpoint: Path, csv: Path, views: Path, answers: Path, predictions: Path,
+    shards: list[Path] | None = None,
+) -> None:  # fmt: skip
     """The blind control: each sample is shown another picture."""
-    _answer(slice, checkpoint, csv, answers, predictions, views)
+    _answer(slice, checkpoint, csv, answers, predictions, views, shards)
 
 
 def predict_text_only(
-    slice: JobSlice, checkpoint: Path, csv: Path, views: Path, answers: Path, predictions: Path
-) -> None:
+    slice: JobSlice, checkpoint: Path, csv: Path, views: Path, answers: Path, predictions: Path,
+    shards: list[Path] | None = None,
+) -> None:  # fmt: skip
     """The text-only control: no sample is shown a picture."""
-    _answer(slice, checkpoint, csv, answers, predictions, views)
+    _answer(slice, checkpoint, csv, answers, predictions, views, shards)
 
 
 def predict_rolled(slice: JobSlice, checkpoint: Path, csv: Path, answers: Path, predictions: Path) -> None:
@@ -223,8 +239,9 @@ def predict_rolled(slice: JobSlice, checkpoint: Path, csv: Path, answers: Path, 
 
 
 def _answer(
-    slice: JobSlice, checkpoint: Path, csv: Path, answers: Path, predictions: Path, views: Path | None = None
-) -> None:
+    slice: JobSlice, checkpoint: Path, csv: Path, answers: Path, predictions: Path, views: Path | None = None,
+    shards: list[Path] | None = None,
+) -> None:  # fmt: skip
     from panollava.evaluation.of_job import answer_csv
 
     _refuse_other(checkpoint, slice.upstream["select_checkpoint"])
@@ -238,6 +255,7 @@ def _answer(
             predictions,
             answers,
             views.parent if views else None,
+            shards or (),
         )
 
 

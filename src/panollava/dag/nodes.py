@@ -220,6 +220,21 @@ _NODES = (
         told_by="checkpoint",
     ),
     # ---- evaluation ------------------------------------------------------------------------------
+    # Planned where evaluation.shards is more than 1: a part of the answers of one of the three nodes that follow.
+    Node(
+        "predict_shard",
+        rule="predict_shard",
+        job=jobs.predict_shard,
+        reads=settings.ANSWERS,
+        document=several.shard_slice,
+        inputs=inputs.of_shard,
+        outputs={"part": f"{_RESULTS}/shards/{{control}}_{{shard}}.json"},
+        told_by="part",
+        options=options.of_shard,
+        resources=_ONE_GPU,
+        lower="training.eval_batch_size",
+        log="{logs_dir}/{experiment}/shards/{control}_{shard}.log",
+    ),
     Node(
         "predict",
         rule="predict",

@@ -134,5 +134,11 @@ def of_judge(task: Task) -> Mapping[str, Any]:
     return {"replies": f"{CACHE}/judge"}
 
 
+def of_shard(task: Task) -> Mapping[str, Any]:
+    """The same for a part of the answers."""
+    names = task.experiment.names
+    return {"answers": f"{names.runs_dir}/{names.experiment}/.state/{task.fill('{control}_{shard}')}"}
+
+
 def of_metrics(task: Task) -> Mapping[str, Any]:
     return {"spice_heap": task.experiment.settings.evaluation.spice_heap}

@@ -32,10 +32,12 @@ _CHATTER = re.compile(
     r"|Exiting because a job execution failed|Complete log|The run involves checkpoint|The order of jobs"
     r"|This was a dry-run|Full Traceback|\s*$"
 )
+_TOLD_ALREADY = re.compile(r"Exiting because a job execution failed|(RuleException:\s*)?CalledProcessError in file")
+"""Errors that repeat, with the job's whole command, what the job's own lines and its line here have said."""
 _ADVICE = re.compile(r"--cleanup-metadata|--rerun-triggers|--ignore-incomplete|--touch")
 """Advice that would let a result pass for one of other settings: it is not passed on."""
 _REASONS = (
-    ("Forced execution", "asked for"),
+    ("Forced execution", "it is made anew"),
     ("Incomplete output files", "it was interrupted"),
     ("Params have changed", "its settings or what it is made from changed"),
     ("Set of input files", "it is made from other files"),
@@ -58,7 +60,7 @@ class _Job:
 
 def title_of(rule: str, wildcards: Mapping[str, Any]) -> str:
     """`train_vision EXP1`; of a job of the shared cache the beginning of its key."""
-    names = [str(wildcards[key]) for key in ("experiment", "ablation") if key in wildcards]
+    names = [str(wildcards[key]) for key in ("experiment", "ablation", "control", "shard") if key in wildcards]
     return " ".join([rule, *(names or [str(value)[:8] for value in wildcards.values()])])
 
 
@@ -154,6 +156,8 @@ class LogHandler(LogHandlerBase):
     def _message(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
         if text in ("None", ""):
+            return
+        if _TOLD_ALREADY.match(text):
             return
         if record.levelno >= logging.WARNING:
             self._line(without_advice(text))

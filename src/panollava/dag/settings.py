@@ -112,6 +112,7 @@ UNTRACKED: dict[str, str] = {
     "training.tensorboard": "where curves are shown",
     "training.wandb_project": "where curves are shown",
     "evaluation.spice_heap": "how much memory SPICE's parser may take; the score is the same",
+    "evaluation.shards": "how many jobs share the answers; each batch is the same in all of them",
     "workflow.view_caches_gib": "how long old caches stay; the numbers are the same",
     "workflow.experiments": "which experiments are built, not how",
     "training.stage_configs.vision.max_text_length": _NO_TEXT,

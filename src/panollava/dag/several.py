@@ -26,6 +26,18 @@ def stage_state_slice(experiment: WorkflowConfig) -> dict[str, Any]:
     return {"node": "stage_state", "upstream": {node: experiment.digest(node) for node in nodes}}
 
 
+def shard_slice(experiment: WorkflowConfig, node: str, shard: str) -> dict[str, Any]:
+    """Of one of the jobs that share the answers of `node` (`predict`, `predict_blind`, …); `shard` is `2-of-4`.
+
+    `answers` is the digest of the whole, which the shard is a part of.
+    """
+    whole = experiment.slice_of(node)
+    return {
+        "node": "predict_shard", "of": node, "shard": shard, "answers": experiment.digest(node),
+        "config": whole["config"], "upstream": whole["upstream"],
+    }  # fmt: skip
+
+
 def comparison_slice(code_version: int | None, experiments: Sequence[WorkflowConfig]) -> dict[str, Any]:
     """What the comparison depends on: the digest of each experiment's metrics."""
     upstream = {one.names.experiment: one.digest("metrics") for one in experiments}

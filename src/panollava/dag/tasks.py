@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from panollava.dag.inputs import SHARDED
 from panollava.dag.node import CACHE, Node, Task
 from panollava.dag.nodes import KINDS, RULES, TABLE
-from panollava.dag.several import comparison_slice, summary_slice
+from panollava.dag.several import comparison_slice, shard_slice, summary_slice
 from panollava.errors import ConfigError
 from panollava.files import canonical_json
 
@@ -31,7 +32,9 @@ def places_of(paths: PathSettings, **more: str) -> dict[str, str]:
 
 def wildcards_of(paths: PathSettings) -> dict[str, str]:
     """The same for rules: what differs between jobs stays Snakemake's wildcard."""
-    return places_of(paths, **{name: f"{{{name}}}" for name in ("experiment", "variant", "key", "ablation")})
+    return places_of(
+        paths, **{name: f"{{{name}}}" for name in ("experiment", "variant", "key", "ablation", "control", "shard")}
+    )
 
 
 def task_of(experiment: WorkflowConfig, name: str, stage: str | None = None) -> Task:
@@ -48,6 +51,19 @@ def task_of(experiment: WorkflowConfig, name: str, stage: str | None = None) -> 
 
     places = places_of(experiment.settings.paths, **more)
     return Task(node, document, text, places, (experiment,), slice_by_key)
+
+
+def shard_task(experiment: WorkflowConfig, control: str, shard: str) -> Task:
+    """One of the jobs that share the answers of the node `control`; `shard` is `2-of-4`. Raises ConfigError where there
+    is none such."""
+    name, shards = experiment.names.experiment, experiment.settings.evaluation.shards
+    if control not in SHARDED or shard not in {f"{number}-of-{shards}" for number in range(1, shards + 1)}:
+        raise ConfigError(
+            f"{control}_{shard} is no shard of {name}: evaluation.shards is {shards}, of {', '.join(SHARDED)}"
+        )
+    document, own = shard_slice(experiment, control, shard), task_of(experiment, control)
+    places = {**own.places, "control": control, "shard": shard}
+    return Task(TABLE["predict_shard"], document, canonical_json(document), places, (experiment,), own.slice_by_key)
 
 
 def tasks_behind(experiment: WorkflowConfig, name: str) -> list[Task]:
@@ -87,6 +103,10 @@ class Tasks:
 
     def of_experiment(self, name: str, rule: str) -> Task:
         return task_of(self._project.experiment(name), RULES[rule].name)
+
+    def of_shard(self, name: str, control: str, shard: str) -> Task:
+        """`shard_task` of an experiment of that name."""
+        return shard_task(self._project.experiment(name), control, shard)
 
     def by_key(self, rule: str, key: str) -> Task:
         """The job that makes the folder of that key. Raises ConfigError where no experiment has it."""

@@ -95,26 +95,37 @@ class Evaluation:
     ) -> list[Prediction]:
         """Answer every sample. `node` is `predict`, or a control: `predict_blind` shows each sample another picture
         (a file without rows where there is only one), `predict_text_only` none."""
+        predictions = self.answers(node, settings, finished)
+        write_predictions(output, predictions)
+        failed = sum(bool(one.error) for one in predictions)
+        LOGGER.info("%d predictions, %d failed: %s", len(predictions), failed, output)
+        return predictions
+
+    def answers(
+        self,
+        node: str,
+        settings: GenerationSettings,
+        finished: FinishedAnswers,
+        part: tuple[int, int] | None = None,
+        device: torch.device | None = None,
+    ) -> list[Prediction]:
+        """What `predict` writes, or the k-th `part` of n of it; none for a blind control of a single picture."""
         if node == "predict_blind" and self.stand_ins is None:
-            write_predictions(output, [])
             return []
-        predictions = predict(
+        return predict(
             self.loaded.model,
             self.loaded.processor,
             self.samples,
             self.pictures,
             settings,
-            device=first_device(),
+            device=device or first_device(),
             stand_ins=self.stand_ins if node == "predict_blind" else None,
             finished=finished,
             log_every=self.log_every,
             by_picture=self.loaded.model.shares_prefix,
             text_only=node == "predict_text_only",
+            part=part,
         )
-        write_predictions(output, predictions)
-        failed = sum(bool(one.error) for one in predictions)
-        LOGGER.info("%d predictions, %d failed: %s", len(predictions), failed, output)
-        return predictions
 
     def predict_rolled(self, settings: GenerationSettings, output: Path, finished: FinishedAnswers) -> None:
         """Ask about rolled panoramas; a header only, where no turn fits both the views and the questions' words."""
@@ -177,10 +188,16 @@ class Evaluation:
     def provenance(self, csv: Mapping[str, Any], settings: GenerationSettings) -> dict[str, Any]:
         """What answers depend on beside the weights: questions (`csv`: path, sha256), pictures, settings, seed, device,
         dtype, versions of libraries."""
-        generation = asdict(settings)
         return {
             "csv": dict(csv),
             "pictures": told_of_pictures(self.contents, (sample.image_path for sample in self.samples)),
+            **self.made_with(settings),
+        }
+
+    def made_with(self, settings: GenerationSettings) -> dict[str, Any]:
+        """The part of `provenance` that is about the model and the machine."""
+        generation = asdict(settings)
+        return {
             "seed": generation.pop("seed"),
             "device": _device_name(first_device()),
             "dtype": str(self.loaded.model.dtype).removeprefix("torch."),

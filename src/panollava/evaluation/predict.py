@@ -156,8 +156,12 @@ def predict(
     log_every: int = 25,
     by_picture: bool = False,
     text_only: bool = False,
+    part: tuple[int, int] | None = None,
 ) -> list[Prediction]:
     """Answer every sample, in the order of `samples`.
+
+    `part` (k, n) answers the k-th (from 1) of n runs of the batches alone, and returns its predictions: a batch, and
+    with it each answer, is the same in whichever part it is.
 
     `by_picture` (see `PanoramaModel.shares_prefix`) asks questions about one picture together.
 
@@ -177,8 +181,13 @@ def predict(
         "no pictures: " if text_only else "" if stand_ins is None else "pictures shuffled: ",
         len(samples), len(set(shown)), len(batches), len(finished.texts),
     )  # fmt: skip
+    wanted = range(len(batches))
+    if part is not None:
+        wanted = range(len(batches) * (part[0] - 1) // part[1], len(batches) * part[0] // part[1])
+        LOGGER.info("part %d of %d: %d batches", *part, len(wanted))
     features: dict[str, torch.Tensor | PanoramaError] = {}
-    for number, (chunk, batch) in enumerate(batches):
+    for number in wanted:
+        chunk, batch = batches[number]
         if all(samples[i].sample_id in finished.texts for i in batch):
             continue
         if not text_only and not features.keys() >= set(chunk):
@@ -187,7 +196,21 @@ def predict(
         finished.add(_answer(model, samples, shown, batch, features, settings, by_picture))
         if (number + 1) % log_every == 0 or number + 1 == len(batches):
             LOGGER.info("batch %d of %d", number + 1, len(batches))
-    answers = finished.texts
+    asked = sorted(i for number in wanted for i in batches[number][1])
+    if part is not None:
+        return predictions_of([samples[i] for i in asked], finished.texts, all_failing=True)
+    try:
+        return predictions_of(samples, finished.texts)
+    except EvaluationError:
+        finished.forget()  # the next start shall try again
+        raise
+
+
+def predictions_of(
+    samples: Sequence[Sample], answers: Mapping[int, tuple[str, str]], all_failing: bool = False
+) -> list[Prediction]:
+    """A prediction of each sample from (text, error) by its id. Raises EvaluationError where all of them failed, unless
+    `all_failing` may be: a small part of a test set says nothing of the whole."""
     predictions = [
         Prediction(
             s.sample_id,
@@ -201,8 +224,7 @@ def predict(
         )
         for s in samples
     ]
-    if samples and all(one.error for one in predictions):
-        finished.forget()  # the next start shall try again
+    if samples and not all_failing and all(one.error for one in predictions):
         raise EvaluationError(f"none of {len(samples)} samples could be answered. The first: {predictions[0].error}")
     for line in failures(predictions):
         LOGGER.warning(line)

@@ -14,7 +14,7 @@ _SCORES = ("accuracy", "exact_match", "cider", "meteor", "rouge_l", "bleu4")
 
 def trained_on(metadata: Mapping[str, Any], origin: Mapping[str, Any] | None) -> list[str]:
     """Sentences: the stage's data, the score of its test set beside the blind one, and what follows for a visitor."""
-    dataset = metadata["dataset"]
+    dataset = metadata.get("dataset") or {}
     found = []
     if (rows := dataset.get("num_train_samples")) is not None:
         source = dataset.get("dataset_name") or _name_of(dataset.get("train_csv"))
@@ -31,7 +31,7 @@ def trained_on(metadata: Mapping[str, Any], origin: Mapping[str, Any] | None) ->
 
 
 def _is_drawn(metadata: Mapping[str, Any]) -> bool:
-    model = metadata["model_config"]
+    model = metadata.get("model_config") or {}
     return any(
         str(model.get(key, "")).startswith("miniature/") for key in ("vision_name", "language_model_name", "vlm_name")
     )
