@@ -9,9 +9,9 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from panollava.errors import ConfigError, PanollavaError, StorageError
@@ -163,15 +163,20 @@ def sha256_file(path: str | Path) -> str:
 
 def sha256_folder(path: str | Path, without: Collection[str] = ()) -> str:
     """One SHA-256 over the names and contents of all files below `path` (dot files and those `without` left out)."""
-    folder = Path(path)
-    files = sorted(
-        p
-        for p in folder.rglob("*")
-        if p.is_file()
-        and p.relative_to(folder).as_posix() not in without
-        and not any(part.startswith(".") for part in p.relative_to(folder).parts)
-    )
-    rows = [[p.relative_to(folder).as_posix(), sha256_file(p)] for p in files]
+    return digest_of_files({name: sha256_file(file) for name, file in files_below(path) if name not in without})
+
+
+def files_below(folder: str | Path) -> list[tuple[str, Path]]:
+    """All files below a folder but dot files and what lies in dot folders: posix path from it, and path; sorted."""
+    top = Path(folder)
+    files = sorted(path for path in top.rglob("*") if path.is_file())
+    named = [(path.relative_to(top), path) for path in files]
+    return [(name.as_posix(), path) for name, path in named if not any(part.startswith(".") for part in name.parts)]
+
+
+def digest_of_files(digests: Mapping[str, str | None]) -> str:
+    """`sha256_folder` from the digests of the folder's files by their posix paths from it."""
+    rows = [[name, digests[name]] for name in sorted(digests, key=PurePosixPath)]
     return hashlib.sha256(canonical_json(rows).encode()).hexdigest()
 
 

@@ -25,7 +25,7 @@ SHIPPED_METRICS = frozenset(
 )
 """Custom metrics that are part of the package: they run whoever names them."""
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _PROJECT_FILES = ("Snakefile", "config/default.yaml")
 
 
@@ -81,7 +81,7 @@ def may_run_code(metadata: dict[str, Any], folders: dict[str, str | None], confi
 
 def check_hub_id(name: str, key: str, source: Path) -> None:
     """Refuse what a file calls a model of the hub and is a path, here or anywhere. Raises CheckpointError."""
-    if not _HUB_ID.fullmatch(name) or os.path.isdir(name):
+    if not HUB_ID.fullmatch(name) or os.path.isdir(name):
         raise CheckpointError(
             f"{source}: {key} is {name!r}, a folder, but the file tells no digest of it (backbones), so it is not "
             "opened. Only ids of the hub (owner/name) need none. If the folder is yours: pass --config with the "

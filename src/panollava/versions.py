@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 
@@ -13,6 +14,13 @@ def package_version(distribution: str) -> str | None:
         return None
 
 
-def package_versions() -> dict[str, str | None]:
-    """Versions of panollava and of the libraries that its results depend on."""
-    return {name: package_version(name) for name in ("torch", "transformers", "peft", "lightning", "panollava")}
+OF_MODELS = ("panollava", "torch", "transformers", "peft")
+OF_TRAINING = (*OF_MODELS, "lightning")
+"""What weights and answers depend on."""
+OF_SCORES = (*OF_MODELS, "sacrebleu", "nltk", "rouge-score", "pycocoevalcap")
+"""What scores depend on; Python and Java beside."""
+
+
+def package_versions(distributions: Sequence[str] = OF_TRAINING) -> dict[str, str | None]:
+    """The versions of several distributions."""
+    return {name: package_version(name) for name in distributions}

@@ -21,7 +21,7 @@ from panollava.dag.records import job_logs_of, rows_so_far
 from panollava.dag.several import summary_slice
 from panollava.dag.tasks import Tasks
 from panollava.errors import EvaluationError
-from panollava.evaluation.ablation import Row, compare_cells
+from panollava.evaluation.ablation import CellRow, compare_cells
 from panollava.files import canonical_json, write_json
 from panollava.reports.ablation_table import SO_FAR, plot, write_csv, write_html, write_so_far
 
@@ -389,11 +389,11 @@ def test_the_table_of_a_finished_grid(tmp_path: Path) -> None:
 
 
 def test_bold_are_the_best_cell_and_those_that_cannot_be_told_from_it(tmp_path: Path) -> None:
-    def cell(name: str, value: float, interval: list[float] | None) -> Row:
+    def cell(name: str, value: float, interval: list[float] | None) -> CellRow:
         metric = {"value": value, "scale": "0-1", "library": "x", "interval": interval}
         document = {"metrics": {"bleu4": metric}, "protocol": "grouped", "num_samples": 9, "controls": {"blind": None},
                     "intervals": {"note": "intervals of 8 panoramas are too narrow"}}  # fmt: skip
-        return Row(name, {"lora.rank": 4}, "completed", document)
+        return CellRow(name, {"lora.rank": 4}, "completed", document)
 
     rows = [cell("g_a", 0.5, [0.4, 0.6]), cell("g_b", 0.45, [0.38, 0.52]), cell("g_c", 0.2, [0.1, 0.3])]
     write_html(rows, tmp_path / "s.html", "g")

@@ -17,7 +17,7 @@ from panollava.checkpoints.folder import ChosenCheckpoint
 from panollava.checkpoints.loading import LoadedStage
 from panollava.checkpoints.metadata import whole_origin
 from panollava.errors import CheckpointError, DataError, EvaluationError
-from panollava.evaluation.answer import Question, answer, ask, refuse_without_language
+from panollava.evaluation.answer import InferRequest, answer, ask, refuse_without_language
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.vlm import PanoramaVLM
 from panollava.serve import answering
@@ -111,7 +111,7 @@ def test_what_a_greedy_answer_does_not_read_is_told(
 ) -> None:
     loaded.model.save_pretrained(tmp_path / "saved")
     Image.new("RGB", (64, 32)).save(tmp_path / "pano.png")
-    asked = Question(tmp_path / "pano.png", "what?", tmp_path / "saved")
+    asked = InferRequest(tmp_path / "pano.png", "what?", tmp_path / "saved")
     document = answer(asked, {"max_new_tokens": 2, **wanted})
     assert document["generation"] == {"max_new_tokens": 2, "do_sample": False}
     assert ("temperature: no effect, the answer is decoded greedily" in caplog.text) == told

@@ -124,12 +124,15 @@ def test_the_more_experiments_the_stricter_the_test(tmp_path: Path) -> None:
             assert line.p == pytest.approx(4 * alone.p)
 
 
-def test_of_some_scores_less_is_better(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("direction", ["'lower_is_better': True", "'scale': '0 or more, lower is better'"])
+def test_of_some_scores_less_is_better(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, direction: str) -> None:
+    """By a field; by words in the scale, as metrics of earlier versions say it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "words_of_comparison", raising=False)
     (tmp_path / "words_of_comparison.py").write_text(
         "def words(predictions, references, rows):\n"
-        "    return {'samples': [len(one.split()) for one in predictions], 'scale': '0 or more, lower is better'}\n"
+        f"    return {{'samples': [len(one.split()) for one in predictions], {direction}}}\n"
     )
     custom = {"custom_metrics": ["words_of_comparison:words"]}
     paths = [evaluated(tmp_path / "A", **custom), evaluated(tmp_path / "B", poor, **custom)]

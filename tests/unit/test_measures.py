@@ -119,7 +119,7 @@ def test_perplexity_is_the_training_loss_token_by_token(build: Any, language: st
     assert found.metrics["perplexity"].value == pytest.approx(plain({}), rel=1e-5)
     assert found.blind["perplexity"] == pytest.approx(plain(STAND_INS), rel=1e-5)
     assert abs(found.metrics["perplexity"].value - found.blind["perplexity"]) > 1e-4  # the picture does matter
-    assert "lower is better" in found.metrics["perplexity"].scale
+    assert found.metrics["perplexity"].lower_is_better
     assert [row["tokens"] for row in found.samples] == [
         sum(
             label != -100

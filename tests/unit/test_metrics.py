@@ -151,15 +151,15 @@ def test_ptb_asks_once_for_each_caption(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_bleu_of_equal_texts_is_one_and_of_nothing_is_zero() -> None:
     same = "a red box is behind you"
-    assert METRICS["bleu4"](TextSet([same] * 2, [[same, "other"], [same]])).value == pytest.approx(1.0)
-    assert METRICS["bleu4"](TextSet(["a b c d e"], [["a b c d e"]])).value == 1.0, "sacrebleu: 4e-16 more"
-    assert METRICS["bleu4"](TextSet(["", ""], [[same], [same]])).value == 0.0
+    assert METRICS["bleu4"].compute(TextSet([same] * 2, [[same, "other"], [same]])).value == pytest.approx(1.0)
+    assert METRICS["bleu4"].compute(TextSet(["a b c d e"], [["a b c d e"]])).value == 1.0, "sacrebleu: 4e-16 more"
+    assert METRICS["bleu4"].compute(TextSet(["", ""], [[same], [same]])).value == 0.0
 
 
 @needs_java
 def test_cider_without_any_reference_word_has_no_value() -> None:
     with pytest.raises(MetricUnavailable, match="no reference holds a word"):
-        METRICS["cider"](TextSet(["a box"], [["..."]]))
+        METRICS["cider"].compute(TextSet(["a box"], [["..."]]))
 
 
 @needs_wordnet
@@ -167,7 +167,7 @@ def test_meteor_matches_wordnets_synonyms() -> None:
     """car and auto share a synset, banana and auto none. NLTK looks up stems: `automobile` would not be found."""
 
     def score(prediction: str, reference: str) -> float:
-        value = METRICS["meteor"](TextSet([prediction], [[reference]], protocol="original")).value
+        value = METRICS["meteor"].compute(TextSet([prediction], [[reference]], protocol="original")).value
         assert value is not None
         return value
 
@@ -261,7 +261,7 @@ def against_libraries(predictions: list[str], references: list[list[str]], proto
     words = plain_tokens(texts.predictions, texts.references) if texts.coco_tokens else None
     assert words is None or texts.words() == words
     for name, library in plain_metrics(texts.predictions, texts.references, words).items():
-        result = METRICS[name](texts)
+        result = METRICS[name].compute(texts)
         assert result.value == pytest.approx(library(), abs=1e-9), (protocol, name)
         assert result.samples is not None and len(result.samples.per_sample) == len(predictions)
         assert result.samples.total() == pytest.approx(result.value, abs=1e-9), (protocol, name)

@@ -6,6 +6,7 @@ import io
 import json
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def test_a_metric_that_breaks_says_so_and_no_other_stands_in(monkeypatch: pytest
     def broken(_: object, **options: object) -> MetricResult:
         raise EvaluationError("the scorer fell over\nbadly")
 
-    monkeypatch.setitem(score.METRICS, "spice", broken)
+    monkeypatch.setitem(score.METRICS, "spice", replace(METRICS["spice"], compute=broken))
     report = score_predictions(GOOD)
     assert report.metrics["spice"].value is None
     assert report.metrics["spice"].reason == "the scorer fell over badly"

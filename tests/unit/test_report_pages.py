@@ -108,7 +108,7 @@ def test_samples_are_few_and_always_the_same(tmp_path: Path, panorama: str) -> N
 
 def document(blind: Any) -> dict[str, Any]:
     lost = {**SCORE, "value": None, "reason": "no <Java>"}
-    down = {**SCORE, "value": 7.0, "scale": "1 or more, lower is better"}
+    down = {**SCORE, "value": 7.0, "scale": "1 or more", "lower_is_better": True}
     return {
         "metrics": {"bleu4": SCORE, "spice": lost, "perplexity": down},
         "protocol": "grouped", "num_samples": 3, "num_references": 9, "num_empty": 0, "num_errors": 1,

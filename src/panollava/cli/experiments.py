@@ -85,13 +85,13 @@ def diff(
     """
     from panollava.config import WorkflowConfig
     from panollava.config.default_file import yaml_value
-    from panollava.config.loading import differences
+    from panollava.config.loading import changed_settings
 
     one, other = (WorkflowConfig.load(name, warn=False).settings for name in (a, b))
-    found = differences(one, other)
+    found = changed_settings(one, other)
     if as_json:
         rows = [{"key": key, "a": values[0], "b": values[1]} for key, values in found.items()]
-        print(json.dumps({"a": a, "b": b, "differences": rows}, indent=2, ensure_ascii=False))
+        print(json.dumps({"a": a, "b": b, "changed_settings": rows}, indent=2, ensure_ascii=False))
     elif not found:
         print(f"{a} and {b} have the same settings")
     else:

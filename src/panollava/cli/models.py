@@ -59,9 +59,9 @@ def infer(
     from panollava.logs import start_log
 
     start_log(level=logging.INFO if not as_json else logging.WARNING)
-    from panollava.evaluation.answer import Question, answer
+    from panollava.evaluation.answer import InferRequest, answer
 
-    asked = Question(
+    asked = InferRequest(
         image, query, checkpoint_dir, stage, epoch, step, seed, load_experiment(config) if config else None
     )
     wanted = {"max_new_tokens": max_new_tokens, "do_sample": do_sample, "temperature": temperature, "top_p": top_p}

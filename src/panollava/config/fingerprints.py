@@ -14,12 +14,12 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from stat import S_ISREG
 from typing import Any
 
 from panollava.errors import ConfigError, DataError, FileChanged, StorageError
-from panollava.files import canonical_json, sha256_file, write_text
+from panollava.files import canonical_json, digest_of_files, files_below, sha256_file, write_text
 
 INDEX_FOLDER = Path("cache/fingerprints")
 _VERSION = 2
@@ -210,20 +210,12 @@ def folder_fingerprint(folder: str | Path, root: str | Path = ".") -> str:
 
 def folder_digest(folder: str | Path, root: str | Path = ".") -> str:
     """`files.sha256_folder` of a folder, of which only files that are new or changed are read."""
-    found = _digests_below(folder, Path(root))
-    rows = [[path, found[path]] for path in sorted(found, key=PurePosixPath)]
-    return hashlib.sha256(canonical_json(rows).encode()).hexdigest()
+    return digest_of_files(_digests_below(folder, Path(root)))
 
 
 def _digests_below(folder: str | Path, root: Path) -> dict[str, str | None]:
-    top = root / folder
-    files = sorted(
-        (path.relative_to(top).as_posix(), path)
-        for path in top.rglob("*")
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(top).parts)
-    )
     index = _Index(root, f"folder {folder}")
-    digests = index.digests(files)
+    digests = index.digests(files_below(root / folder))
     index.keep_only(digests)
     index.save()
     return digests

@@ -167,7 +167,7 @@ def with_values(document: Mapping[str, Any], values: Mapping[str, Any]) -> dict[
     return changed
 
 
-def differences(one: Settings, other: Settings) -> dict[str, tuple[Any, Any]]:
+def changed_settings(one: Settings, other: Settings) -> dict[str, tuple[Any, Any]]:
     """The dotted keys on which two configurations differ, in the order of the schema, with both values."""
     found: dict[str, tuple[Any, Any]] = {}
     for key in KEYS:

@@ -5,7 +5,6 @@ An experiment, a node's name and (for data) a stage enter; `Parents` leave.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +21,10 @@ from panollava.dag.settings import ZERO_SHOT
 from panollava.errors import ConfigError
 from panollava.evaluation.judging.prompt import JudgePrompt
 from panollava.evaluation.measures import measures_of
+from panollava.trust import HUB_ID
 
 if TYPE_CHECKING:
     from panollava.config import WorkflowConfig
-
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
 def last_stage(cfg: WorkflowConfig) -> str | None:
@@ -229,7 +227,7 @@ def _add_backbone(cfg: WorkflowConfig, part: str, inputs: dict[str, Any], upstre
         elif part == "language" and (problem := language_folder_problem(cfg.root / name)) is not None:
             raise ConfigError(f"{_source(cfg)}models.language_model_name: {name} {problem}")
         inputs[f"{part}_folder"] = folder_fingerprint(name, cfg.root)
-    elif not _HUB_ID.fullmatch(name):
+    elif not HUB_ID.fullmatch(name):
         raise ConfigError(
             f"{_source(cfg)}models.{_NAMES[part]} must be a hub id (owner/name) or a folder that exists, got {name!r}"
         )

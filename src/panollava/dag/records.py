@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from panollava.dag.job_logs import INTERRUPTED, read_job_log
 from panollava.dag.several import differing_settings
 from panollava.dag.tasks import tasks_behind
-from panollava.evaluation.ablation import Row, facts_of_stages
+from panollava.evaluation.ablation import CellRow, facts_of_stages
 from panollava.files import read_json
 from panollava.stage_state import stage_state
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from panollava.config.ablations import Ablation
 
 
-def rows_so_far(ablation: Ablation, configs: Sequence[WorkflowConfig]) -> list[Row]:
+def rows_so_far(ablation: Ablation, configs: Sequence[WorkflowConfig]) -> list[CellRow]:
     """A row per cell from what lies on the disk now: completed, failed, running or pending."""
     settings = differing_settings(ablation, configs)
     return [_row_so_far(config, own) for config, own in zip(configs, settings, strict=True)]
 
 
-def _row_so_far(config: WorkflowConfig, settings: dict[str, Any]) -> Row:
+def _row_so_far(config: WorkflowConfig, settings: dict[str, Any]) -> CellRow:
     names, root = config.names, config.root
     records = {stage: str(root / names.state_dir(stage) / "record.json") for stage in names.stages}
     stages = [
@@ -39,9 +39,9 @@ def _row_so_far(config: WorkflowConfig, settings: dict[str, Any]) -> Row:
     about = facts_of_stages(stages, root) if stages else {}
     document = _current_metrics(root / names.metrics, config.digest("metrics"))
     if document is not None:
-        return Row(names.experiment, settings, "completed", document, **about)
+        return CellRow(names.experiment, settings, "completed", document, **about)
     status, error = _standing(config)
-    return Row(names.experiment, settings, status, None, **about, error=error)
+    return CellRow(names.experiment, settings, status, None, **about, error=error)
 
 
 def _current_metrics(path: Path, digest: str) -> dict[str, Any] | None:

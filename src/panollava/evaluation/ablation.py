@@ -16,7 +16,7 @@ from panollava.files import read_json
 
 
 @dataclass(frozen=True)
-class Row:
+class CellRow:
     """One cell. `settings` are those in which cells differ; `metrics` is its metrics.json, if that is current."""
 
     experiment: str
@@ -39,7 +39,7 @@ class Row:
 
 def compare_cells(
     slice_document: Mapping[str, Any], metrics: Sequence[Path], states: Sequence[Path], root: Path
-) -> list[Row]:
+) -> list[CellRow]:
     """Rows of finished cells, whose files come in the slice's order.
 
     Raises EvaluationError for metrics of another configuration than the cell's.
@@ -60,7 +60,7 @@ def compare_cells(
                 "former and run the same command again."
             )
         settings = dict(zip(slice_document["settings"], cell["values"], strict=True))
-        rows.append(Row(cell["experiment"], settings, "completed", document, **facts_of_stages(stages, root)))
+        rows.append(CellRow(cell["experiment"], settings, "completed", document, **facts_of_stages(stages, root)))
     return rows
 
 

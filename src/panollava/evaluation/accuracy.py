@@ -8,7 +8,7 @@ are tested like every other score. A row whose answer cannot be read counts as w
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,10 +16,11 @@ from panollava.answers.grading import Grade, Question, Tolerances, grade
 from panollava.data.details import Details
 from panollava.data.formats import rule_of
 from panollava.errors import DataError, EvaluationError
-from panollava.evaluation.metrics.result import MetricResult, package_version
+from panollava.evaluation.metrics.result import MetricResult
 from panollava.evaluation.metrics.sums import Array, SampleSums, ratio, ratios
 from panollava.evaluation.predictions import SHOWN
 from panollava.evaluation.protocols import ScoredTexts
+from panollava.versions import package_version
 
 UNREADABLE = "unreadable"
 _ANGLES = ("direction", "point")
@@ -180,11 +181,13 @@ def _macro(graded: Graded, categories: Sequence[str]) -> SampleSums:
 
 def _angular_error(graded: Graded) -> MetricResult:
     sums = _mean(graded, lambda one, _: one.error_deg)
-    scale, signature = "degrees, 0-180, lower is better", "great circle; of the answers that can be read"
+    scale, signature = "degrees, 0-180", "great circle; of the answers that can be read"
     if not sums.per_sample[:, 1].sum():
         version = package_version("panollava")
-        return MetricResult(None, scale, "panollava", version, signature, "no direction or point could be read")
-    return _result(sums, scale, signature)
+        return MetricResult(
+            None, scale, "panollava", version, signature, "no direction or point could be read", lower_is_better=True
+        )
+    return replace(_result(sums, scale, signature), lower_is_better=True)
 
 
 def _result(sums: SampleSums, scale: str, signature: str) -> MetricResult:

@@ -63,7 +63,7 @@ def ask(
 
 
 @dataclass(frozen=True)
-class Question:
+class InferRequest:
     """What to ask, of which folder; without one, of the experiment `config` as `open_stage` opens it."""
 
     image: Path
@@ -76,22 +76,20 @@ class Question:
     config: WorkflowConfig | None = None
 
 
-def answer(question: Question, generation: dict[str, Any] | None = None) -> dict[str, Any]:
+def answer(request: InferRequest, generation: dict[str, Any] | None = None) -> dict[str, Any]:
     """`{"text", "query", "image", "checkpoint", "experiment", "stage", …}`, the document of `infer --json`.
 
     The folder is a stage folder, an experiment's, or one that `export` wrote. Raises DataError for a question that is
     empty or too long and for an image that is no panorama, CheckpointError and EvaluationError for the folder.
     """
-    if not question.query.strip():
+    if not request.query.strip():
         raise DataError("the question is empty")
     warn_if_unstitched(
-        load_panorama(question.image, min_width=1), question.image
+        load_panorama(request.image, min_width=1), request.image
     )  # what cannot be answered is told before weights are loaded
-    loaded = open_stage(
-        question.folder, question.config, stage=question.stage, epoch=question.epoch, step=question.step
-    )
+    loaded = open_stage(request.folder, request.config, stage=request.stage, epoch=request.epoch, step=request.step)
     model, processor, remembered = loaded.model, loaded.processor, loaded.metadata["remembered"]["generation"]
-    refuse_without_language(model, question.folder or loaded.checkpoint.folder)
+    refuse_without_language(model, request.folder or loaded.checkpoint.folder)
     given = {key: value for key, value in (generation or {}).items() if value is not None}
     settings = {**remembered, **given}
     if not settings["do_sample"]:
@@ -99,14 +97,14 @@ def answer(question: Question, generation: dict[str, Any] | None = None) -> dict
             LOGGER.warning("%s: no effect, the answer is decoded greedily (--do-sample samples)", ", ".join(unread))
         settings = {key: settings[key] for key in ("max_new_tokens", "do_sample")}
     device = first_device()
-    views = processor.open(question.image)
-    torch.manual_seed(question.seed)
-    answered = ask(model.to(device), processor, views, question.query, device, **settings)
+    views = processor.open(request.image)
+    torch.manual_seed(request.seed)
+    answered = ask(model.to(device), processor, views, request.query, device, **settings)
     origin = model.origin or {}
     return {
         "text": answered.text,
-        "query": question.query,
-        "image": str(question.image),
+        "query": request.query,
+        "image": str(request.image),
         "checkpoint": str(loaded.checkpoint.path),
         "experiment": origin.get("experiment"),
         "stage": origin.get("stage"),

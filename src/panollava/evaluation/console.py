@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any, TextIO
 
 from panollava.evaluation.metrics import LABELS
-from panollava.evaluation.metrics.result import LOWER_IS_BETTER
+from panollava.evaluation.metrics.result import arrow, lower_is_better
 
 
 def metric_lines(document: Mapping[str, Any]) -> list[str]:
@@ -25,8 +25,8 @@ def metric_lines(document: Mapping[str, Any]) -> list[str]:
         if result["value"] is None:
             lines.append(f"✗ {label}: null | {result['reason']}")
             continue
-        arrow = "↓" if LOWER_IS_BETTER in str(result["scale"]) else "↑"
-        lines.append(f"✓ {label} ({arrow}): {result['value']:.6f} | {result['library']}")
+        better = arrow(lower_is_better(result))
+        lines.append(f"✓ {label} ({better}): {result['value']:.6f} | {result['library']}")
     return lines
 
 

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from panollava.evaluation.metrics.java import find_java, java_version
-from panollava.evaluation.metrics.result import MetricUnavailable, package_version
+from panollava.evaluation.metrics.result import MetricUnavailable
 from panollava.evaluation.metrics.spice_parts import REMEDY as SETUP_METRICS
 from panollava.evaluation.metrics.spice_parts import missing_parts, spice_folder
 from panollava.evaluation.metrics.wordnet import DEBIAN_FOLDER, missing_debian_files, wordnet_source
+from panollava.versions import package_version
 
 MINIMUM_PYTHON = (3, 11)
 JAVA_PACKAGE = "default-jre-headless"

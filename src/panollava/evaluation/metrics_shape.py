@@ -33,6 +33,7 @@ class _Score(_Told):
     signature: str | None
     reason: str | None
     interval: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+    lower_is_better: bool | None = None
 
 
 class _Controls(_Told):

@@ -17,21 +17,20 @@ from panollava.answers.grading import Tolerances
 from panollava.config.schema import SCORE_NAMES
 from panollava.errors import EvaluationError
 from panollava.evaluation.accuracy import Graded, accuracy_metrics, grade_samples, only
-from panollava.evaluation.metrics import FACTS, LABELS, METRICS, MetricResult, MetricUnavailable, TextSet
+from panollava.evaluation.metrics import LABELS, METRICS, MetricResult, MetricUnavailable, TextSet
 from panollava.evaluation.metrics.custom import check_names, run_custom
 from panollava.evaluation.metrics.java import java_version
 from panollava.evaluation.metrics.ptb import PtbTokens
-from panollava.evaluation.metrics.result import package_version
 from panollava.evaluation.metrics.spice_run import DEFAULT_HEAP
 from panollava.evaluation.protocols import KEY, ScoredTexts, apply_protocol
 from panollava.evaluation.resampling import CONFIDENCE, SEED, difference_of, interval_of, too_few, units_of
 from panollava.files import write_json
 from panollava.logs import LOGGER
+from panollava.versions import OF_SCORES, package_version, package_versions
 
 Rows = Sequence[Mapping[str, str]]
 _CONTROLS = {"blind": "blind control", "text_only": "text-only control"}
 _NO_TEXT = "no row wants a text: every answer is right or wrong"
-_VERSIONED = ("panollava", "torch", "transformers", "peft", "sacrebleu", "nltk", "rouge-score", "pycocoevalcap")
 
 
 @dataclass(frozen=True)
@@ -279,15 +278,12 @@ def check_listed(metrics: str | Sequence[str], protocol: str | None) -> None:
 
 def versions() -> dict[str, str | None]:
     """Versions of what can change a number: our package, the models' libraries, the metrics', Python and Java."""
-    found: dict[str, str | None] = {"python": sys.version.split()[0]}
-    found |= {name: package_version(name) for name in _VERSIONED}
-    found["java"] = java_version()
-    return found
+    return {"python": sys.version.split()[0], **package_versions(OF_SCORES), "java": java_version()}
 
 
 def _run(name: str, texts: TextSet, must_run: bool, options: Mapping[str, Any]) -> MetricResult:
     try:
-        return METRICS[name](texts, **options)
+        return METRICS[name].compute(texts, **options)
     except MetricUnavailable as missing:
         if must_run:
             raise EvaluationError(
@@ -339,8 +335,9 @@ def _distances(
 
 
 def _without_value(name: str, reason: str) -> MetricResult:
-    scale, library, distribution = FACTS[name]
-    return MetricResult(None, scale, library, package_version(distribution), reason=" ".join(reason.split()))
+    metric = METRICS[name]
+    version = package_version(metric.library)
+    return MetricResult(None, metric.scale, metric.library, version, reason=" ".join(reason.split()))
 
 
 def _tokenize_together(names: Sequence[str], *sets: TextSet) -> None:

@@ -42,7 +42,7 @@ _SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Check:
+class Finding:
     """One statement of metrics.json and what became of it."""
 
     what: str
@@ -55,8 +55,8 @@ class Check:
 
 def verify(
     path: Path, predict_again: bool = False, max_samples: int | None = None, custom_metrics: Collection[str] = ()
-) -> list[Check]:
-    """Check a metrics.json; with `predict_again` also the answers (of the first `max_samples`), by the checkpoint.
+) -> list[Finding]:
+    """Finding a metrics.json; with `predict_again` also the answers (of the first `max_samples`), by the checkpoint.
 
     Custom metrics are computed again where the user's own project or `custom_metrics` names them, never because the
     file does. Raises EvaluationError where the file is no metrics.json.
@@ -82,24 +82,24 @@ def verify(
     return checks
 
 
-def summary(checks: list[Check]) -> str:
+def summary(checks: list[Finding]) -> str:
     counts = {state: sum(check.state == state for check in checks) for state in _MARKS}
     return ", ".join(f"{count} {state.replace('holds', 'hold')}" for state, count in counts.items() if count)
 
 
-def _digest(what: str, path: Path | None, told: str | None, needed: bool = False) -> Check:
+def _digest(what: str, path: Path | None, told: str | None, needed: bool = False) -> Finding:
     """Whether a file is still the one that was told. One that scores come from must be there."""
     if path is None or not path.exists():
-        return Check(what, "differs" if needed else "not checked", "it is not there any more")
+        return Finding(what, "differs" if needed else "not checked", "it is not there any more")
     if told is None:
-        return Check(what, "not checked", "metrics.json tells no digest")
+        return Finding(what, "not checked", "metrics.json tells no digest")
     found = weights_digest(path)
     if found == told:
-        return Check(what, "holds")
-    return Check(what, "differs", f"its SHA-256 is {found[:16]}…, metrics.json tells {told[:16]}…")
+        return Finding(what, "holds")
+    return Finding(what, "differs", f"its SHA-256 is {found[:16]}…, metrics.json tells {told[:16]}…")
 
 
-def _sources(document: Mapping[str, Any], path: Path) -> Iterator[Check]:
+def _sources(document: Mapping[str, Any], path: Path) -> Iterator[Finding]:
     """The CSVs with the questions, and the checkpoint with the configuration that trained it."""
     provenance = document["provenance"]
     csvs = [provenance["csv"]] if isinstance(provenance.get("csv"), dict) else []
@@ -117,7 +117,7 @@ def _sources(document: Mapping[str, Any], path: Path) -> Iterator[Check]:
         found = made_by(metadata)
         same = found == checkpoint.get("config_digest")
         detail = "" if same else f"the folder says {found}, metrics.json {checkpoint.get('config_digest')}"
-        yield Check("configuration of the checkpoint", "holds" if same else "differs", detail)
+        yield Finding("configuration of the checkpoint", "holds" if same else "differs", detail)
 
 
 def _scores(
@@ -126,7 +126,7 @@ def _scores(
     predictions: Path,
     controls: Mapping[str, Path],
     chosen: Collection[str],
-) -> Iterator[Check]:
+) -> Iterator[Finding]:
     """Everything that follows from the predictions and from what the measures left, computed again."""
     draws = (document.get("intervals") or {}).get("draws", 0)
     custom, refused = custom_metrics_of(document, chosen)
@@ -136,18 +136,18 @@ def _scores(
         report = rescore(document, rows, there.get("blind"), draws, custom, there.get("text_only"))
         further = measured_again(document, path, rows, apply_protocol(rows, document["protocol"]))
     except EvaluationError as error:
-        yield Check("scores", "differs", f"they cannot be computed again: {error}")
+        yield Finding("scores", "differs", f"they cannot be computed again: {error}")
         return
     for key in _COUNTS:
         count = getattr(report, key)
         same = count == document.get(key, 0 if key == "num_differing" else None)  # older files do not have it
-        yield Check(
+        yield Finding(
             key, "holds" if same else "differs", str(count) if same else f"{document.get(key)} told, {count} found"
         )
     for key, told in document["metrics"].items():
         found = report.metrics.get(key) or further.get(key)
         if found is None and (why := refused.get(str(told["library"]))):
-            yield Check(LABELS.get(key, key), "not checked", why)
+            yield Finding(LABELS.get(key, key), "not checked", why)
             continue
         yield _score(LABELS.get(key, key), told, found)
         interval, other = (
@@ -156,27 +156,27 @@ def _scores(
         )
         if interval and other and not all(_close(one, two) for one, two in zip(interval, other, strict=True)):
             what = f"{LABELS.get(key, key)}, distance from the blind control"
-            yield Check(what, "differs", f"interval {list(interval)} told, {list(other)} found")
+            yield Finding(what, "differs", f"interval {list(interval)} told, {list(other)} found")
         for name, values in (("blind", report.blind), ("text_only", report.text_only)):
             value, again = (document["controls"].get(name) or {}).get(key), (values or {}).get(key)
             if value is not None and again is not None:
                 yield _number(f"{LABELS.get(key, key)}, {name.replace('_', ' ')}", value, again)
 
 
-def _score(label: str, told: Mapping[str, Any], found: MetricResult | None) -> Check:
+def _score(label: str, told: Mapping[str, Any], found: MetricResult | None) -> Finding:
     if told["value"] is None:
-        return Check(label, "not checked", f"null: {told['reason']}")
+        return Finding(label, "not checked", f"null: {told['reason']}")
     if found is None:
-        return Check(label, "not checked", "it does not follow from the files that are there")
+        return Finding(label, "not checked", "it does not follow from the files that are there")
     if found.value is None:
-        return Check(label, "not checked", f"it cannot be computed here: {found.reason}")
+        return Finding(label, "not checked", f"it cannot be computed here: {found.reason}")
     check = _number(label, told["value"], found.value)
     if check.state == "holds" and told.get("interval") and found.interval:
         pairs = zip(told["interval"], found.interval, strict=True)
         if not all(_close(one, two) for one, two in pairs):
-            return Check(label, "differs", f"interval {list(told['interval'])} told, {list(found.interval)} found")
+            return Finding(label, "differs", f"interval {list(told['interval'])} told, {list(found.interval)} found")
     if check.state == "differs" and (told["version"], told["signature"]) != (found.version, found.signature):
-        return Check(
+        return Finding(
             label, "differs",
             f"{check.detail}; told by {told['library']} {told['version']} ({told['signature']}), "
             f"here {found.version} ({found.signature})",
@@ -184,17 +184,17 @@ def _score(label: str, told: Mapping[str, Any], found: MetricResult | None) -> C
     return check
 
 
-def _number(what: str, told: float, found: float) -> Check:
+def _number(what: str, told: float, found: float) -> Finding:
     if _close(told, found):
-        return Check(what, "holds", f"{found:.6f}")
-    return Check(what, "differs", f"{told!r} told, {found!r} found")
+        return Finding(what, "holds", f"{found:.6f}")
+    return Finding(what, "differs", f"{told!r} told, {found!r} found")
 
 
 def _close(told: float, found: float) -> bool:
     return math.isclose(told, found, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
 
 
-def _versions(provenance: Mapping[str, Any]) -> Iterator[Check]:
+def _versions(provenance: Mapping[str, Any]) -> Iterator[Finding]:
     """Other versions make no number wrong: they explain one that differs."""
     here = versions()
     other = [
@@ -203,18 +203,18 @@ def _versions(provenance: Mapping[str, Any]) -> Iterator[Check]:
         if here.get(name) != told
     ]
     if other:
-        yield Check("versions", "not checked", "; ".join(other))
+        yield Finding("versions", "not checked", "; ".join(other))
 
 
-def _answers(document: Mapping[str, Any], path: Path, predictions: Path | None, max_samples: int | None) -> Check:
+def _answers(document: Mapping[str, Any], path: Path, predictions: Path | None, max_samples: int | None) -> Finding:
     """Predict again, as the document tells, and compare the texts."""
     what = "answers, predicted again"
     try:
         again = _predict_again(document, path, max_samples)
     except PanollavaError as error:
-        return Check(what, "not checked", str(error))
+        return Finding(what, "not checked", str(error))
     if predictions is None:
-        return Check(what, "not checked", "there are none to compare with")
+        return Finding(what, "not checked", "there are none to compare with")
     told = {row.get("sample_id", ""): row for row in read_predictions(predictions)}
     wrong = [
         one
@@ -223,14 +223,14 @@ def _answers(document: Mapping[str, Any], path: Path, predictions: Path | None, 
     ]
     count = len({row["sample_id"] for row in again})
     if not wrong:
-        return Check(what, "holds", f"{count:,} samples")
+        return Finding(what, "holds", f"{count:,} samples")
     ids = list(dict.fromkeys(one["sample_id"] for one in wrong))
     first = "; ".join(
         f"sample {i}: {told.get(i, {}).get('prediction', 'none')!r} told, "
         f"{next(one['prediction'] for one in wrong if one['sample_id'] == i)!r} found"
         for i in ids[:_SHOWN]
     )
-    return Check(what, "differs", f"{len(ids):,} of {count:,}. {first}")
+    return Finding(what, "differs", f"{len(ids):,} of {count:,}. {first}")
 
 
 def _predict_again(document: Mapping[str, Any], path: Path, max_samples: int | None) -> list[dict[str, str]]:

@@ -6,12 +6,12 @@ stage). Leaves: Markdown. What is not known is left out, never guessed.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
 
+from panollava.trust import HUB_ID
 from panollava.zoo import zoo
 
 _MINIATURE = "miniature/"
@@ -23,7 +23,6 @@ _IDENTIFIERS = {
     "Gemma Terms of Use; access on request": "gemma",
 }
 """The licences of the zoo, as the hub calls them (qwen-research is a license_name there)."""
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _SETTINGS = (
     "vision_name", "language_model_name", "resampler_type", "latent_dimension", "crop_strategy", "fov_deg",
     "overlap_ratio", "image_size", "stitching_mode", "use_projection_positional_encoding", "system_message",
@@ -55,7 +54,9 @@ def model_card(model: Mapping[str, Any], origin: Mapping[str, Any] | None) -> st
 
 def _front_matter(model: Mapping[str, Any], origin: Mapping[str, Any] | None) -> str:
     """The metadata that the hub reads, as YAML between lines of dashes."""
-    bases = [name for name in _bases(model) if _HUB_ID.fullmatch(name) and not name.startswith(_MINIATURE)]
+    bases = [
+        name for name in _bases(model) if "/" in name and HUB_ID.fullmatch(name) and not name.startswith(_MINIATURE)
+    ]
     document: dict[str, Any] = {
         "library_name": "panollava",
         "pipeline_tag": "image-text-to-text",

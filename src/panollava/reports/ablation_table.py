@@ -8,14 +8,14 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from panollava.evaluation.ablation import Row
+from panollava.evaluation.ablation import CellRow
 from panollava.files import atomic_path, write_text
 
 FILES = ("summary.csv", "summary.html", "summary.png")
 SO_FAR = "summary_so_far.csv"
 
 
-def write_so_far(rows: Sequence[Row], folder: Path) -> Path | None:
+def write_so_far(rows: Sequence[CellRow], folder: Path) -> Path | None:
     """summary_so_far.csv in `folder`, and an older, complete summary is removed; None where all cells are done."""
     so_far = folder / SO_FAR
     if all(row.status == "completed" for row in rows):
@@ -27,7 +27,7 @@ def write_so_far(rows: Sequence[Row], folder: Path) -> Path | None:
     return so_far
 
 
-def standing_text(name: str, rows: Sequence[Row], path: Path | None = None) -> str:
+def standing_text(name: str, rows: Sequence[CellRow], path: Path | None = None) -> str:
     """The rows as lines for the console: each cell's status, and why one failed."""
     done = sum(row.status == "completed" for row in rows)
     lines = [f"ablation {name}: {done} of {len(rows)} cells completed" + (f", table: {path}" if path else "")]
@@ -43,7 +43,7 @@ def standing_text(name: str, rows: Sequence[Row], path: Path | None = None) -> s
     return "\n".join(lines)
 
 
-def records(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def records(rows: Sequence[CellRow]) -> list[dict[str, Any]]:
     """The table: each cell's values by column, None where there is nothing to say. All have the same columns."""
     settings = _union(row.settings for row in rows)
     metrics = _union(row.scores for row in rows)
@@ -61,14 +61,14 @@ def records(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return found
 
 
-def write_csv(rows: Sequence[Row], path: Path) -> None:
+def write_csv(rows: Sequence[CellRow], path: Path) -> None:
     import pandas as pd  # not on top: the Snakefile reads this module
 
     table = pd.DataFrame(records(rows), dtype=object).map(_text)
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
 
 
-def write_html(rows: Sequence[Row], path: Path, title: str) -> None:
+def write_html(rows: Sequence[CellRow], path: Path, title: str) -> None:
     """The same table for the eye: a metric, its interval and its blind control in one column; bold the best score of
     each and those that cannot be told from it."""
     from panollava.evaluation.metrics import LABELS
@@ -104,15 +104,15 @@ def write_html(rows: Sequence[Row], path: Path, title: str) -> None:
     )  # fmt: skip
 
 
-def _interval(row: Row, name: str) -> list[float] | None:
+def _interval(row: CellRow, name: str) -> list[float] | None:
     found: list[float] | None = None if row.metrics is None else row.metrics["metrics"].get(name, {}).get("interval")
     return found
 
 
-def _best_cells(rows: Sequence[Row], metrics: Sequence[str]) -> dict[str, set[str]]:
+def _best_cells(rows: Sequence[CellRow], metrics: Sequence[str]) -> dict[str, set[str]]:
     """Of each metric the cell with the best score, and those whose 95 % intervals overlap its: nothing tells them
     apart. None where the best cell has no interval, or where the cells were scored by several protocols."""
-    from panollava.evaluation.metrics.result import LOWER_IS_BETTER
+    from panollava.evaluation.metrics.result import lower_is_better
 
     if len({row.metrics["protocol"] for row in rows if row.metrics}) != 1:
         return {}
@@ -121,7 +121,7 @@ def _best_cells(rows: Sequence[Row], metrics: Sequence[str]) -> dict[str, set[st
         scored = [(value, row) for row in rows if (value := row.scores.get(name)) is not None]
         if not scored:
             continue
-        lower = any(LOWER_IS_BETTER in str(row.metrics["metrics"][name]["scale"]) for _, row in scored if row.metrics)
+        lower = any(lower_is_better(row.metrics["metrics"][name]) for _, row in scored if row.metrics)
         _, first = (min if lower else max)(scored, key=lambda one: one[0])
         ends = _interval(first, name)
         if ends is None:
@@ -134,13 +134,13 @@ def _best_cells(rows: Sequence[Row], metrics: Sequence[str]) -> dict[str, set[st
     return best
 
 
-def _notes(rows: Sequence[Row]) -> list[str]:
+def _notes(rows: Sequence[CellRow]) -> list[str]:
     """What is said of too few panoramas, once each."""
     told = [(row.metrics.get("intervals") or {}).get("note") for row in rows if row.metrics is not None]
     return list(dict.fromkeys(note for note in told if note))
 
 
-def plot(rows: Sequence[Row], path: Path, title: str) -> None:
+def plot(rows: Sequence[CellRow], path: Path, title: str) -> None:
     """A panel per metric: each cell's score as a bar with its 95 % interval, its blind control as a mark."""
     import matplotlib
 
@@ -192,7 +192,7 @@ def plot(rows: Sequence[Row], path: Path, title: str) -> None:
     plt.close(figure)
 
 
-def _error_bars(ax: Any, rows: Sequence[Row], metric: str) -> None:
+def _error_bars(ax: Any, rows: Sequence[CellRow], metric: str) -> None:
     """The 95 % intervals of the cells that have one."""
     found = [
         (y, value, ends)
@@ -207,7 +207,7 @@ def _error_bars(ax: Any, rows: Sequence[Row], metric: str) -> None:
         )  # fmt: skip
 
 
-def _short_name(row: Row, rows: Sequence[Row]) -> str:
+def _short_name(row: CellRow, rows: Sequence[CellRow]) -> str:
     """The cell's name without the words that begin all of them."""
     words = [other.experiment.split("_") for other in rows]
     common = 0

@@ -13,7 +13,7 @@ from typing import Any
 from panollava.evaluation.comparison.results import Result
 from panollava.evaluation.comparison.verdicts import BASELINE, BETTER, WORSE, Comparison
 from panollava.evaluation.metrics import LABELS
-from panollava.evaluation.metrics.result import LOWER_IS_BETTER
+from panollava.evaluation.metrics.result import arrow
 from panollava.evaluation.metrics.sums import ratio
 from panollava.evaluation.protocols import KEY
 from panollava.reports.comparison_tables import notes
@@ -131,5 +131,4 @@ def _panorama(compared: Sequence[Result], index: int, comparison: Comparison) ->
 
 
 def _arrow(comparison: Comparison, metric: str) -> str:
-    scales = [result.metrics[metric].scale for result in comparison.results if metric in result.metrics]
-    return "↓" if any(LOWER_IS_BETTER in scale for scale in scales) else "↑"
+    return arrow(any(one.metrics[metric].lower_is_better for one in comparison.results if metric in one.metrics))

@@ -9,7 +9,7 @@ from typing import Any
 from panollava.evaluation.accuracy import UNREADABLE, Graded, confusion
 from panollava.evaluation.console import summary_line
 from panollava.evaluation.metrics import LABELS
-from panollava.evaluation.metrics.result import LOWER_IS_BETTER
+from panollava.evaluation.metrics.result import arrow, lower_is_better
 from panollava.evaluation.resampling import LEAST_UNITS
 from panollava.reports.rendering import ABSENT, write_page
 
@@ -66,7 +66,7 @@ def _row(
     value = metric["value"]
     origin = " ".join(str(word) for word in (metric["library"], metric["version"]) if word)
     return {
-        "label": f"{LABELS.get(key, key)} {'↓' if LOWER_IS_BETTER in str(metric['scale']) else '↑'}",
+        "label": f"{LABELS.get(key, key)} {arrow(lower_is_better(metric))}",
         "value": value,
         "interval": metric.get("interval"),
         "blind": blind,

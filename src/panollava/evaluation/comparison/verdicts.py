@@ -18,8 +18,6 @@ from panollava.errors import EvaluationError
 from panollava.evaluation.comparison.query_types import types_of
 from panollava.evaluation.comparison.results import Result
 from panollava.evaluation.measures.measured import OF_PICTURES
-from panollava.evaluation.metrics import MetricResult
-from panollava.evaluation.metrics.result import LOWER_IS_BETTER
 from panollava.evaluation.metrics.sums import SampleSums
 from panollava.evaluation.protocols import KEY, ScoredTexts, further_of
 from panollava.evaluation.resampling import CONFIDENCE, difference_of, holm, interval_of, units_of
@@ -185,7 +183,7 @@ def _lines(
 ) -> list[Line]:  # fmt: skip
     """One metric's lines, the tests' p values corrected together."""
     first, lines = aligned[results[0].name].get(metric), []
-    lower = _lower_is_better([result.metrics[metric] for result in results if metric in result.metrics])
+    lower = any(result.metrics[metric].lower_is_better for result in results if metric in result.metrics)
     for result in results:
         name, found = result.name, result.metrics.get(metric)
         line = Line(metric, ALL, name, result.scored.num_samples, None if found is None else found.value)
@@ -241,10 +239,6 @@ def _lines_of_type(
             line = replace(line, difference=found.value, difference_interval=found.interval)
         lines.append(line)
     return lines
-
-
-def _lower_is_better(metrics: Sequence[MetricResult]) -> bool:
-    return any(LOWER_IS_BETTER in metric.scale for metric in metrics)
 
 
 def _verdict(difference: float, p: float, lower: bool) -> str:

@@ -33,11 +33,12 @@ from panollava.data.dataset import PictureStore
 from panollava.errors import ConfigError
 from panollava.evaluation.measures.encode import encode_in_chunks
 from panollava.evaluation.measures.measured import Measured, without_value
-from panollava.evaluation.metrics.result import MetricResult, package_version
+from panollava.evaluation.metrics.result import MetricResult
 from panollava.logs import LOGGER
 from panollava.models.losses import OverlapLoss
 from panollava.models.panorama_model import PanoramaModel
 from panollava.models.processor import PanoramaProcessor
+from panollava.versions import package_version
 from panollava.views.geometry import view_rays
 from panollava.views.strategies import View
 

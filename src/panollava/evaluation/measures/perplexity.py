@@ -24,13 +24,14 @@ from panollava.data.samples import Sample
 from panollava.errors import EvaluationError
 from panollava.evaluation.measures.encode import encode_in_chunks
 from panollava.evaluation.measures.measured import Measured, without_value
-from panollava.evaluation.metrics.result import LOWER_IS_BETTER, MetricResult, package_version
+from panollava.evaluation.metrics.result import MetricResult
 from panollava.logs import LOGGER
 from panollava.memory import is_out_of_memory
 from panollava.models.losses import IGNORED
 from panollava.models.panorama_model import PanoramaModel
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.prompt import PromptIds
+from panollava.versions import package_version
 
 KEY = "perplexity"
 _NO_LIMIT = 2**31
@@ -67,7 +68,7 @@ def perplexity(
     assert model.prompt is not None
     model.to(device).eval()
     signature = f"tokens:{model.config.answering_name}|end:counted|refs:all|mean:token"
-    about = MetricResult(None, f"1 or more, {LOWER_IS_BETTER}", "panollava", package_version("panollava"), signature)
+    about = MetricResult(None, "1 or more", "panollava", package_version("panollava"), signature, lower_is_better=True)
     every = [
         _Reference(place, model.prompt.training(sample.prompt, text, _NO_LIMIT, sample.details.context_turns))
         for place, sample in enumerate(samples)

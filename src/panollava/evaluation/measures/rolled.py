@@ -30,10 +30,11 @@ from panollava.data.samples import Sample
 from panollava.errors import EvaluationError
 from panollava.evaluation.measures.measured import Measured, without_value
 from panollava.evaluation.measures.places import are_synthetic, statements, turned_answer, turned_query
-from panollava.evaluation.metrics.result import MetricResult, package_version
+from panollava.evaluation.metrics.result import MetricResult
 from panollava.evaluation.metrics.rouge import rouge_l
 from panollava.evaluation.metrics.texts import TextSet
 from panollava.evaluation.protocols import collapse, question_of
+from panollava.versions import package_version
 from panollava.views.render import open_views
 from panollava.views.rendering import Rendering
 from panollava.views.strategies import View

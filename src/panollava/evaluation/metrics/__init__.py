@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from panollava.evaluation.metrics.bleu import bleu4
 from panollava.evaluation.metrics.cider import cider
@@ -12,24 +13,26 @@ from panollava.evaluation.metrics.rouge import rouge_l
 from panollava.evaluation.metrics.spice import spice
 from panollava.evaluation.metrics.texts import TextSet
 
-Metric = Callable[..., MetricResult]
-"""Takes a TextSet, and options of its own by their name."""
+
+@dataclass(frozen=True)
+class Metric:
+    """`compute` takes a TextSet, and options of its own by their name. The rest is what tables show, and what a metric
+    that cannot run says of itself."""
+
+    compute: Callable[..., MetricResult]
+    label: str
+    scale: str
+    library: str
+    """The distribution that computes it."""
+
 
 METRICS: dict[str, Metric] = {
-    "bleu4": bleu4,
-    "meteor": meteor,
-    "rouge_l": rouge_l,
-    "spice": spice,
-    "cider": cider,
+    "bleu4": Metric(bleu4, "BLEU-4", "0-1", "sacrebleu"),
+    "meteor": Metric(meteor, "METEOR", "0-1", "nltk"),
+    "rouge_l": Metric(rouge_l, "ROUGE-L", "0-1", "rouge-score"),
+    "spice": Metric(spice, "SPICE", "0-1", "pycocoevalcap"),
+    "cider": Metric(cider, "CIDEr", "0-10", "pycocoevalcap"),
 }
-LABELS = {"bleu4": "BLEU-4", "meteor": "METEOR", "rouge_l": "ROUGE-L", "spice": "SPICE", "cider": "CIDEr"}
-# What a metric that could not run says about itself: scale, library and the library's distribution.
-FACTS = {
-    "bleu4": ("0-1", "sacrebleu", "sacrebleu"),
-    "meteor": ("0-1", "nltk", "nltk"),
-    "rouge_l": ("0-1", "rouge-score", "rouge-score"),
-    "spice": ("0-1", "pycocoevalcap", "pycocoevalcap"),
-    "cider": ("0-10", "pycocoevalcap", "pycocoevalcap"),
-}
+LABELS = {name: metric.label for name, metric in METRICS.items()}
 
-__all__ = ["FACTS", "LABELS", "METRICS", "Metric", "MetricResult", "MetricUnavailable", "TextSet"]
+__all__ = ["LABELS", "METRICS", "Metric", "MetricResult", "MetricUnavailable", "TextSet"]

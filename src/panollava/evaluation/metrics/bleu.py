@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from panollava.evaluation.metrics.result import MetricResult, package_version
+from panollava.evaluation.metrics.result import MetricResult
 from panollava.evaluation.metrics.sums import ORDERS, SampleSums, nltk_bleu_value, sacrebleu_value
 from panollava.evaluation.metrics.texts import TextSet, signature
+from panollava.versions import package_version
 
 SCALE = "0-1"
 

@@ -7,9 +7,10 @@ set of one sample always scores 0.
 from __future__ import annotations
 
 from panollava.evaluation.metrics.ptb import SIGNATURE as PTB
-from panollava.evaluation.metrics.result import MetricResult, MetricUnavailable, package_version
+from panollava.evaluation.metrics.result import MetricResult, MetricUnavailable
 from panollava.evaluation.metrics.sums import ORDERS, means
 from panollava.evaluation.metrics.texts import TextSet, signature
+from panollava.versions import package_version
 
 SCALE = "0-10"
 SIGMA = 6.0

@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from panollava.errors import EvaluationError
-from panollava.evaluation.metrics.result import MetricResult, package_version
+from panollava.evaluation.metrics.result import MetricResult, lower_is_better
 from panollava.evaluation.metrics.sums import SampleSums, means, ratios
 from panollava.logs import LOGGER
+from panollava.versions import package_version
 
 if TYPE_CHECKING:
     from panollava.evaluation.protocols import ScoredTexts
@@ -116,6 +117,7 @@ def _result(part: Any, dotted: str, library_version: str | None, count: int, pro
         reason=None if reason is None else _shortened(str(reason)),
         interval=None if interval is None else _interval(interval),
         samples=samples,
+        lower_is_better=lower_is_better(fields),
     )
 
 

@@ -6,10 +6,11 @@ NLTK is given a stemmer and a WordNet that remember: each word is looked up once
 from __future__ import annotations
 
 from panollava.evaluation.metrics.ptb import SIGNATURE as PTB
-from panollava.evaluation.metrics.result import MetricResult, mean, package_version
+from panollava.evaluation.metrics.result import MetricResult, mean
 from panollava.evaluation.metrics.sums import means
 from panollava.evaluation.metrics.texts import TextSet, porter_stemmer, signature
 from panollava.evaluation.metrics.wordnet import Synonyms, load_wordnet
+from panollava.versions import package_version
 
 ALPHA, BETA, GAMMA = 0.9, 3.0, 0.5
 

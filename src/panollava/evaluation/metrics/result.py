@@ -7,13 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from panollava.versions import package_version as package_version
-
 if TYPE_CHECKING:
     from panollava.evaluation.metrics.sums import SampleSums
-
-LOWER_IS_BETTER = "lower is better"
-"""Words in a `scale` that turn the console's arrow: perplexity says `1 or more, lower is better`."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +29,7 @@ class MetricResult:
     reason: str | None = None
     interval: tuple[float, float] | None = None
     samples: SampleSums | None = field(default=None, repr=False, compare=False)
+    lower_is_better: bool = False
 
     def to_json(self) -> dict[str, Any]:
         document: dict[str, Any] = {
@@ -46,13 +42,27 @@ class MetricResult:
         }
         if self.interval is not None:
             document["interval"] = list(self.interval)
+        if self.lower_is_better:
+            document["lower_is_better"] = True
         return document
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> MetricResult:
         """The inverse of `to_json`."""
         interval = document.get("interval")
-        return cls(**{**document, "interval": None if interval is None else (interval[0], interval[1])})
+        fields = {**document, "interval": None if interval is None else (interval[0], interval[1])}
+        return cls(**{**fields, "lower_is_better": lower_is_better(document)})
+
+
+def lower_is_better(document: Mapping[str, Any]) -> bool:
+    """Which way a score of metrics.json is good. Earlier versions, and custom metrics, say it in the `scale`."""
+    told = document.get("lower_is_better")
+    return "lower is better" in str(document.get("scale")) if told is None else bool(told)
+
+
+def arrow(lower: bool) -> str:
+    """The direction in which a score is better, for tables."""
+    return "↓" if lower else "↑"
 
 
 class MetricUnavailable(Exception):

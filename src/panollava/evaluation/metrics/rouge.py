@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from panollava.evaluation.metrics.result import MetricResult, mean, package_version
+from panollava.evaluation.metrics.result import MetricResult, mean
 from panollava.evaluation.metrics.sums import means
 from panollava.evaluation.metrics.texts import TextSet, porter_stemmer, signature
+from panollava.versions import package_version
 
 
 def rouge_l(texts: TextSet) -> MetricResult:

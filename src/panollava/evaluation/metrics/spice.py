@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 
 from panollava.evaluation.metrics.ptb import SIGNATURE as PTB
-from panollava.evaluation.metrics.result import MetricResult, mean, package_version
+from panollava.evaluation.metrics.result import MetricResult, mean
 from panollava.evaluation.metrics.spice_run import DEFAULT_HEAP, spice_scores
 from panollava.evaluation.metrics.sums import means
 from panollava.evaluation.metrics.texts import TextSet, signature
+from panollava.versions import package_version
 
 
 def spice(texts: TextSet, heap: str = DEFAULT_HEAP, also: TextSet | None = None) -> MetricResult:

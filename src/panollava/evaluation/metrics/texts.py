@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from panollava.evaluation.metrics.ptb import PtbTokens
-from panollava.evaluation.metrics.result import package_version
+from panollava.versions import package_version
 
 
 @dataclass(frozen=True)
