@@ -15,7 +15,7 @@ questions about a picture. Traded away: reading a question once for all its refe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -107,7 +107,7 @@ def perplexity(
     value = measured.sums(KEY).total()
     if not value < float("inf"):  # NaN too
         raise EvaluationError(f"the references' perplexity is {value}: the weights give no probabilities")
-    measured.metrics[KEY] = MetricResult(value, about.scale, about.library, about.version, signature)
+    measured.metrics[KEY] = replace(about, value=value)
     if blind_nll is not None:
         blind = [{**row, "nll": row["blind_nll"]} for row in rows]
         measured.blind[KEY] = Measured({}, {}, blind).sums(KEY).total()
