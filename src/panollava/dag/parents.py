@@ -165,7 +165,7 @@ def of_judge(cfg: WorkflowConfig, node: str, _: str | None) -> Parents:
             if (problem := language_folder_problem(cfg.root / name)) is not None:
                 raise ConfigError(f"{_source(cfg)}evaluation.{key}: {name} {problem}")
             inputs[key] = folder_fingerprint(name, cfg.root)
-        elif name is not None and not _HUB_ID.fullmatch(name):
+        elif name is not None and not HUB_ID.fullmatch(name):
             raise ConfigError(
                 f"{_source(cfg)}evaluation.{key} must be a hub id (owner/name) or a folder that exists, got {name!r}"
             )

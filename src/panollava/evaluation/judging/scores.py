@@ -15,8 +15,9 @@ from panollava.config.choices import JUDGE_NAMES
 from panollava.evaluation.judging.prompt import Request
 from panollava.evaluation.judging.reading import read_score
 from panollava.evaluation.measures.measured import JUDGED, Measured
-from panollava.evaluation.metrics.result import MetricResult, package_version
+from panollava.evaluation.metrics.result import MetricResult
 from panollava.evaluation.protocols import KEY, ScoredTexts
+from panollava.versions import package_version
 
 _SCALE = "0-100"
 _AGREEMENT = JUDGE_NAMES[2:]
