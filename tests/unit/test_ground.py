@@ -49,6 +49,7 @@ def test_flash_attention_is_never_installed_by_the_way() -> None:
         "flash",
         "serve",
         "heic",
+        "judge",
         "native",
         "quant",
         "datasets",
