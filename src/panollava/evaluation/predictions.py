@@ -163,3 +163,10 @@ def _check_header(source: Path, header: list[str]) -> None:
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(names)
+
+
+def rows_of_control(path: Path | None) -> list[dict[str, str]] | None:
+    """None without that control, and for a file of a header only: with one picture there is nothing to shuffle."""
+    if path is None or len(path.read_text(encoding="utf-8").splitlines()) <= 1:
+        return None
+    return read_predictions(path)

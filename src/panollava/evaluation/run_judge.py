@@ -22,9 +22,8 @@ from panollava.errors import ConfigError, EvaluationError, PromptTooLong
 from panollava.evaluation.judging.asking import requests_of
 from panollava.evaluation.judging.prompt import JudgePrompt, Request, key_of
 from panollava.evaluation.judging.scores import Judged, measured
-from panollava.evaluation.predictions import read_predictions
+from panollava.evaluation.predictions import read_predictions, rows_of_control
 from panollava.evaluation.protocols import apply_protocol
-from panollava.evaluation.score_files import rows_of_control
 from panollava.files import digest_of, sha256_file, write_text
 from panollava.locks import FolderLock
 from panollava.logs import LOGGER

@@ -13,7 +13,7 @@ from panollava.errors import ConfigError, EvaluationError
 from panollava.evaluation.measures import EXTRA_NODES
 from panollava.evaluation.measures.measured import Measured, with_measures
 from panollava.evaluation.measures.rolled import equivariance, read_rolled
-from panollava.evaluation.predictions import missing_or_doubled, read_predictions
+from panollava.evaluation.predictions import missing_or_doubled, read_predictions, rows_of_control
 from panollava.evaluation.protocols import apply_protocol
 from panollava.evaluation.score import score_predictions, write_metrics_json
 from panollava.files import refuse_overwriting, sha256_file
@@ -112,13 +112,6 @@ def check_output(output: Path, source: Path, names: Sequence[str]) -> None:
             f"{output} holds the results of an experiment, which only the DAG writes: choose another --output-dir"
         )
     refuse_overwriting([output / name for name in names], [source])
-
-
-def rows_of_control(path: Path | None) -> list[dict[str, str]] | None:
-    """None without that control, and for a file of a header only: with one picture there is nothing to shuffle."""
-    if path is None or len(path.read_text(encoding="utf-8").splitlines()) <= 1:
-        return None
-    return read_predictions(path)
 
 
 def tolerances_of(evaluation: Mapping[str, Any]) -> Tolerances:

@@ -18,7 +18,7 @@ from panollava.checkpoints.folder import weights_digest
 from panollava.config.names import RESULT_FILES
 from panollava.errors import EvaluationError, PanollavaError
 from panollava.evaluation.metrics import LABELS, MetricResult
-from panollava.evaluation.predictions import read_predictions
+from panollava.evaluation.predictions import read_predictions, rows_of_control
 from panollava.evaluation.protocols import apply_protocol
 from panollava.evaluation.rescoring import (
     TOLERANCE,
@@ -31,7 +31,6 @@ from panollava.evaluation.rescoring import (
     rescore,
 )
 from panollava.evaluation.score import versions
-from panollava.evaluation.score_files import rows_of_control
 from panollava.provenance import made_by
 from panollava.trust import find_inside
 

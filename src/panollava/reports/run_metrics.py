@@ -8,9 +8,9 @@ from typing import Any
 
 from panollava.evaluation.accuracy import grade_samples
 from panollava.evaluation.console import metric_lines, summary_lines
-from panollava.evaluation.predictions import read_predictions
+from panollava.evaluation.predictions import read_predictions, rows_of_control
 from panollava.evaluation.protocols import apply_protocol
-from panollava.evaluation.score_files import rows_of_control, score_files, tolerances_of
+from panollava.evaluation.score_files import score_files, tolerances_of
 from panollava.logs import LOGGER
 from panollava.provenance import told_beside
 from panollava.reports.metrics_page import write_metrics_page
