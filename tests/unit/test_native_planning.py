@@ -16,7 +16,7 @@ from panollava.config.names import vlm_token
 from panollava.dag import native_check
 from panollava.errors import ConfigError
 from panollava.models.config import ModelConfig
-from panollava.models.native import quantization_config
+from panollava.models.native_loading import quantization_config
 from panollava.models.vlm import PanoramaVLM
 from panollava.training import full_finetune
 from panollava.training.full_finetune import MasterAdamW, refuse_without_memory, training_bytes

@@ -12,7 +12,7 @@ Traded away: pairs of views that are not neighbours; the global view, whose toke
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +25,9 @@ from panollava.models.prompt import IGNORED as IGNORED
 from panollava.models.selection import select_rows
 from panollava.views.geometry import project, view_rays
 from panollava.views.strategies import View, neighbour_pairs
+
+if TYPE_CHECKING:
+    from panollava.models.config import ModelConfig
 
 
 class VicregParts(NamedTuple):
@@ -159,6 +162,23 @@ class OverlapLoss(nn.Module):
         first = sampled[:, :, 0].transpose(1, 2).unflatten(0, (batch, pairs))  # [B, P, L, D]
         index = self.rows[None, :, :, None].expand(batch, -1, length, width)
         return first, select_rows(maps, self.target, dim=1).gather(2, index)
+
+
+def overlap_loss_of(config: ModelConfig, views: Sequence[View], grid: tuple[int, int]) -> OverlapLoss | None:
+    """The overlap loss that a configuration asks for, of views with `grid` (rows, columns) tokens; None where these
+    share no direction."""
+    if not shared_directions(views, grid)[0]:
+        return None
+    return OverlapLoss(
+        views,
+        grid,
+        loss=config.vision_loss,
+        mode=config.vicreg_mode,
+        similarity_weight=config.vicreg_similarity_weight,
+        variance_weight=config.vicreg_variance_weight,
+        covariance_weight=config.vicreg_covariance_weight,
+        temperature=config.densecl_temperature,
+    )
 
 
 def shared_directions(

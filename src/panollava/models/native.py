@@ -17,25 +17,23 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoModelForImageTextToText, GenerationConfig
+from transformers import GenerationConfig
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
-from panollava.errors import CheckpointError, ConfigError, PromptTooLong
+from panollava.errors import ConfigError, PromptTooLong
 from panollava.logs import LOGGER
 from panollava.models import checks, native_adapters, parts
 from panollava.models.config import ModelConfig, Stage
-from panollava.models.finite import refuse_not_finite
-from panollava.models.language_weights import refuse_quantisation, refuse_stray_adapter
-from panollava.models.losses import OverlapLoss, answer_loss, shared_directions, supervised_positions
+from panollava.models.losses import OverlapLoss, answer_loss, overlap_loss_of, supervised_positions
 from panollava.models.merging import merged
 from panollava.models.native_features import FeatureLayout
+from panollava.models.native_loading import load_native
 from panollava.models.native_parts import LORA_NAMES, NativeParts, longest_list, part_of_adapter
 from panollava.models.native_positions import head_positions, ring_of, sequence_positions
 from panollava.models.native_prompt import NativePrompt, native_prompt
@@ -46,14 +44,7 @@ from panollava.models.projection import VicregProjector
 from panollava.models.prompt import IGNORED, Context, PromptIds, prompts_of, prompts_without_picture
 from panollava.models.reading import copy_rows
 from panollava.models.selection import select_rows
-from panollava.models.unused_weights import of_own_layers, refuse_unused
-from panollava.models.vision import (
-    checkpoint_config,
-    quiet_loading,
-    readable_weights,
-    refuse_missing_weights,
-    settings_of,
-)
+from panollava.models.vision import settings_of
 from panollava.views.strategies import plan_views
 
 if TYPE_CHECKING:
@@ -184,33 +175,18 @@ class NativeVLM(PanoramaModel):
         past = None
         if picture_of is not None and not full_logits and self._may_share():
             past = self._read(features, picture_of)
-        if past is not None:
-            begin = self.prompt.picture_end
-            positions = sequence_positions(self._head_positions, self._following, attention_mask)[..., begin:]
-            columns, counts = supervised_positions(labels[:, begin:])  # [K], [B, K]
-            targets = labels[:, begin:][:, columns + 1][counts]  # [N]
-            logits = self._run(
-                input_ids[:, begin:], attention_mask, positions, logits_to_keep=columns, past_key_values=past,
-                use_cache=True,
-            )[counts]  # fmt: skip
-            loss = answer_loss(logits, targets)
-        else:
-            shown = features if picture_of is None else select_rows(features, picture_of)
-            columns, counts = supervised_positions(labels)
-            targets = labels[:, columns + 1][counts]
-            extra = self._whole(shown, image_token_mask, attention_mask, labels)
+        shown = features if picture_of is None or past is not None else select_rows(features, picture_of)
+        batch = (input_ids, attention_mask, image_token_mask, labels)
+        if full_logits:
             positions = sequence_positions(self._head_positions, self._following, attention_mask)
-            keep = {} if full_logits else {"logits_to_keep": columns}
-            logits = self._run(input_ids, attention_mask, positions, use_cache=False, **keep, **extra)
-            picked = logits[:, columns][counts] if full_logits else logits[counts]
-            loss = answer_loss(picked, targets)
-            logits = logits if full_logits else picked
-        output: TrainingStageOutput = {"loss": loss, "ar_loss": loss, "logits": logits}
-        if self.config.overlap_loss_weight and stage == "finetune" and self.training:
-            overlap, _ = self.vision_loss()(self._tapped(features), kept_views)
-            output["overlap_loss"] = overlap
-            output["loss"] = loss + self.config.overlap_loss_weight * overlap
-        return output
+            extra = self._whole(shown, image_token_mask, attention_mask, labels)
+            logits = self._run(input_ids, attention_mask, positions, use_cache=False, **extra)  # [B, L, vocab]
+            columns, counts = supervised_positions(labels)  # [K], [B, K]
+            loss = answer_loss(logits[:, columns][counts], labels[:, columns + 1][counts])
+        else:
+            logits, targets, _ = self._supervised(shown, past, *batch)
+            loss = answer_loss(logits, targets)
+        return self.answer_output(loss, logits, stage, lambda: self._tapped(features), kept_views)
 
     @torch.no_grad()
     def generate(
@@ -230,9 +206,7 @@ class NativeVLM(PanoramaModel):
         options = checks.sampling_options(max_new_tokens, do_sample, temperature, top_p)
         if streamer is not None:
             options["streamer"] = streamer
-        mode = self.training
-        self.eval()
-        try:
+        with self.evaluating():
             with self.autocast():
                 features = self._features(pixel_values, vision_features)
             rows = len(features) if picture_of is None else checks.check_picture_of(picture_of, len(features))
@@ -241,13 +215,9 @@ class NativeVLM(PanoramaModel):
             self._refuse_too_long(max(len(s.input_ids) for s in sequences), max_new_tokens)
             about = torch.arange(rows) if picture_of is None else picture_of.cpu()
             answers = self._answers(features, sequences, about, options)
-        finally:
-            self.train(mode)
         width = max(len(answer) for answer in answers)
         pad = self.prompt.pad_id
-        generated = torch.stack([F.pad(answer, (0, width - len(answer)), value=pad) for answer in answers])
-        text = self.prompt.tokenizer.batch_decode(generated, skip_special_tokens=True)
-        return {"generated_ids": generated, "text": [answer.strip() for answer in text]}
+        return self.written(torch.stack([F.pad(answer, (0, width - len(answer)), value=pad) for answer in answers]))
 
     @torch.no_grad()
     def answer_without_picture(
@@ -259,45 +229,26 @@ class NativeVLM(PanoramaModel):
         batch = self.prompt.collate(sequences, side="left")
         ids, mask, places = (batch[key].to(self.device) for key in ("input_ids", "attention_mask", "image_token_mask"))
         ends = list(dict.fromkeys([*self.prompt.end_ids, *self.own_end_ids]))
-        mode = self.training
-        self.eval()
-        try:
-            with self.autocast():
-                whole = self.model.generate(
-                    input_ids=ids, attention_mask=mask, eos_token_id=ends, pad_token_id=self.prompt.pad_id,
-                    **self._types(places, None), **options,
-                )  # fmt: skip
-        finally:
-            self.train(mode)
-        generated = whole[:, ids.shape[1] :]
-        text = self.prompt.tokenizer.batch_decode(generated, skip_special_tokens=True)
-        return {"generated_ids": generated, "text": [answer.strip() for answer in text]}
+        with self.evaluating(), self.autocast():
+            whole = self.model.generate(
+                input_ids=ids, attention_mask=mask, eos_token_id=ends, pad_token_id=self.prompt.pad_id,
+                **self._types(places, None), **options,
+            )  # fmt: skip
+        return self.written(whole[:, ids.shape[1] :])
 
     @torch.no_grad()
     def answer_losses(self, features: Tensor, batches: list[list[PromptIds]]) -> Iterator[Tensor]:
-        begin = self.prompt.picture_end
         read = self._read(features[None]) if self._may_share() else None
         for sequences in batches:
             batch = self.prompt.collate(sequences, side="right")
             ids, mask, places, labels = (
                 batch[key].to(self.device) for key in ("input_ids", "attention_mask", "image_token_mask", "labels")
             )
-            positions = sequence_positions(self._head_positions, self._following, mask)
-            if read is not None:
-                past = copy.deepcopy(read)
+            past = copy.deepcopy(read)
+            if past is not None:
                 copy_rows(past, torch.zeros(len(ids), dtype=torch.long, device=self.device))
-                columns, counted = supervised_positions(labels[:, begin:])
-                targets = labels[:, begin:][:, columns + 1][counted]
-                logits = self._run(
-                    ids[:, begin:], mask, positions[..., begin:], logits_to_keep=columns, past_key_values=past,
-                    use_cache=True,
-                )[counted]  # fmt: skip
-            else:
-                shown = features[None].expand(len(ids), *features.shape)
-                columns, counted = supervised_positions(labels)
-                targets = labels[:, columns + 1][counted]
-                extra = self._whole(shown, places, mask, labels)
-                logits = self._run(ids, mask, positions, logits_to_keep=columns, use_cache=False, **extra)[counted]
+            shown = features[None].expand(len(ids), *features.shape)
+            logits, targets, counted = self._supervised(shown, past, ids, mask, places, labels)
             losses = F.cross_entropy(logits.float(), targets, reduction="none").double()
             yield losses.new_zeros(len(ids)).index_add_(0, counted.nonzero()[:, 0], losses)
 
@@ -409,13 +360,9 @@ class NativeVLM(PanoramaModel):
             )
         from panollava.models.written import answer_logits
 
-        training = self.training
-        self.eval()
-        try:
+        with self.evaluating():
             self.model = merged(self.model, lambda: answer_logits(self))
             self._adapted = ()
-        finally:
-            self.train(training)
 
     def save_pretrained(self, folder: str | Path, processor: PanoramaProcessor | None = None) -> None:
         from panollava.models.native_saving import save_native
@@ -439,6 +386,23 @@ class NativeVLM(PanoramaModel):
         """Logits of the model's own forward: [B, K, vocab], of the positions `logits_to_keep`."""
         logits: Tensor = self.model(input_ids=ids, attention_mask=mask, position_ids=positions, **options).logits
         return logits
+
+    def _supervised(
+        self, features: Tensor, read: Any, ids: Tensor, mask: Tensor, places: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits [N, vocab] and targets [N] of the supervised tokens of sequences [B, L] padded right, and which of the
+        kept columns [B, K] they are. `read` is the cache of each row's head, else `features` [B, V, T, D'] are read."""
+        begin = 0 if read is None else self.prompt.picture_end
+        positions = sequence_positions(self._head_positions, self._following, mask)[..., begin:]
+        columns, counts = supervised_positions(labels[:, begin:])
+        if read is None:
+            extra: dict[str, Any] = self._whole(features, places, mask, labels)
+        else:
+            extra = {"past_key_values": read}
+        logits = self._run(
+            ids[:, begin:], mask, positions, logits_to_keep=columns, use_cache=read is not None, **extra
+        )[counts]  # fmt: skip
+        return logits, labels[:, begin:][:, columns + 1][counts], counts
 
     def _whole(self, features: Tensor, places: Tensor, mask: Tensor, labels: Tensor | None) -> dict[str, Any]:
         """What forward takes beside ids, mask and positions, for whole sequences [B, L] of [B, V, T, D']."""
@@ -599,18 +563,7 @@ class NativeVLM(PanoramaModel):
         config, grid = self.config, self.prompt.grid
         if config.overlap_loss_weight and config.overlap_features == "tower":
             grid = self._tower_grid()
-        if grid is None or not shared_directions(self.views, grid)[0]:
-            return None
-        return OverlapLoss(
-            self.views,
-            grid,
-            loss=config.vision_loss,
-            mode=config.vicreg_mode,
-            similarity_weight=config.vicreg_similarity_weight,
-            variance_weight=config.vicreg_variance_weight,
-            covariance_weight=config.vicreg_covariance_weight,
-            temperature=config.densecl_temperature,
-        )
+        return None if grid is None else overlap_loss_of(config, self.views, grid)
 
     @torch.no_grad()
     def _tower_grid(self) -> Grid:
@@ -633,16 +586,7 @@ class NativeVLM(PanoramaModel):
 
     def _vision_step(self, features: Tensor, kept_views: Tensor | None) -> VisionStageOutput:
         rows, columns = self._grid()
-        latents = self.vicreg_projector(features[:, :, : rows * columns].float())
-        raw, _ = self.vision_loss()(latents, kept_views)
-        loss = self.config.vicreg_loss_weight * raw
-        return {
-            "loss": loss,
-            "vicreg_loss": loss,
-            "vicreg_raw": raw,
-            "vicreg_weight": self.config.vicreg_loss_weight,
-            "vicreg_dim": self.config.vicreg_projector_dim or self.layout.width,
-        }
+        return self.overlap_output(self.vicreg_projector(features[:, :, : rows * columns].float()), kept_views)
 
     def _features(self, pixel_values: Tensor | None, vision_features: Tensor | None) -> Tensor:
         if (pixel_values is None) == (vision_features is None):
@@ -719,56 +663,5 @@ class _FeaturePath(nn.Module):
         return self
 
 
-def load_native(config: ModelConfig, dtype: torch.dtype) -> Any:
-    """The family's model with its own weights, frozen, in eval mode. Raises CheckpointError where some are missing."""
-    source = config.vlm_source
-    options: dict[str, Any] = {}
-    if config.quantization is not None:
-        options["quantization_config"] = quantization_config(config.quantization, dtype)
-        options["device_map"] = {"": torch.cuda.current_device()} if torch.cuda.is_available() else None
-    refuse_stray_adapter(source, native=True)
-    refuse_quantisation(source, checkpoint_config(source, config.trust_remote_code))
-    with quiet_loading(), readable_weights(source):
-        loaded: Any = AutoModelForImageTextToText.from_pretrained(
-            source,
-            dtype=dtype,
-            trust_remote_code=config.trust_remote_code,
-            ignore_mismatched_sizes=True,  # refused below, with their names
-            output_loading_info=True,
-            **options,
-        )
-    model, loading = loaded
-    refuse_missing_weights(source, loading)
-    refuse_not_finite(source, model.named_parameters())
-    refuse_unused(source, model, of_own_layers(model, loading["unexpected_keys"]))
-    if loading["unexpected_keys"]:
-        unread = sorted(loading["unexpected_keys"])
-        LOGGER.warning("%s holds %d weights that %s does not read: %s%s", source, len(unread), type(model).__name__,
-                       ", ".join(unread[:4]), ", …" if len(unread) > 4 else "")  # fmt: skip
-    model.requires_grad_(False)
-    return model.eval()
-
-
-def quantization_config(bits: str, dtype: torch.dtype) -> Any:
-    """bitsandbytes' settings for base weights of 8 or 4 bits. Raises ConfigError where library or device cannot."""
-    reason = None
-    if find_spec("bitsandbytes") is None:
-        reason = "the package bitsandbytes is not installed: pip install 'panollava[quant]'"
-    elif not torch.cuda.is_available():
-        reason = "this machine has no GPU that bitsandbytes computes on"
-    if reason is not None:
-        raise ConfigError(f"models.quantization: {bits} cannot be used: {reason}")
-    from transformers import BitsAndBytesConfig
-
-    if bits == "8bit":
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype, bnb_4bit_use_double_quant=True
-    )
-
-
 def _as_ids(value: int | list[int] | None) -> list[int]:
     return [] if value is None else [value] if isinstance(value, int) else list(value)
-
-
-__all__ = ["CheckpointError", "NativeVLM", "load_native", "quantization_config"]

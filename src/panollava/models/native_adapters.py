@@ -14,20 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import (
-    LoraConfig,
-    PeftConfig,
-    PeftModel,
-    get_peft_model,
-    get_peft_model_state_dict,
-    load_peft_weights,
-    set_peft_model_state_dict,
-)
+from peft import PeftConfig, PeftModel, get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
 from safetensors.torch import save_file
 
 from panollava.errors import CheckpointError, ConfigError
 from panollava.files import atomic_path
 from panollava.logs import LOGGER
+from panollava.models import adapters
+from panollava.models.adapters import Targets, block_experts
 from panollava.models.config import LORA_PARTS, LoraSettings
 from panollava.models.finite import refuse_not_finite
 from panollava.models.native_parts import LORA_NAMES, NativeParts, part_of_adapter
@@ -38,24 +32,28 @@ def attach(model: Any, parts: NativeParts, settings: LoraSettings) -> tuple[Any,
 
     Raises ConfigError for a part without linear layers, and for names that no layer of the parts has.
     """
-    targets: list[str] = []
+    modules: list[str] = []
+    experts: list[str] = []
     for part in settings.parts:
         found = _chosen(parts.linears(part), settings.target_modules, part)
         if not found:
             raise ConfigError(f"lora.parts names {part}, which has no linear layer in {type(parts.core).__name__}")
+        modules += found
+        stacked = (
+            block_experts(parts.core, parts.decoder) if part == "language" and found == parts.linears(part) else []
+        )
+        if stacked and settings.use_dora:
+            LOGGER.warning("LoRA: %d stacked expert weights stay as they are: peft has no DoRA for them", len(stacked))
+            stacked = []
+        experts += stacked
         weights = sum(parts.core.get_submodule(name).weight.numel() for name in found)
-        LOGGER.info("LoRA: %d linear layers of %s, %s weights", len(found), part, f"{weights:,}")
-        targets += found
-    alpha: Any = settings.alpha  # peft computes with it; its annotation says int
-    config = LoraConfig(
-        r=settings.rank,
-        lora_alpha=alpha,
-        lora_dropout=settings.dropout,
-        target_modules=targets,
-        use_rslora=settings.use_rslora,
-        use_dora=settings.use_dora,
-    )
-    return get_peft_model(model, config), tuple(part for part in LORA_PARTS if part in settings.parts)
+        weights += sum(parts.core.get_parameter(name).numel() for name in stacked)
+        LOGGER.info(
+            "LoRA: %d linear layers%s of %s, %s weights",
+            len(found), f" and {len(stacked)} stacks of experts" if stacked else "", part, f"{weights:,}",
+        )  # fmt: skip
+    adapted = adapters.attach(model, settings, Targets(tuple(modules), tuple(experts)), task=None)
+    return adapted, tuple(part for part in LORA_PARTS if part in settings.parts)
 
 
 def load_adapter(model: Any, parts: NativeParts, folder: str) -> Any:

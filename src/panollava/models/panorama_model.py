@@ -10,7 +10,8 @@ vision-language model as the hub has it. `build.build_model` chooses; nobody els
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +85,51 @@ class PanoramaModel(nn.Module, ABC):
         """Outside of a trainer: half-precision arithmetic where the answering weights are held in it."""
         half = self.dtype != torch.float32
         return torch.autocast(self.device.type, dtype=self.dtype if half else torch.bfloat16, enabled=half)
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Eval mode for a while; the mode of before comes back."""
+        mode = self.training
+        self.eval()
+        try:
+            yield
+        finally:
+            self.train(mode)
+
+    def overlap_output(self, latents: Tensor, kept_views: Tensor | None) -> VisionStageOutput:
+        """What the vision stage returns for the VICReg projector's latents [B, V, S, D]."""
+        raw, _ = self.vision_loss()(latents, kept_views)
+        loss = self.config.vicreg_loss_weight * raw
+        return {
+            "loss": loss,
+            "vicreg_loss": loss,
+            "vicreg_raw": raw,
+            "vicreg_weight": self.config.vicreg_loss_weight,
+            "vicreg_dim": int(latents.shape[-1]),
+        }
+
+    def answer_output(
+        self,
+        loss: Tensor,
+        logits: Tensor,
+        stage: Stage,
+        compared: Callable[[], Tensor],
+        kept_views: Tensor | None = None,
+    ) -> TrainingStageOutput:
+        """What an AR stage returns; in finetune with the overlap loss of `compared` [P, V, S, D] beside, where the
+        configuration has it; `kept_views` as in `forward`."""
+        output: TrainingStageOutput = {"loss": loss, "ar_loss": loss, "logits": logits}
+        if self.config.overlap_loss_weight and stage == "finetune" and self.training:
+            overlap, _ = self.vision_loss()(compared(), kept_views)
+            output["overlap_loss"] = overlap
+            output["loss"] = loss + self.config.overlap_loss_weight * overlap
+        return output
+
+    def written(self, generated_ids: Tensor) -> GenerationOutput:
+        """New ids [B, T] with their text."""
+        assert self.prompt is not None
+        text = self.prompt.tokenizer.batch_decode(generated_ids, skip_special_tokens=True)
+        return {"generated_ids": generated_ids, "text": [answer.strip() for answer in text]}
 
     @abstractmethod
     def encode_vision(self, pixel_values: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from panollava.errors import ConfigError
 from panollava.models import checks, parts
 from panollava.models.config import ModelConfig, Stage
 from panollava.models.language import LanguageModel
-from panollava.models.losses import OverlapLoss, answer_loss, shared_directions, supervised_positions
+from panollava.models.losses import OverlapLoss, answer_loss, overlap_loss_of, supervised_positions
 from panollava.models.outputs import GenerationOutput, TrainingStageOutput, VisionStageOutput
 from panollava.models.panorama_model import Grid, PanoramaModel
 from panollava.models.positional import DirectionalEncoding
@@ -231,13 +231,10 @@ class PanoramaVLM(PanoramaModel):
         else:
             logits = language(embeds, mask, columns, past)[counts]  # [N, vocab]
             loss = answer_loss(logits, targets)
-        output: TrainingStageOutput = {"loss": loss, "ar_loss": loss, "logits": logits}
-        if self.config.overlap_loss_weight and stage == "finetune" and self.training:
-            tower = self.config.overlap_features == "tower"
-            overlap, _ = self.vision_loss()(features if tower else self.resampler(features), kept_views)
-            output["overlap_loss"] = overlap
-            output["loss"] = loss + self.config.overlap_loss_weight * overlap
-        return output
+        tower = self.config.overlap_features == "tower"
+        return self.answer_output(
+            loss, logits, stage, lambda: features if tower else self.resampler(features), kept_views
+        )
 
     @torch.no_grad()
     def generate(
@@ -263,12 +260,9 @@ class PanoramaVLM(PanoramaModel):
         if streamer is not None:
             options["streamer"] = streamer
         language, _, prompt = self._language_side()
-        mode = self.training
-        self.eval()
-        try:
+        with self.evaluating():
             with self.autocast():
-                features = self._features(pixel_values, vision_features)
-                tokens = self.encode_panorama(features)
+                tokens = self.encode_panorama(self._features(pixel_values, vision_features))
             if picture_of is not None:
                 checks.check_picture_of(picture_of, len(tokens))
                 tokens = tokens[picture_of]
@@ -278,11 +272,7 @@ class PanoramaVLM(PanoramaModel):
                 batch[key].to(self.device) for key in ("input_ids", "attention_mask", "image_token_mask")
             )
             embeds = self._splice(tokens, ids, places)  # [B, L, D_lm]
-            generated = language.generate(embeds, mask, prompt.end_ids, **options)  # [B, T_new]
-        finally:
-            self.train(mode)
-        text = language.tokenizer.batch_decode(generated, skip_special_tokens=True)
-        return {"generated_ids": generated, "text": [answer.strip() for answer in text]}
+            return self.written(language.generate(embeds, mask, prompt.end_ids, **options))
 
     @torch.no_grad()
     def answer_without_picture(
@@ -290,17 +280,10 @@ class PanoramaVLM(PanoramaModel):
     ) -> GenerationOutput:
         options = checks.sampling_options(**{**checks.GREEDY, **sampling})
         language, _, prompt = self._language_side()
-        mode = self.training
-        self.eval()
-        try:
-            with self.autocast():
-                batch = prompt.collate(prompts_without_picture(prompt, queries, contexts), side="left")
-                ids, mask = (batch[key].to(self.device) for key in ("input_ids", "attention_mask"))
-                generated = language.generate(language.embed(ids), mask, prompt.end_ids, **options)
-        finally:
-            self.train(mode)
-        text = language.tokenizer.batch_decode(generated, skip_special_tokens=True)
-        return {"generated_ids": generated, "text": [answer.strip() for answer in text]}
+        with self.evaluating(), self.autocast():
+            batch = prompt.collate(prompts_without_picture(prompt, queries, contexts), side="left")
+            ids, mask = (batch[key].to(self.device) for key in ("input_ids", "attention_mask"))
+            return self.written(language.generate(language.embed(ids), mask, prompt.end_ids, **options))
 
     @torch.no_grad()
     def generate_ids(
@@ -320,15 +303,11 @@ class PanoramaVLM(PanoramaModel):
         language, _, prompt = self._language_side()
         ids, places = input_ids.to(self.device), image_token_mask.to(self.device)
         mask = torch.ones_like(ids) if attention_mask is None else attention_mask.to(self.device)
-        mode = self.training
-        self.eval()
-        try:
+        with self.evaluating():
             with self.autocast():
                 tokens = self.encode_panorama(self._features(pixel_values.to(self.device), None))
             checks.check_sequence(ids, mask, places, ids, len(tokens), self.num_image_tokens)
             generated: Tensor = language.generate(self._splice(tokens, ids, places), mask, prompt.end_ids, **options)
-        finally:
-            self.train(mode)
         return generated
 
     def logits_of(
@@ -456,16 +435,7 @@ class PanoramaVLM(PanoramaModel):
         return self.overlap_loss
 
     def _vision_step(self, features: Tensor, kept_views: Tensor | None) -> VisionStageOutput:
-        latents = self.vicreg_projector(self.resampler(features))  # [B, V, S', D_vicreg]
-        raw, _ = self.vision_loss()(latents, kept_views)
-        loss = self.config.vicreg_loss_weight * raw
-        return {
-            "loss": loss,
-            "vicreg_loss": loss,
-            "vicreg_raw": raw,
-            "vicreg_weight": self.config.vicreg_loss_weight,
-            "vicreg_dim": self.config.vicreg_dim,
-        }
+        return self.overlap_output(self.vicreg_projector(self.resampler(features)), kept_views)
 
     def _splice(self, tokens: Tensor, input_ids: Tensor, image_token_mask: Tensor) -> Tensor:
         """The prompt's embeddings with the visual tokens in the marked places: [B, L, D_lm]."""
@@ -492,15 +462,4 @@ class PanoramaVLM(PanoramaModel):
         config, grid = self.config, self.resampler.grid
         if config.overlap_loss_weight and config.overlap_features == "tower":
             grid = self.vision.spec.grid
-        if not shared_directions(self.views, grid)[0]:
-            return None
-        return OverlapLoss(
-            self.views,
-            grid,
-            loss=config.vision_loss,
-            mode=config.vicreg_mode,
-            similarity_weight=config.vicreg_similarity_weight,
-            variance_weight=config.vicreg_variance_weight,
-            covariance_weight=config.vicreg_covariance_weight,
-            temperature=config.densecl_temperature,
-        )
+        return overlap_loss_of(config, self.views, grid)
