@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from family_folders import build_folder
 from tiny_models import language_folder, tiny_config, vision_folder
 from transformers.cache_utils import DynamicCache
 
@@ -37,6 +38,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     vision_folder(folder, "siglip")
     for family in ("qwen3", "llama", "gemma2"):
         language_folder(folder, family)
+    for family in ("mamba", "rwkv"):
+        build_folder(folder, family)
     return folder
 
 
@@ -94,6 +97,27 @@ def test_reading_once_changes_rounding_only(root: Path, language: str, monkeypat
     full = model(**batch, stage="finetune", full_logits=True)
     torch.testing.assert_close(full["loss"], alone[0], rtol=1e-4, atol=1e-5)
     assert len(lengths) == 1
+
+
+@pytest.mark.parametrize("language", ["qwen3", "gemma2", "mamba", "rwkv"])
+def test_an_answers_surprise_is_that_of_its_whole_sequence(root: Path, language: str) -> None:
+    """The sum over an answer's tokens, one sequence at a time and with every position, is what perplexity counts."""
+    torch.manual_seed(0)
+    model = PanoramaVLM(tiny_config(root, language=language)).eval()
+    assert model.prompt is not None and model.language is not None
+    assert model.language.remembers_by_keys is (language in ("qwen3", "gemma2"))
+    sequences = [model.prompt.training(row.query, row.annotation, 64) for row in ROWS]
+    size = model.vision.spec.image_size
+    features = model.encode_vision(torch.randn(1, len(model.views), 3, *size))
+    found = torch.cat(list(model.answer_losses(features[0], [sequences[:3], sequences[3:]])))
+    for sequence, nll in zip(sequences, found.tolist(), strict=True):
+        batch = model.prompt.collate([sequence], side="right")
+        out = model(**batch, vision_features=features, stage="finetune", full_logits=True)
+        assert sequence.labels is not None
+        labels = torch.tensor(sequence.labels[1:])
+        counted = labels >= 0
+        told = out["logits"][0, :-1].detach().log_softmax(-1)[counted].gather(1, labels[counted, None]).sum()
+        assert nll == pytest.approx(-float(told), rel=1e-4)
 
 
 @pytest.mark.parametrize("why", ["checkpointing", "memory of another kind", "another beginning"])

@@ -60,22 +60,29 @@ def answer_losses(
 ) -> Iterator[Tensor]:
     """-log p [B] (float64) of the supervised tokens of each batch of sequences about one picture.
 
-    `tokens` [1, T, D_lm] are the picture's. All sequences begin alike, up to its end; that part is read once.
+    `tokens` [1, T, D_lm] are the picture's. All sequences begin alike, up to its end; that part is read once, but by
+    models that remember in another way than by keys and values.
     """
     device, first = tokens.device, batches[0][0]
-    start, end = first.image_token_mask.index(True), first.image_token_mask.index(True) + tokens.shape[1]
+    start = first.image_token_mask.index(True)
+    end = start + tokens.shape[1]
     head = torch.tensor([first.input_ids[:start]], dtype=torch.long, device=device)
     embedded = language.embed(head)  # [1, L_head, D_lm]
-    read = language.read(torch.cat([embedded, tokens.to(embedded.dtype)], dim=1))
+    begin = torch.cat([embedded, tokens.to(embedded.dtype)], dim=1)
+    read = language.read(begin) if language.remembers_by_keys else None
     for sequences in batches:
         tails = [PromptIds(s.input_ids[end:], s.image_token_mask[end:], (s.labels or [])[end:]) for s in sequences]
         batch = prompt.collate(tails, side="right")
         ids, own, labels = (batch[key].to(device) for key in ("input_ids", "attention_mask", "labels"))
-        past = copy.deepcopy(read)
-        past.batch_repeat_interleave(len(tails))
         mask = torch.cat([own.new_ones(len(tails), end), own], dim=1)
         columns, counted = supervised_positions(labels)  # [K], [B, K]
-        logits = language(language.embed(ids), mask, columns, past)[counted]  # [N, vocab]
+        if read is None:
+            whole = torch.cat([begin.expand(len(tails), -1, -1), language.embed(ids)], dim=1)
+            logits = language(whole, mask, columns + end)[counted]  # [N, vocab]
+        else:
+            past = copy.deepcopy(read)
+            past.batch_repeat_interleave(len(tails))
+            logits = language(language.embed(ids), mask, columns, past)[counted]
         targets = labels[:, columns + 1][counted]  # [N], row by row
         losses = F.cross_entropy(logits.float(), targets, reduction="none").double()
         yield losses.new_zeros(len(tails)).index_add_(0, counted.nonzero()[:, 0], losses)
