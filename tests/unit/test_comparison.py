@@ -292,7 +292,7 @@ def test_the_page_is_whole_and_the_table_tidy(tmp_path: Path) -> None:
     for n in range(PICTURES):
         Image.fromarray(np.full((32, 64, 3), 10 * n, np.uint8)).save(tmp_path / f"p{n}.png")
     answers = {"A": lambda n, q: "<b>wrong & red</b>", "B": lambda n, q: REFERENCES[0]}
-    results = read_results([evaluated(tmp_path / name, answer) for name, answer in answers.items()])
+    results = read_results([evaluated(tmp_path / "results" / name, answer) for name, answer in answers.items()])
     comparison = write_comparison(results, tmp_path / "c.csv", tmp_path / "c.html", 200)
     page = (tmp_path / "c.html").read_text(encoding="utf-8")
     tags = Tags()
@@ -382,3 +382,28 @@ def test_a_measurement_is_shared_out_among_the_rows_it_is_about(tmp_path: Path) 
         assert len(samples.per_sample) == PICTURES * len(QUERIES)
     assert found.metrics["perplexity"].samples is not None
     assert not found.metrics["perplexity"].samples.per_sample[:3].any()  # questions without a measurement add nothing
+
+
+def test_results_of_others_open_no_picture_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Predictions may come from anybody: what lies outside their project and the working folder is not shown."""
+    theirs, mine, private = tmp_path / "theirs", tmp_path / "mine", tmp_path / "private"
+    for folder in (theirs, mine, private):
+        folder.mkdir()
+    for n in range(PICTURES):
+        Image.new("RGB", (64, 32)).save(private / f"p{n}.png")
+
+    def page(prefix: str) -> str:
+        other = {"answer": lambda n, _: "nothing here", "prefix": prefix}
+        results = read_results(
+            [evaluated(theirs / "results/A", prefix=prefix), evaluated(theirs / "results/B", **other)]
+        )
+        write_comparison(results, tmp_path / "c.csv", tmp_path / "c.html", 100)
+        return (tmp_path / "c.html").read_text(encoding="utf-8")
+
+    monkeypatch.chdir(mine)
+    for prefix in (f"{private}/", "../private/", "../../../private/"):
+        assert "data:image" not in page(prefix), prefix
+    shutil.copytree(private, theirs / "data")
+    assert "data:image" in page("data/")
+    monkeypatch.chdir(theirs)  # the user's own
+    assert "data:image" in page(f"{private}/")

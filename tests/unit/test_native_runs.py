@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from panollava.api import EvaluationRunner, ThreeStageTrainer
 from panollava.checkpoints.any_folder import open_stage
+from panollava.checkpoints.chosen import load_chosen_stage
 from panollava.checkpoints.export import export_stage
 from panollava.checkpoints.loading import load_stage
 from panollava.checkpoints.weights import load_weights
@@ -26,6 +27,7 @@ from panollava.cli.main import app
 from panollava.config import ConfigError, WorkflowConfig
 from panollava.dag.local import Pipeline
 from panollava.errors import CheckpointError
+from panollava.evaluation.verify import verify
 from panollava.models.build import load_pretrained
 from panollava.models.native import NativeVLM
 from panollava.serve.answering import Answering
@@ -102,6 +104,10 @@ def test_zero_shot_goes_from_the_csv_to_metrics_without_a_stage(root: Path) -> N
     metrics = json.loads((root / cfg.names.metrics).read_text())
     assert metrics["provenance"]["checkpoint"]["sha256"] == chosen["sha256"]
     assert metrics["controls"]["blind"]["bleu4"] is not None
+    with chdir(root):
+        checks = verify(Path(cfg.names.metrics))
+    assert {"BLEU-4", "predictions.csv"} <= {one.what for one in checks if one.state == "holds"}, checks
+    assert not any(one.state == "differs" for one in checks), checks
     assert not list((root / "runs").glob("zero/*/*_native"))
 
 
@@ -121,6 +127,29 @@ def test_other_weights_of_a_zero_shot_model_are_refused_and_another_model_is_sta
         assert WorkflowConfig.load(cfg.source or "", root).digest("select_checkpoint") != before
     finally:
         weights.write_bytes(kept)
+
+
+def test_code_of_a_model_as_it_comes_runs_only_where_the_experiment_says_so(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """checkpoint.json may come from anybody: alone it switches on no code of the model's own."""
+    cfg = experiment(root, "closed", training__stages=[])
+    with chdir(root):
+        Pipeline(cfg).make("select_checkpoint")
+        chosen = json.loads((root / cfg.names.checkpoint_json).read_text())
+        chosen["model_config"]["trust_remote_code"] = True
+        told = []
+
+        def build(config: Any, **_: Any) -> None:
+            told.append(config.trust_remote_code)
+            raise CheckpointError("enough")
+
+        monkeypatch.setattr("panollava.checkpoints.zero_shot.build_model", build)
+        for allowed in (False, True):
+            experiment(root, "closed", training__stages=[], models__trust_remote_code=allowed)
+            with pytest.raises(CheckpointError, match="enough"):
+                load_chosen_stage(chosen)
+    assert told == [False, True]
 
 
 def test_commands_ask_a_model_as_it_comes_by_its_experiment_alone(root: Path) -> None:
@@ -173,6 +202,19 @@ def trained(root: Path) -> WorkflowConfig:
     )  # fmt: skip
     answers(root, cfg)
     return cfg
+
+
+def test_an_experiments_settings_of_generation_stand_before_those_that_its_folder_remembers(
+    root: Path, trained: WorkflowConfig
+) -> None:
+    other = experiment(root, "shorter", training__stages=["finetune"], generation__max_new_tokens=2)
+    asked = ["infer", "data/a.png", "--query", "describe it", "--checkpoint-dir", trained.names.stage_dir("finetune")]
+    with chdir(root):
+        found = [
+            json.loads(CliRunner().invoke(app, [*asked, *more, "--json"]).stdout)["generation"]["max_new_tokens"]
+            for more in ([], ["--config", "shorter"], ["--config", "shorter", "--max-new-tokens", "3"])
+        ]
+    assert found == [4, 2, 3] and other.settings.generation.max_new_tokens == 2
 
 
 def by_part(root: Path, cfg: WorkflowConfig, stage: str) -> dict[str, dict[str, torch.Tensor]]:

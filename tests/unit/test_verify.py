@@ -15,7 +15,7 @@ from panollava.config.schema import EvaluationSettings
 from panollava.errors import EvaluationError
 from panollava.evaluation.measures.measured import Measured
 from panollava.evaluation.metrics import MetricResult
-from panollava.evaluation.predictions import Prediction, write_predictions
+from panollava.evaluation.predictions import Prediction, read_predictions, write_predictions
 from panollava.evaluation.score_files import score_csv, score_files
 from panollava.evaluation.verify import verify
 from panollava.files import sha256_file
@@ -169,6 +169,22 @@ def test_what_the_measures_left_is_checked_too(scored: Path) -> None:
 def test_answers_cannot_be_made_again_from_what_does_not_say_how(scored: Path) -> None:
     (check,) = (check for check in verify(scored, predict_again=True) if "again" in check.what)
     assert check.state == "not checked" and "does not tell how" in check.detail
+
+
+def test_turns_of_a_conversation_that_share_an_identifier_are_told_apart(
+    scored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = [Prediction("c", "p.png", f"turn {n}", f"answer {n}", ("a",)) for n in range(2)]
+    write_predictions(scored.with_name("predictions.csv"), turns)
+    again = read_predictions(scored.with_name("predictions.csv"))
+    monkeypatch.setattr("panollava.evaluation.verify._predict_again", lambda *_: again)
+
+    def check() -> Any:
+        return next(one for one in verify(scored, predict_again=True) if "again" in one.what)
+
+    assert (check().state, check().detail) == ("holds", "2 samples")
+    again[0]["prediction"] = "another"
+    assert check().state == "differs" and "1 of 2. sample c: 'answer 0' told, 'another' found" in check().detail
 
 
 def test_scores_of_somebodys_csv_are_verified_by_that_csv(tmp_path: Path) -> None:

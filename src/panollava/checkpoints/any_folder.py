@@ -19,6 +19,7 @@ from panollava.checkpoints.model_dir import resolve_model_dir
 from panollava.checkpoints.without_metadata import metadata_without_model
 from panollava.checkpoints.zero_shot import checkpoint_of_model
 from panollava.config.names import token
+from panollava.config.remembered import remembered_settings
 from panollava.errors import CheckpointError, ConfigError
 from panollava.models.build import is_saved, load_pretrained
 from panollava.models.native_saving import is_saved_native
@@ -33,6 +34,8 @@ def open_stage(
     step: int | None = None,
 ) -> LoadedStage:  # fmt: skip
     """`load_folder`; without a folder, the experiment's own one, or its model as it comes where it trains no stage.
+    Where `config` is given, its settings of generation and evaluation stand in the place of those that the folder
+    remembers.
 
     Raises ConfigError where neither is given, or where a checkpoint of an experiment without stages is asked for.
     """
@@ -48,7 +51,10 @@ def open_stage(
                 )
             return model_as_it_comes(config)
         folder = resolve_model_dir(config, stage)
-    return load_folder(folder, stage=stage, epoch=epoch, step=step, config=config)
+    loaded = load_folder(folder, stage=stage, epoch=epoch, step=step, config=config)
+    if config is None:
+        return loaded
+    return replace(loaded, metadata={**loaded.metadata, "remembered": remembered_settings(config)})
 
 
 def model_as_it_comes(cfg: WorkflowConfig) -> LoadedStage:

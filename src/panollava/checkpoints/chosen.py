@@ -24,7 +24,10 @@ def load_chosen_stage(checkpoint: dict[str, Any]) -> LoadedStage:
     that another configuration trained.
     """
     if checkpoint["folder"] is None:
-        return zero_shot_stage(checkpoint)
+        model = checkpoint["model_config"]
+        return zero_shot_stage(
+            {**checkpoint, "model_config": {**model, "trust_remote_code": _trusted(checkpoint, model)}}
+        )
     folder = Path(checkpoint["folder"])
     file, metadata = folder / checkpoint["file"], folder / METADATA
     remedy = f"Bring the chosen file back; or remove {metadata} and run the same command again, which trains it again"
@@ -35,9 +38,7 @@ def load_chosen_stage(checkpoint: dict[str, Any]) -> LoadedStage:
             f"{file} is not the file that checkpoint.json chose: its SHA-256 is {found[:16]}…, chosen was "
             f"{checkpoint['sha256'][:16]}…. {remedy}"
         )
-    trusted = read_metadata(folder)["model_config"].get("trust_remote_code", False) and (
-        WorkflowConfig.load(checkpoint["experiment_name"], ".", warn=False).settings.models.trust_remote_code
-    )
+    trusted = _trusted(checkpoint, read_metadata(folder)["model_config"])
     loaded = load_stage(folder, epoch=checkpoint["epoch"], root=Path.cwd(), trust_remote_code=trusted)
     if loaded.checkpoint.path != file.resolve():
         raise CheckpointError(
@@ -50,6 +51,12 @@ def load_chosen_stage(checkpoint: dict[str, Any]) -> LoadedStage:
             f"({checkpoint['config_digest']}). {remedy}"
         )
     return loaded
+
+
+def _trusted(checkpoint: dict[str, Any], model_config: dict[str, Any]) -> bool:
+    return bool(model_config.get("trust_remote_code", False)) and (
+        WorkflowConfig.load(checkpoint["experiment_name"], ".", warn=False).settings.models.trust_remote_code
+    )
 
 
 def zero_shot_stage(checkpoint: dict[str, Any]) -> LoadedStage:

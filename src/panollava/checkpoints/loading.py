@@ -88,7 +88,7 @@ def load_stage(
     model.eval()
     with explained(folder / METADATA, "processor"):
         processor = PanoramaProcessor.from_json(metadata["processor"])
-    model.origin = model_card_data(metadata, checkpoint.path.name, home)
+    model.origin = model_card_data(metadata, checkpoint, home)
     own = made_here(folder, metadata["checkpoint_info"]["project_root"])
     return LoadedStage(model, processor, metadata, checkpoint, home, own, header.get("config_digest"))
 

@@ -68,8 +68,8 @@ class _Inputs(_Told):
 
 
 class _Checkpoint(_Told):
-    folder: str
-    file: str
+    folder: str | None = None  # a native model that no stage has trained has none
+    file: str | None = None
     sha256: str | None = None
     config_digest: str | None = None
 

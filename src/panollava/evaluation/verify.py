@@ -214,22 +214,20 @@ def _answers(document: Mapping[str, Any], path: Path, predictions: Path | None, 
         return Finding(what, "not checked", str(error))
     if predictions is None:
         return Finding(what, "not checked", "there are none to compare with")
-    told = {row.get("sample_id", ""): row for row in read_predictions(predictions)}
-    wrong = [
-        one
-        for one in again
-        if one["sample_id"] not in told or told[one["sample_id"]]["prediction"] != one["prediction"]
-    ]
-    count = len({row["sample_id"] for row in again})
+    told = {_turn_of(row): row["prediction"] for row in read_predictions(predictions)}
+    found = {_turn_of(row): row["prediction"] for row in again}
+    wrong = [turn for turn, text in found.items() if told.get(turn) != text]
     if not wrong:
-        return Finding(what, "holds", f"{count:,} samples")
-    ids = list(dict.fromkeys(one["sample_id"] for one in wrong))
+        return Finding(what, "holds", f"{len(found):,} samples")
     first = "; ".join(
-        f"sample {i}: {told.get(i, {}).get('prediction', 'none')!r} told, "
-        f"{next(one['prediction'] for one in wrong if one['sample_id'] == i)!r} found"
-        for i in ids[:_SHOWN]
+        f"sample {turn[0]}: {told.get(turn, 'none')!r} told, {found[turn]!r} found" for turn in wrong[:_SHOWN]
     )
-    return Finding(what, "differs", f"{len(ids):,} of {count:,}. {first}")
+    return Finding(what, "differs", f"{len(wrong):,} of {len(found):,}. {first}")
+
+
+def _turn_of(row: Mapping[str, str]) -> tuple[str, str, str]:
+    """A row's sample; the turns of a conversation, which may have its identifier in common, apart."""
+    return row.get("sample_id", ""), row.get("image_path", ""), row.get("original_query", "")
 
 
 def _predict_again(document: Mapping[str, Any], path: Path, max_samples: int | None) -> list[dict[str, str]]:

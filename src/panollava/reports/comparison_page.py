@@ -19,6 +19,7 @@ from panollava.evaluation.protocols import KEY
 from panollava.reports.comparison_tables import notes
 from panollava.reports.rendering import Picture, panorama, write_page
 from panollava.reports.samples_page import mark_of
+from panollava.trust import find_inside, project_of
 
 SAMPLES = 16
 _SEED = 0
@@ -123,11 +124,20 @@ def _panorama(compared: Sequence[Result], index: int, comparison: Comparison) ->
     sought = []
     for result in compared:
         image = result.scored.rows[comparison.order[result.name][index]].get(KEY[0], "")
-        for root in (Path(), *result.folder.resolve().parents):
-            if image and (root / image).is_file():
-                return panorama(root / image)
+        if (found := _picture_file(image, result.folder.resolve())) is not None:
+            return panorama(found)
         sought.append(image)
     return Picture(None, sought[0] or "the predictions name none")
+
+
+def _picture_file(image: str, folder: Path) -> Path | None:
+    """Below the working folder, the results' project or the results themselves; anywhere where they are the user's own,
+    in the project of the working folder. Results of others open no other file (see `trust`)."""
+    project = project_of(folder / "metrics.json")
+    found = find_inside(image, [Path(), *([project] if project else []), folder])
+    if found is None and image and project == Path.cwd().resolve():
+        found = Path(image)
+    return found if found is not None and found.is_file() else None
 
 
 def _arrow(comparison: Comparison, metric: str) -> str:
