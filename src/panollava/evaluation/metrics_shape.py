@@ -7,9 +7,9 @@ question (`verify`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from panollava.config.wording import shown
 
@@ -68,10 +68,16 @@ class _Inputs(_Told):
 
 
 class _Checkpoint(_Told):
-    folder: str | None = None  # a native model that no stage has trained has none
-    file: str | None = None
+    folder: str | None  # both None: a native model that no stage has trained
+    file: str | None
     sha256: str | None = None
     config_digest: str | None = None
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if (self.folder is None) != (self.file is None):
+            raise ValueError("folder and file are told together, or neither is")
+        return self
 
 
 class _Evaluation(_Told):
