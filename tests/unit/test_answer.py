@@ -143,7 +143,7 @@ def test_who_waits_too_long_is_told(loaded: LoadedStage, views: Any, monkeypatch
 
 
 def test_uploads_are_gone_when_the_page_ends(loaded: LoadedStage, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = pytest.importorskip("panollava.serve.page", reason="no gradio: pip install 'panollava[serve]'")
+    page = pytest.importorskip("panollava.serve.page", reason="no gradio: pip install -e '.[serve]'")
     monkeypatch.setenv("GRADIO_TEMP_DIR", "/elsewhere")
     with page.uploads_folder() as folder:
         assert os.environ["GRADIO_TEMP_DIR"] == str(folder)

@@ -148,6 +148,20 @@ def test_words_of_run(project_root: Path) -> None:
         assert workflow._files_of(word, before) == (expected, False), word
 
 
+def test_a_report_finds_the_projects_own_experiments(project_root: Path) -> None:
+    assert workflow._without_targets(["A", "-n"]) is None
+    for words in (["--report", "r.html", "A"], ["--report=r.html", "--", "A"]):
+        assert workflow._without_targets(words) is None
+    with pytest.raises(ConfigError, match="no experiment of this project has scores yet"):
+        workflow._without_targets(["--report", "r.html"])
+    (project_root / "results/A").mkdir(parents=True)
+    (project_root / "results/A/metrics.json").write_text("{}")
+    (project_root / "results/FOREIGN").mkdir()
+    (project_root / "results/FOREIGN/metrics.json").write_text("{}")
+    for words in (["--report", "r.html"], ["--report=r.html"], ["--cores", "2", "--report", "r.html"]):
+        assert workflow._without_targets(words) == ["--", "A"]
+
+
 @pytest.mark.parametrize("text", ["experiment: [", "experiment: {name: a b}"])
 def test_run_of_a_broken_experiment_says_what_is_wrong(project_root: Path, text: str) -> None:
     (project_root / "config/experiments/BAD.yaml").write_text(text)

@@ -19,8 +19,8 @@ from conftest import Project
 from PIL import Image
 
 pytestmark = pytest.mark.workflow
-pytest.importorskip("gradio", reason="no gradio: pip install 'panollava[serve]'")
-playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install 'panollava[dev]'")
+pytest.importorskip("gradio", reason="no gradio: pip install -e '.[serve]'")
+playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install -e '.[dev]'")
 
 PINCH = """() => {
   const target = document.querySelector("pano-view .pnlm-dragfix"), box = target.getBoundingClientRect();

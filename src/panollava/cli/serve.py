@@ -12,8 +12,9 @@ import typer
 from panollava.cli import completion
 from panollava.cli.common import AnsweringStage, load_experiment
 from panollava.errors import ConfigError
+from panollava.extras import install
 
-INSTALL = "pip install 'panollava[serve]'"
+INSTALL = install("serve")
 
 
 def add_to(app: typer.Typer) -> None:

@@ -60,17 +60,44 @@ def run(
     state, or an ablation's, which stands for its table (a failed cell does not stop the others). Without one, every
     experiment of workflow.experiments is built.
 
+    `--report results/report.html` gathers scores, answers, curves and plots in one file: of the TARGETs, or without any
+    of every experiment of this project that has scores.
+
     `--config training.seed=3 -- EXP1` (dotted keys) and `--configfile FILE` change settings for this command alone.
 
     Example: `panollava run EXP1 -n` says what would run.
     """
     words = [*(targets or []), *context.args]
     check_root()
+    if (reported := _without_targets(words)) is not None:
+        words += reported
     named = [_files_of(word, before) for before, word in zip([None, *words], words, strict=False)]
     arguments = [argument for files, _ in named for argument in files]
     if any(is_ablation for _, is_ablation in named):
         arguments = ["--keep-going", *arguments]
     raise typer.Exit(run_snakemake(arguments))
+
+
+def _without_targets(words: list[str]) -> list[str] | None:
+    """For `--report` alone: the experiments that have scores; None where it is not asked for, or targets are named.
+
+    Raises ConfigError where there are none.
+    """
+    from panollava.config import Project
+
+    asked = any(word.partition("=")[0] == "--report" for word in words)
+    pairs = list(zip([None, *words], words, strict=False))
+    named = [
+        word for before, word in pairs
+        if not word.startswith("-") and (before is None or not before.startswith("-") or before in _FLAGS)
+    ]  # fmt: skip
+    if not asked or named:
+        return None
+    project = Project(".")
+    scored = [name for name in project.experiments() if Path(project.paths.results_dir, name, "metrics.json").is_file()]
+    if not scored:
+        raise ConfigError("--report: no experiment of this project has scores yet. `panollava run NAME` makes them")
+    return ["--", *scored]
 
 
 def check_root() -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from packaging.version import Version
 
 from panollava.errors import ConfigError
+from panollava.extras import install
 from panollava.files import read_json
 from panollava.models.native_families import NATIVE_FAMILIES
 from panollava.views.strategies import plan_views
@@ -34,17 +35,17 @@ def check_native(cfg: WorkflowConfig, folder: str | None) -> None:
     if find_spec("torchvision") is None:
         raise ConfigError(
             f"{source}models.vlm_name: {name} needs the package torchvision, for the processors of its families: "
-            "pip install 'panollava[native]'"
+            f"{install('native')}"
         )
     if Version(found := version("transformers")) < Version(OLDEST_TRANSFORMERS):
         raise ConfigError(
             f"{source}models.vlm_name: {name} needs transformers {OLDEST_TRANSFORMERS} or later, whose models take "
-            f"features that were computed before; {found} is installed: pip install -U 'panollava[native]'"
+            f"features that were computed before; {found} is installed: {install('native', upgrade=True)}"
         )
     if settings.models.quantization is not None and find_spec("bitsandbytes") is None:
         raise ConfigError(
             f"{source}models.quantization: {settings.models.quantization} needs the package bitsandbytes: "
-            "pip install 'panollava[quant]'"
+            f"{install('quant')}"
         )
     if folder is None or not (path := cfg.root / folder / "config.json").is_file():
         return

@@ -27,6 +27,7 @@ from panollava.files import storage_error
 from panollava.logs import LOGGER, start_log
 from panollava.memory import is_out_of_memory
 from panollava.processes import die_with_parent, peak_memory_gib, set_cpu_defaults
+from panollava.progress import no_bars
 
 
 def run(script: str, arguments: list[str] | None = None) -> int:
@@ -35,6 +36,7 @@ def run(script: str, arguments: list[str] | None = None) -> int:
     given = _parser(rule).parse_args(arguments)
     options = {name: value for name, value in vars(given).items() if name not in ("slice", "log")}
     set_cpu_defaults()
+    no_bars()
     signal.signal(signal.SIGTERM, _terminated)
     die_with_parent()
     start_log(None)

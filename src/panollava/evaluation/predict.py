@@ -28,6 +28,7 @@ from panollava.logs import LOGGER
 from panollava.memory import is_out_of_memory
 from panollava.models.panorama_model import PanoramaModel
 from panollava.models.processor import PanoramaProcessor
+from panollava.progress import track
 from panollava.views.panorama import PanoramaError
 
 NO_PICTURE = ""
@@ -186,7 +187,7 @@ def predict(
         wanted = range(len(batches) * (part[0] - 1) // part[1], len(batches) * part[0] // part[1])
         LOGGER.info("part %d of %d: %d batches", *part, len(wanted))
     features: dict[str, torch.Tensor | PanoramaError] = {}
-    for number in wanted:
+    for number in track(wanted, len(wanted), "Answering", lines=False):
         chunk, batch = batches[number]
         if all(samples[i].sample_id in finished.texts for i in batch):
             continue

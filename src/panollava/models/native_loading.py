@@ -9,6 +9,7 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from panollava.errors import ConfigError
+from panollava.extras import install
 from panollava.logs import LOGGER
 from panollava.models.config import ModelConfig
 from panollava.models.finite import refuse_not_finite
@@ -51,7 +52,7 @@ def quantization_config(bits: str, dtype: torch.dtype) -> Any:
     """bitsandbytes' settings for base weights of 8 or 4 bits. Raises ConfigError where library or device cannot."""
     reason = None
     if find_spec("bitsandbytes") is None:
-        reason = "the package bitsandbytes is not installed: pip install 'panollava[quant]'"
+        reason = f"the package bitsandbytes is not installed: {install('quant')}"
     elif not torch.cuda.is_available():
         reason = "this machine has no GPU that bitsandbytes computes on"
     if reason is not None:

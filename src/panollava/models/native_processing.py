@@ -20,12 +20,13 @@ import torch
 from torch import Tensor
 
 from panollava.errors import CheckpointError, ConfigError
+from panollava.extras import install
 from panollava.models.native_families import NativeFamily, family_of
 from panollava.models.vision import checkpoint_config, quiet_loading
 
 _AS_RENDERED = {"do_resize": False, "do_center_crop": False}
 _USUAL_SIDE = 448  # of a view where the family takes any size
-_EXTRA = "pip install 'panollava[native]'"
+_EXTRA = install("native")
 _PACKAGES = {"torchvision": "torchvision", "num2words": "num2words", "timm": "timm"}
 
 

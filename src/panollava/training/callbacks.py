@@ -11,6 +11,7 @@ import math
 import signal
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import torch
 from panollava.errors import TrainingError
 from panollava.files import atomic_path, sha256_file
 from panollava.logs import LOGGER
+from panollava.progress import Bar, bar
 from panollava.training.loss_sum import LossSum
 from panollava.training.state_folder import StateFolder
 
@@ -42,6 +44,46 @@ class StepNoise(L.Callback):
     def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int) -> None:
         key = hash((self.seed, trainer.current_epoch, batch_idx, trainer.global_rank)) & 0x7FFF_FFFF_FFFF_FFFF
         torch.manual_seed(key)
+
+
+class Bars(L.Callback):
+    """A bar of a stage's steps and one of each validation, where somebody looks (`progress`); rank 0 draws them."""
+
+    def __init__(self, stage: str, total_steps: int) -> None:
+        self.stage, self.total_steps = stage, total_steps
+        self._steps = self._validation = Bar()
+        self._open = ExitStack()
+        self._validating = ExitStack()
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        shown = bar(self.total_steps, f"Training {self.stage}", enabled=trainer.is_global_zero)
+        self._steps = self._open.enter_context(shown)
+        self._steps.to(trainer.global_step)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._steps.to(trainer.global_step, epoch=trainer.current_epoch)
+
+    def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        total = sum(int(count) for count in trainer.num_val_batches)
+        self._validation = self._validating.enter_context(bar(total, "Validating", enabled=trainer.is_global_zero))
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        self._validation.to(batch_idx + 1)
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._validating.close()
+
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        self._open.close()
+
+    def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
+        self._validating.close()
+        self._open.close()
 
 
 class History(L.Callback):

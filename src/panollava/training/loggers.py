@@ -15,6 +15,7 @@ from typing import Any
 import requests
 
 from panollava.errors import ConfigError
+from panollava.extras import install
 from panollava.files import read_json, write_json
 from panollava.training.job import StageJob
 
@@ -27,7 +28,7 @@ def check_loggers(job: StageJob) -> None:
     """Refuse a logger whose package is missing before anything is computed. Raises ConfigError."""
     for key, package in (("wandb_project", "wandb"), ("tensorboard", "tensorboard")):
         if job.untracked.get(key) and find_spec(package) is None:
-            raise ConfigError(f"training.{key} needs the package {package}: pip install 'panollava[{package}]'")
+            raise ConfigError(f"training.{key} needs the package {package}: {install(package)}")
 
 
 def training_loggers(job: StageJob) -> list[Any]:

@@ -34,7 +34,7 @@ from panollava.models.panorama_model import PanoramaModel
 from panollava.models.processor import PanoramaProcessor
 from panollava.training.backbone_digests import backbone_digests, refuse_other_backbones
 from panollava.training.build import StageParts, build_stage
-from panollava.training.callbacks import Checkpoints, History, Interrupted, StepNoise
+from panollava.training.callbacks import Bars, Checkpoints, History, Interrupted, StepNoise
 from panollava.training.curves import plot_loss_curves
 from panollava.training.distributed import OneMachine, ddp, other_ranks
 from panollava.training.initial_weights import check_initial_weights
@@ -208,7 +208,12 @@ def _fit(
                 max_epochs=settings["epochs"],
                 accumulate_grad_batches=settings["accumulate_grad_batches"],
                 gradient_clip_val=settings["max_grad_norm"],
-                callbacks=[StepNoise(job.config["training"]["seed"]), history, checkpoints],
+                callbacks=[
+                    StepNoise(job.config["training"]["seed"]),
+                    history,
+                    checkpoints,
+                    Bars(job.stage, parts.total_steps),
+                ],
                 logger=_loggers(job) if environment.local_rank() == 0 else False,
                 plugins=[environment],
                 enable_checkpointing=False,

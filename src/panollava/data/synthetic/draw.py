@@ -22,8 +22,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from rich.console import Console
-from rich.progress import track
 
 from panollava.config.embedded import SyntheticSettings
 from panollava.config.names import SPLITS
@@ -33,6 +31,7 @@ from panollava.data.synthetic.exact import draw_typed, exact_questions
 from panollava.data.synthetic.scenes import Scene, render, sample_scene
 from panollava.files import atomic_path, write_json, write_text
 from panollava.processes import die_with_parent
+from panollava.progress import track
 from panollava.views.geometry import view_rays
 from panollava.views.strategies import GLOBAL_VIEW
 
@@ -60,10 +59,7 @@ def draw_synthetic(
     draw_one = partial(_draw_scene, settings, folder)
     drawn: dict[str, list[DrawnScene]] = {split: [] for split in SPLITS}
     scenes = _in_processes(draw_one, jobs, workers)
-    bar = Console(stderr=True)
-    for (split, _), scene in zip(
-        jobs, track(scenes, "drawing panoramas", len(jobs), console=bar, disable=not progress), strict=True
-    ):
+    for (split, _), scene in zip(jobs, track(scenes, len(jobs), "Drawing panoramas", enabled=progress), strict=True):
         drawn[split].append(scene)
     write_json(
         folder / "scenes.json",

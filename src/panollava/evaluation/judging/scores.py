@@ -17,11 +17,12 @@ from panollava.evaluation.judging.reading import read_score
 from panollava.evaluation.measures.measured import JUDGED, Measured
 from panollava.evaluation.metrics.result import MetricResult
 from panollava.evaluation.protocols import KEY, ScoredTexts
+from panollava.extras import install
 from panollava.versions import package_version
 
 _SCALE = "0-100"
 _AGREEMENT = JUDGE_NAMES[2:]
-_EXTRA = "pip install 'panollava[judge]', then --forcerun judge"
+_EXTRA = f"{install('judge')}, then --forcerun judge"
 
 
 @dataclass(frozen=True)

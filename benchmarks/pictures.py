@@ -1,0 +1,149 @@
+"""The README's pictures, drawn from a finished experiment: what a model sees, its samples page, the page of `serve`.
+
+    python benchmarks/pictures.py EXP1            # writes docs/pictures/{views,samples,serve}.jpg and prints their sizes
+
+The experiment must have been run (`panollava run EXP1`). The two pages are photographed in Chromium by playwright (extras
+dev and serve). Without a trained experiment, `--only views` draws the first from any panorama: `--panorama PANO.jpg`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+WIDTH = 900
+_STARTS_WITHIN_S = 600
+_NAMES = ("views", "samples", "serve")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experiment", nargs="?", default="EXP1")
+    parser.add_argument("--only", nargs="+", choices=_NAMES, default=_NAMES)
+    parser.add_argument("--panorama", type=Path, help="default: the first one of the test set")
+    parser.add_argument("--output-dir", type=Path, default=Path("docs/pictures"))
+    given = parser.parse_args()
+    given.output_dir.mkdir(parents=True, exist_ok=True)
+    draw = {"views": draw_views, "samples": draw_samples, "serve": draw_serve}
+    for name in given.only:
+        path = given.output_dir / f"{name}.jpg"
+        draw[name](given.experiment, given.panorama, path)
+        print(f"{path}: {path.stat().st_size / 1e3:.0f} kB")
+
+
+def save(picture: Any, path: Path) -> None:
+    """A small JPEG, WIDTH pixels wide."""
+    from PIL import Image
+
+    height = round(picture.height * WIDTH / picture.width)
+    picture.convert("RGB").resize((WIDTH, height), Image.Resampling.LANCZOS).save(path, quality=80, optimize=True)
+
+
+def draw_views(experiment: str, panorama: Path | None, path: Path) -> None:
+    """The contact sheet of a panorama, by the experiment's views."""
+    from PIL import Image
+
+    from panollava import WorkflowConfig
+    from panollava.views.contact_sheet import contact_sheet
+    from panollava.views.panorama import load_panorama
+    from panollava.views.render import render_views
+    from panollava.views.strategies import plan_views
+
+    cfg = WorkflowConfig.load(experiment)
+    settings = cfg.settings.image_processing
+    pixels = load_panorama(panorama or _first_panorama(cfg))
+    views = plan_views(settings.crop_strategy, fov_deg=settings.fov_deg, overlap_ratio=settings.overlap_ratio)
+    save(Image.fromarray(contact_sheet(pixels, views, render_views(pixels, views, (256, 256)))), path)
+
+
+def _first_panorama(cfg: Any) -> Path:
+    import csv
+
+    with Path(cfg.names.prepared("test")).open(encoding="utf-8", newline="") as stream:
+        return Path(next(csv.DictReader(stream))["image_path"])
+
+
+def draw_samples(experiment: str, _: Path | None, path: Path) -> None:
+    """The head of report_samples.html."""
+    from panollava import WorkflowConfig
+
+    page = Path(WorkflowConfig.load(experiment).names.metrics).with_name("report_samples.html").resolve()
+    with browser() as shown:
+        shown.goto(page.as_uri())
+        _photograph(shown, path, height=820)
+
+
+def draw_serve(experiment: str, _: Path | None, path: Path) -> None:
+    """The page of `serve`, after a question about its first example."""
+    with served(experiment) as address, browser() as shown:
+        shown.goto(address)
+        shown.locator("#examples img").first.click()
+        shown.locator("pano-view[yaw]").wait_for()
+        shown.wait_for_timeout(1500)
+        shown.locator("#ask").click()
+        shown.get_by_text("tokens in").wait_for()
+        _photograph(shown, path, height=900)
+
+
+def _photograph(shown: Any, path: Path, height: int) -> None:
+    import io
+
+    from PIL import Image
+
+    clip = {"x": 0, "y": 0, "width": 1200, "height": height}
+    save(Image.open(io.BytesIO(shown.screenshot(clip=clip, full_page=True))), path)
+
+
+@contextmanager
+def browser() -> Iterator[Any]:
+    """A page of Chromium, 1200 pixels wide, whose WebGL is computed by the CPU."""
+    from playwright.sync_api import sync_playwright
+
+    switches = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+    with sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path="/usr/bin/chromium", args=switches)
+        shown = chromium.new_page(viewport={"width": 1200, "height": 900})
+        shown.set_default_timeout(_STARTS_WITHIN_S * 1000)
+        yield shown
+        chromium.close()
+
+
+@contextmanager
+def served(experiment: str) -> Iterator[str]:
+    """`panollava serve` of the experiment's last stage, as a process of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "panollava",
+        "serve",
+        "--checkpoint-dir",
+        f"runs/{experiment}",
+        "--port",
+        str(port),
+    ]
+    server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + _STARTS_WITHIN_S
+        while server.poll() is None and time.monotonic() < until:
+            with socket.socket() as tried:
+                if tried.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+if __name__ == "__main__":
+    main()
