@@ -1,9 +1,9 @@
 """The README's pictures, drawn from a finished experiment: what a model sees, its samples page, the page of `serve`.
 
-    python benchmarks/pictures.py EXP1            # writes docs/pictures/{views,samples,serve}.jpg and prints their sizes
+    python benchmarks/pictures.py EXP1          # writes docs/pictures/{views,samples,serve}.jpg and prints their sizes
 
-The experiment must have been run (`panollava run EXP1`). The two pages are photographed in Chromium by playwright (extras
-dev and serve). Without a trained experiment, `--only views` draws the first from any panorama: `--panorama PANO.jpg`.
+For the two pages, which playwright photographs in Chromium (extras dev and serve), the experiment must have been run
+(`panollava run EXP1`). `--only views` draws the first picture without, `--panorama PANO.jpg` of any panorama.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiment", nargs="?", default="EXP1")
     parser.add_argument("--only", nargs="+", choices=_NAMES, default=_NAMES)
-    parser.add_argument("--panorama", type=Path, help="default: the first one of the test set")
+    parser.add_argument("--panorama", type=Path, help="for the contact sheet; default: a drawn scene")
     parser.add_argument("--output-dir", type=Path, default=Path("docs/pictures"))
     given = parser.parse_args()
     given.output_dir.mkdir(parents=True, exist_ok=True)
@@ -58,16 +58,21 @@ def draw_views(experiment: str, panorama: Path | None, path: Path) -> None:
 
     cfg = WorkflowConfig.load(experiment)
     settings = cfg.settings.image_processing
-    pixels = load_panorama(panorama or _first_panorama(cfg))
+    pixels = load_panorama(panorama) if panorama else _drawn_panorama(cfg.settings.data.synthetic.seed)
     views = plan_views(settings.crop_strategy, fov_deg=settings.fov_deg, overlap_ratio=settings.overlap_ratio)
     save(Image.fromarray(contact_sheet(pixels, views, render_views(pixels, views, (256, 256)))), path)
 
 
-def _first_panorama(cfg: Any) -> Path:
-    import csv
+def _drawn_panorama(seed: int) -> Any:
+    """A scene of the synthetic data, larger than an experiment draws it: uint8 [1024, 2048, 3]."""
+    import numpy as np
 
-    with Path(cfg.names.prepared("test")).open(encoding="utf-8", newline="") as stream:
-        return Path(next(csv.DictReader(stream))["image_path"])
+    from panollava.data.synthetic.scenes import render, sample_scene
+    from panollava.views.geometry import view_rays
+    from panollava.views.strategies import GLOBAL_VIEW
+
+    scene = sample_scene(np.random.default_rng(seed), share=1.0, share_above=1.0)
+    return render(scene, view_rays(GLOBAL_VIEW, 1024, 2048))[0]
 
 
 def draw_samples(experiment: str, _: Path | None, path: Path) -> None:
@@ -121,17 +126,8 @@ def served(experiment: str) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "panollava",
-        "serve",
-        "--checkpoint-dir",
-        f"runs/{experiment}",
-        "--port",
-        str(port),
-    ]
-    server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    command = ["panollava", "serve", "--checkpoint-dir", f"runs/{experiment}", "--port", str(port)]
+    server = subprocess.Popen([sys.executable, "-m", *command], stderr=subprocess.DEVNULL)
     try:
         until = time.monotonic() + _STARTS_WITHIN_S
         while server.poll() is None and time.monotonic() < until:

@@ -53,15 +53,16 @@ class Bar:
 
 
 @contextmanager
-def bar(total: int | float | None, label: str, *, enabled: bool = True) -> Iterator[Bar]:
-    """A bar that is moved by hand (`Bar.to`). While it is there, log lines on the console stand above it."""
+def bar(total: float | None, label: str, *, done: float = 0, enabled: bool = True) -> Iterator[Bar]:
+    """A bar that is moved by hand (`Bar.to`); `done` is done already. Log lines on the console stand above it."""
     if not enabled or not bars_are_shown():
         yield Bar()
         return
     from tqdm.auto import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    with logging_redirect_tqdm([LOGGER]), tqdm(total=total, desc=label, dynamic_ncols=True, leave=False) as drawn:
+    about = {"total": total, "initial": done, "desc": label, "dynamic_ncols": True, "leave": False}
+    with logging_redirect_tqdm([LOGGER]), tqdm(**about) as drawn:
         yield Bar(drawn)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
+import struct
 import subprocess
 import sys
+import termios
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,6 +35,7 @@ for one in track(range(30), 30, "Rendering"):
 def on_a_terminal(folder: Path, code: str) -> str:
     """What a program writes whose standard error is a terminal."""
     here, there = pty.openpty()
+    fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("TQDM", "PANOLLAVA_BARS"))}
     process = subprocess.Popen([sys.executable, "-c", code], cwd=folder, stderr=there, env=environment)
     os.close(there)
@@ -47,14 +51,14 @@ def on_a_terminal(folder: Path, code: str) -> str:
 
 def test_a_terminal_has_a_bar_and_the_log_file_has_none(tmp_path: Path) -> None:
     said = on_a_terminal(tmp_path, WORK.format(before=""))
-    assert "Rendering:" in said and "30/30" in said and "half of it" in said
+    assert "Rendering:" in said and "/30 [" in said and "half of it" in said
     log = (tmp_path / "job.log").read_text()
     assert "half of it" in log and "Rendering" not in log and "\r" not in log
 
 
 def test_a_job_draws_none_on_a_terminal_either(tmp_path: Path) -> None:
     said = on_a_terminal(tmp_path, WORK.format(before="no_bars()"))
-    assert "Rendering: 30 done in" in said and "30/30" not in said
+    assert "Rendering: 30 done in" in said and "/30 [" not in said
     assert "Rendering: 30 done in" in (tmp_path / "job.log").read_text()
 
 

@@ -167,6 +167,8 @@ def test_shell_commands_are_shown_where_they_are_asked_for(monkeypatch: pytest.M
 )
 def test_reasons(reason: str, said: str) -> None:
     assert said in why(reason)
+    assert why(reason, ["nowhere/metrics.json"]) == "not there yet"
+    assert said in why(reason, [__file__])
 
 
 def test_it_imports_nothing_heavy() -> None:

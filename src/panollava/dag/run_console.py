@@ -14,7 +14,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -64,12 +64,15 @@ def title_of(rule: str, wildcards: Mapping[str, Any]) -> str:
     return " ".join([rule, *(names or [str(value)[:8] for value in wildcards.values()])])
 
 
-def why(reason: str) -> str:
+def why(reason: str, outputs: Sequence[str] = ()) -> str:
     """Snakemake's reason for a job in a few words, the first that counts; its documents of parameters are left out.
+    Whatever it says, of `outputs` that are not there this is said.
 
     >>> why("Missing output files: a.json; Input files updated by another job: b.json")
     'not there yet'
     """
+    if any(not Path(one).exists() for one in outputs):
+        return "not there yet"
     return next((words for begin, words in _REASONS if begin in reason), "it is asked for")
 
 
@@ -181,7 +184,7 @@ class LogHandler(LogHandlerBase):
     def _begins(self, told: Mapping[str, Any]) -> None:
         rule, title = told["rule_name"], title_of(told["rule_name"], told["wildcards"] or {})
         if self.dry_run:
-            self._line(f"  {title}: {why(told['reason'])}")
+            self._line(f"  {title}: {why(told['reason'], told['output'] or [])}")
             return
         outputs, log = told["output"] or [], told["log"] or []
         job = _Job(title, rule, time.monotonic(), log[0] if log else None, _record_of(rule, outputs))

@@ -56,9 +56,9 @@ class Bars(L.Callback):
         self._validating = ExitStack()
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        shown = bar(self.total_steps, f"Training {self.stage}", enabled=trainer.is_global_zero)
+        done, rank_zero = trainer.global_step, trainer.is_global_zero
+        shown = bar(self.total_steps, f"Training {self.stage}", done=done, enabled=rank_zero)
         self._steps = self._open.enter_context(shown)
-        self._steps.to(trainer.global_step)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
