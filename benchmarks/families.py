@@ -79,7 +79,7 @@ def try_family(root: Path, family: str) -> dict[str, Any]:
     row["share"], left_out = share_of(model)
     notes += [f"not adapted: {', '.join(left_out)}"] if left_out else []
     notes += [] if model.language.pads_left else ["answers one by one"]
-    notes += [] if model.language.remembers_by_keys else ["reads a picture for each row"]
+    notes += [] if model.language.supports_prefix_cache else ["reads a picture for each row"]
     faults = []
     for check in (check_step, check_losses, check_answers, check_export, check_merge):
         try:
@@ -145,7 +145,7 @@ def check_losses(model: PanoramaVLM, _: Path) -> str | None:
         alone.append(model(pixels[:1], **row, stage="finetune")["logits"])
     if (apart := _apart(together, torch.cat(alone))) > 1e-3:
         return f"rows together differ from alone by {apart:.2g}"
-    once = model(pixels[:1], **batch, picture_of=torch.tensor([0, 0]), stage="finetune")["logits"]
+    once = model(pixels[:1], **batch, image_index=torch.tensor([0, 0]), stage="finetune")["logits"]
     return f"a picture read once differs by {apart:.2g}" if (apart := _apart(once, together)) > 1e-3 else None
 
 

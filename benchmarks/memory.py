@@ -97,7 +97,7 @@ def feed(folder: Path, cached: bool, workers: int) -> Callable[[], None]:
             pictures = cached_features(model, processor, pictures, "noise", folder, device=torch.device("cpu"))
         assert model.prompt is not None
         collate, lengths = Collator(processor, model.prompt, 128, cached), row_lengths(model.prompt, rows, 128)
-        compose = composition("by_picture", 24, picture_numbers(rows), lengths)
+        compose = composition("group_by_image", 24, picture_numbers(rows), lengths)
         data = StageDataModule(
             CaptionDataset(rows, pictures), CaptionDataset(rows, pictures), collate, batch_size=24,
             num_workers=workers, seed=0, compose=compose,

@@ -180,7 +180,7 @@ class Bench:
         freeze_for_stage(self.ours, "finetune", 0)
         self.module = StageModule(
             self.ours, "finetune", kept=set(), total_steps=100, optimizer="adamw", lr=LR, muon_lr=0.02,
-            weight_decay=0.0, warmup_ratio=0.0, frozen_features=torch.float32, reads_once=True,
+            weight_decay=0.0, warmup_ratio=0.0, frozen_features=torch.float32, share_image_prefix=True,
         )  # fmt: skip
         self.processor = PanoramaProcessor.for_model(config, None)
         self.rows = draw_rows(most_questions, 1)
@@ -229,9 +229,9 @@ class Bench:
             key: value.to(self.device) for key, value in self.collate(data.__getitems__(list(range(questions)))).items()
         }
         self.ours.train()
-        if "picture_of" not in batch:  # one question of one panorama: the cache is read as well
-            batch["picture_of"] = torch.zeros(1, dtype=torch.long, device=self.device)
-        loss = self.module._share(batch, reads_once=True).loss
+        if "image_index" not in batch:  # one question of one panorama: the cache is read as well
+            batch["image_index"] = torch.zeros(1, dtype=torch.long, device=self.device)
+        loss = self.module._share(batch, share_image_prefix=True).loss
         loss.backward()
         return loss.detach()
 
@@ -297,7 +297,7 @@ class Bench:
                 features = self.ours.encode_vision(pixels.to(self.device))
         found: Tensor = self.ours.generate(
             vision_features=features, queries=[row.query for row in self.rows[:questions]],
-            picture_of=torch.zeros(questions, dtype=torch.long, device=self.device), max_new_tokens=new,
+            image_index=torch.zeros(questions, dtype=torch.long, device=self.device), max_new_tokens=new,
         )["generated_ids"]  # fmt: skip
         return found
 

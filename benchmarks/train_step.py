@@ -96,11 +96,11 @@ class Bench:
     def _ways(self, batch: int) -> list[Way]:
         assert self.model.prompt is not None
         pictures, lengths = picture_numbers(self.rows), row_lengths(self.model.prompt, self.rows, MAX_TEXT)
-        mixed, alike, by_picture = (
+        mixed, alike, group_by_image = (
             SeededBatches(
                 len(self.rows), batch, seed=0, shuffle=True, compose=composition(choice, batch, pictures, lengths)
             ).batches()
-            for choice in ("mixed", "like_lengths", "by_picture")
+            for choice in ("mixed", "group_by_length", "group_by_image")
         )
         print(
             f"{self.sizes.name}: {self._blocks()}; {self.model.num_image_tokens} picture tokens, batch {batch}, "
@@ -111,7 +111,7 @@ class Bench:
             Way("plain", self._batches(mixed, False), self._plain, plain=True),
             Way("ours", cached, self._ours),
             Way("  like lengths", self._batches(alike, True), self._ours),
-            Way("  by picture", self._batches(by_picture, True), self._reading_once),
+            Way("  by picture", self._batches(group_by_image, True), self._reading_once),
             Way("  checkpointed", cached, self._ours, checkpointing=True),
         ]
 
@@ -126,18 +126,18 @@ class Bench:
         return [collate([data[row] for row in rows]) for rows in order]
 
     def _ours(self, batch: Batch) -> torch.Tensor:
-        return self.module._share(batch, reads_once=False).loss
+        return self.module._share(batch, share_image_prefix=False).loss
 
     def _reading_once(self, batch: Batch) -> torch.Tensor:
-        return self.module._share(batch, reads_once=True).loss
+        return self.module._share(batch, share_image_prefix=True).loss
 
     def _plain(self, batch: Batch) -> torch.Tensor:
         """Encoder, all logits, cross entropy over all positions with the labels shifted: as a first version would."""
         model = self.model
         assert model.language is not None
         pixels = batch["pixel_values"]
-        if "picture_of" in batch:
-            pixels = pixels[batch["picture_of"]]
+        if "image_index" in batch:
+            pixels = pixels[batch["image_index"]]
         tokens = model.encode_panorama(model.encode_vision(pixels))
         embeds = model._splice(tokens, batch["input_ids"], batch["image_token_mask"])
         logits = model.language(embeds, batch["attention_mask"])  # [B, L, vocab]

@@ -47,7 +47,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(folder: str | Path) -> Iterator[Path]:
+def atomic_dir(folder: str | Path) -> Iterator[Path]:
     """Yield an empty folder beside `folder` that takes its place when the block ends without an error."""
     folder = Path(folder)
     partial = folder.with_name(f".{folder.name}.{platform.node()}.{os.getpid()}.partial")

@@ -18,7 +18,7 @@ _PLACE = ("provenance", "config")
 _OTHER_PLACES = {"checkpoint_metadata.json": ("checkpoint_info", "config_digest")}
 
 
-def made_by(path: str | Path) -> str | None:
+def read_digest(path: str | Path) -> str | None:
     """The digest of the slice that made this result; None where the result does not tell or is damaged."""
     path = Path(path)
     try:
@@ -44,7 +44,7 @@ def told_beside(path: str | Path) -> dict[str, Any]:
 
 
 @contextmanager
-def noted(path: str | Path, digest: str) -> Iterator[dict[str, Any]]:
+def write_sidecar(path: str | Path, digest: str) -> Iterator[dict[str, Any]]:
     """Write `path`, a file without a place for it, in the block; the note beside it says by which slice.
 
     What the block puts into the dictionary stands in the note as well (`told_beside`).
@@ -57,7 +57,7 @@ def noted(path: str | Path, digest: str) -> Iterator[dict[str, Any]]:
     write_json(_note(path), {"config": digest, **about, **({"told": told} if told else {})})
 
 
-def forget(path: str | Path) -> None:
+def clear_snakemake_record(path: str | Path) -> None:
     """Let Snakemake forget by which parameters it made `path`: somebody else makes it now, and the file itself tells.
 
     Its record is a file below `.snakemake/metadata`, named by the output's path in base 64. Where it is not found,
@@ -69,7 +69,7 @@ def forget(path: str | Path) -> None:
 
 
 def _is_about(note: dict[str, Any], path: Path) -> bool:
-    """Whether the note was written for the file as it is now: an edited one was made by nobody.
+    """Whether the note was written for the file as it is now: an edited file no longer matches its sidecar.
 
     Notes of earlier versions tell the size only.
     """

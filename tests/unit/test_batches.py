@@ -14,7 +14,7 @@ from panollava.data.lengths import row_lengths
 from panollava.data.loader import SeededBatches
 from panollava.data.samples import Row
 
-CHOICES = ("mixed", "like_lengths", "by_picture")
+CHOICES = ("mixed", "group_by_length", "group_by_image")
 
 
 def batches(rows: int, choice: str, epoch: int = 0, **ranks: int) -> SeededBatches:
@@ -61,13 +61,13 @@ def test_ranks_divide_each_batch_evenly(choice: str) -> None:
 
 def test_less_is_padded_and_read() -> None:
     assert positions_read([[0, 1, 2]], np.array([7, 7, 8]), np.array([12, 14, 13]), begin=10) == [2 * 10 + 3 * 4]
-    assert positions(640, "like_lengths") < 0.8 * positions(640, "mixed")
-    assert positions(640, "by_picture") < positions(640, "mixed")
+    assert positions(640, "group_by_length") < 0.8 * positions(640, "mixed")
+    assert positions(640, "group_by_image") < positions(640, "mixed")
 
 
 def test_long_batches_come_at_any_time() -> None:
     lengths = np.random.default_rng(640).integers(10, 99, 640)
-    means = [lengths[batch].mean() for batch in batches(640, "like_lengths").batches()]
+    means = [lengths[batch].mean() for batch in batches(640, "group_by_length").batches()]
     assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.2
 
 
@@ -76,7 +76,9 @@ def test_rows_of_a_picture_follow_each_other_at_most_four_and_not_always_the_sam
     assert pictures[:22].tolist() == [*range(20), 0, 1]
 
     def groups(epoch: int) -> list[frozenset[int]]:
-        sampler = SeededBatches(120, 8, seed=0, shuffle=True, compose=composition("by_picture", 8, pictures, pictures))
+        sampler = SeededBatches(
+            120, 8, seed=0, shuffle=True, compose=composition("group_by_image", 8, pictures, pictures)
+        )
         sampler.set_epoch(epoch)
         order = list(chain(*sampler))
         ends = [place for place in range(1, 120) if pictures[order[place]] != pictures[order[place - 1]]]

@@ -13,6 +13,7 @@ import yaml
 
 from panollava.config import ConfigError, Settings, WorkflowConfig
 from panollava.config.default_file import comment_of, default_yaml
+from panollava.config.effective import with_names_of_today
 from panollava.config.json_schema import json_schema
 from panollava.config.legacy import MOVED, REPLACED
 from panollava.config.loading import load_settings
@@ -341,3 +342,23 @@ def _fields(section: type[Section], prefix: str):
             yield from _fields(inner, f"{prefix}{name}.")
         else:
             yield prefix + name, field
+
+
+@pytest.mark.parametrize(("old", "new"), [("like_lengths", "group_by_length"), ("by_picture", "group_by_image")])
+def test_values_of_earlier_versions_are_read_with_a_warning_and_make_nothing_stale(
+    tmp_path: Path, old: str, new: str
+) -> None:
+    """By the file, and (without a warning) by whatever else sets it; the slice holds what it always held."""
+    files = {name: tmp_path / f"{name}.yaml" for name in (old, new)}
+    for name, path in files.items():
+        path.write_text(f"experiment: {{name: E}}\ntraining:\n  batches: {name}\n", encoding="utf-8")
+    loaded = {name: WorkflowConfig.load(path, ROOT, warn=False) for name, path in files.items()}
+    told = f"{old}.yaml:3: training.batches: {old} is called {new} now"
+    assert any(text.endswith(told) for text in loaded[old].warnings)
+    assert not any("is called" in text for text in loaded[new].warnings)
+    texts = {config.effective["training"]["batches"] for config in loaded.values()}
+    assert {config.settings.training.batches for config in loaded.values()} == {new} and texts == {old}
+    assert loaded[new].with_values({"training.batches": old}).settings.training.batches == new
+    config = {"training": {"batches": old}}
+    with_names_of_today(config)
+    assert config == {"training": {"batches": new}}

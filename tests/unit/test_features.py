@@ -53,13 +53,15 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[PanoramaVLM, Panora
     return model, processor, {name: noise.integers(0, 255, shape, dtype=np.uint8) for name in ("a.png", "b.png")}
 
 
-def loss_of(model: PanoramaVLM, batch: dict[str, Any], precision: str, reads_once: bool = False) -> torch.Tensor:
+def loss_of(
+    model: PanoramaVLM, batch: dict[str, Any], precision: str, share_image_prefix: bool = False
+) -> torch.Tensor:
     module = StageModule(
         model, "finetune", kept=set(), total_steps=1, optimizer="adamw", lr=1e-3, muon_lr=0.02, weight_decay=0.0,
         warmup_ratio=0.0, frozen_features=feature_dtype(precision),
     )  # fmt: skip
     with autocast(precision, CPU):
-        return module._share(batch, reads_once).whole_loss
+        return module._share(batch, share_image_prefix).whole_loss
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
@@ -71,7 +73,7 @@ def test_losses_are_equal_with_and_without_the_cache(precision: str, parts: Any,
         data, collate = CaptionDataset(ROWS, pictures), Collator(processor, model.prompt, 64, cached)
         batch = collate([data[row] for row in range(len(ROWS))])
         losses.append(loss_of(model, batch, precision))
-        once = loss_of(model, batch, precision, reads_once=True)
+        once = loss_of(model, batch, precision, share_image_prefix=True)
         torch.testing.assert_close(once, losses[-1], rtol=1e-6 if precision == "32-true" else 1e-3, atol=0)
     assert torch.equal(*losses)
     stored = next(tmp_path.rglob("features.npy")).stat().st_size

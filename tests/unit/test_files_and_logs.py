@@ -13,9 +13,9 @@ import pytest
 
 from panollava.dag.script import out_of_memory
 from panollava.errors import DataError, PanollavaError, StorageError
-from panollava.files import atomic_path, storage_error, whole_folder, write_json
+from panollava.files import atomic_dir, atomic_path, storage_error, write_json
 from panollava.logs import start_log
-from panollava.provenance import made_by, noted, told_beside
+from panollava.provenance import read_digest, told_beside, write_sidecar
 
 DEAD = 2**22 + 1  # above the largest PID
 
@@ -65,7 +65,7 @@ def test_what_killed_processes_left_is_removed_and_what_living_ones_write_is_not
     dead_folder = tmp_path / f".model.{host}.{DEAD}.partial"
     dead_folder.mkdir()
     write_json(tmp_path / "a.json", {})
-    with whole_folder(tmp_path / "model") as partial:
+    with atomic_dir(tmp_path / "model") as partial:
         (partial / "weights").write_text("w")
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"a.json", "model", living.name, elsewhere.name, other_target.name}
@@ -122,32 +122,31 @@ def test_a_result_tells_by_which_slice_it_was_made(tmp_path: Path) -> None:
     write_json(tmp_path / "metrics.json", {"provenance": {"config": "abc"}})
     write_json(tmp_path / "checkpoint_metadata.json", {"checkpoint_info": {"config_digest": "def"}})
     table = tmp_path / "predictions.csv"
-    with noted(table, "ghi"):
+    with write_sidecar(table, "ghi"):
         table.write_text("a,b\n")
-    assert [made_by(tmp_path / name) for name in ("metrics.json", "checkpoint_metadata.json", "predictions.csv")] == [
-        "abc", "def", "ghi",
-    ]  # fmt: skip
+    names = ("metrics.json", "checkpoint_metadata.json", "predictions.csv")
+    assert [read_digest(tmp_path / name) for name in names] == ["abc", "def", "ghi"]
 
 
 def test_a_result_that_does_not_tell_was_made_by_nobody(tmp_path: Path) -> None:
     table, document = tmp_path / "predictions.csv", tmp_path / "metrics.json"
-    assert made_by(table) is None and made_by(document) is None
+    assert read_digest(table) is None and read_digest(document) is None
     for text in ("", "{", "[]", "{}", json.dumps({"provenance": None})):
         document.write_text(text)
-        assert made_by(document) is None
+        assert read_digest(document) is None
     table.write_text("a,b\n")
-    assert made_by(table) is None
-    with noted(table, "abc"):
+    assert read_digest(table) is None
+    with write_sidecar(table, "abc"):
         pass
     table.write_text("another one\n")
-    assert made_by(table) is None
-    with noted(table, "abc") as told:
+    assert read_digest(table) is None
+    with write_sidecar(table, "abc") as told:
         told["seed"] = 42
-    assert made_by(table) == "abc" and told_beside(table) == {"seed": 42}
+    assert read_digest(table) == "abc" and told_beside(table) == {"seed": 42}
     before = table.stat()
     table.write_text("another 1ne\n")  # of the same size, and as old: edited all the same
     os.utime(table, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert made_by(table) is None and told_beside(table) == {}
-    with pytest.raises(PanollavaError), noted(table, "abc"):
+    assert read_digest(table) is None and told_beside(table) == {}
+    with pytest.raises(PanollavaError), write_sidecar(table, "abc"):
         raise PanollavaError("half-way")
-    assert made_by(table) is None
+    assert read_digest(table) is None

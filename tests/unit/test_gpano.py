@@ -233,7 +233,7 @@ def test_the_overlap_loss_learns_which_views_are_covered() -> None:
     assert "kept_views" not in collate([(picture, rows[0])])
     asked = Collator(processor, ChatPrompt(tokenizer(CHATML), 2), 64, features=False, kept_views=kept)
     batch = asked([(picture, row) for row in rows])  # of each picture once, as the pictures themselves
-    assert batch["picture_of"].tolist() == [0, 1, 0] and batch["kept_views"].tolist() == [[True, True], [True, False]]
+    assert batch["image_index"].tolist() == [0, 1, 0] and batch["kept_views"].tolist() == [[True, True], [True, False]]
 
 
 def test_prepare_rejects_what_is_no_panorama_and_takes_a_part(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_every_key_stands_in_it_with_what_it_means(validator: Any) -> None:
 
 
 def test_it_agrees_with_panollava_on_every_key_and_probe(validator: Any) -> None:
-    disagreements = []
+    config_mismatches = []
     for key in KEYS:
         for probe in PROBES:
             document: Any = probe
@@ -73,8 +73,8 @@ def test_it_agrees_with_panollava_on_every_key_and_probe(validator: Any) -> None
                 ours = False
             theirs = validator.is_valid(document)
             if theirs != ours and not (theirs and has_own_validator(key) and isinstance(probe, (str, list))):
-                disagreements.append((key, probe))
-    assert disagreements == []
+                config_mismatches.append((key, probe))
+    assert config_mismatches == []
 
 
 @pytest.mark.parametrize(

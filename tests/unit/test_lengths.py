@@ -112,7 +112,7 @@ def test_the_model_itself_refuses(root: Path) -> None:
         )
 
     assert loss("where?") > 0
-    for given in ({}, {"pictures": 1, "picture_of": torch.tensor([0, 0])}):
+    for given in ({}, {"pictures": 1, "image_index": torch.tensor([0, 0])}):
         with pytest.raises(PromptTooLong, match="tokens leaves the language model's 260 positions: shorten the query"):
             loss("where is it? " * 30, **given)
 

@@ -96,7 +96,7 @@ def test_listed_metrics_are_checked_before_anything_is_predicted(
     no_java: None, metrics: list[str] | str, protocol: str | None, message: str | None
 ) -> None:
     with pytest.raises(EvaluationError, match=message) if message else nullcontext():
-        score.check_listed(metrics, protocol)
+        score.require_metrics(metrics, protocol)
 
 
 def test_a_metric_that_breaks_says_so_and_no_other_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from panollava.config.embedded import MiniatureLanguageSettings, MiniatureVision
 from panollava.data.synthetic.captions import questions
 from panollava.data.synthetic.scenes import COLOURS, SHAPES, Scene, Solid, sample_scene
 from panollava.errors import TrainingError
-from panollava.files import sha256_folder, whole_folder
+from panollava.files import atomic_dir, sha256_folder
 from panollava.miniature.language import Writer, batch_loss, build_language, new_language_model
 from panollava.miniature.pretraining import Schedule, train
 from panollava.miniature.tokenizer import build_tokenizer, note_words
@@ -180,9 +180,9 @@ def test_a_loss_that_is_no_number_ends_pre_training() -> None:
 
 def test_a_failed_build_leaves_the_old_folder(tmp_path: Path) -> None:
     target = tmp_path / "model"
-    with whole_folder(target) as partial:
+    with atomic_dir(target) as partial:
         (partial / "old").touch()
-    with pytest.raises(RuntimeError), whole_folder(target) as partial:
+    with pytest.raises(RuntimeError), atomic_dir(target) as partial:
         (partial / "new").touch()
         raise RuntimeError
     assert [path.name for path in tmp_path.rglob("*")] == ["model", "old"]

@@ -147,7 +147,7 @@ def test_a_view_is_seen_as_it_was_rendered(tried: Tried) -> None:
 def test_a_left_padded_batch_answers_as_one_by_one(tried: Tried) -> None:
     features = tried.model.encode_vision(tried.pixels)
     together = tried.model.generate(vision_features=features[ABOUT], queries=QUESTIONS, max_new_tokens=5)
-    shared = tried.model.generate(vision_features=features, picture_of=ABOUT, queries=QUESTIONS, max_new_tokens=5)
+    shared = tried.model.generate(vision_features=features, image_index=ABOUT, queries=QUESTIONS, max_new_tokens=5)
     for row, question in enumerate(QUESTIONS):
         own = own_inputs(tried, row)
         labels = tried.batch["labels"][row]
@@ -179,7 +179,7 @@ def test_a_shared_prefix_equals_whole_sequences_in_loss_and_gradients(
         return loss.detach(), {k: p.grad.clone() for k, p in model.named_parameters() if p.grad is not None}
 
     whole, wanted = step(vision_features=features[ABOUT])
-    shared, found = step(vision_features=features, picture_of=ABOUT)
+    shared, found = step(vision_features=features, image_index=ABOUT)
     torch.testing.assert_close(shared, whole, atol=1e-5, rtol=1e-5)
     assert wanted.keys() == found.keys() and wanted
     for key, gradient in wanted.items():
@@ -204,7 +204,7 @@ def test_every_adapter_moves_and_nothing_else(tried: Tried) -> None:
     model.set_trainable(parts)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     model.zero_grad()
-    model(pixel_values=tried.pixels, picture_of=ABOUT, stage="finetune", **tried.batch)["loss"].backward()
+    model(pixel_values=tried.pixels, image_index=ABOUT, stage="finetune", **tried.batch)["loss"].backward()
     trained = [p for p in model.parameters() if p.requires_grad]
     torch.optim.SGD(trained, lr=1.0).step()
     moved = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}

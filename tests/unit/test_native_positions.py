@@ -134,7 +134,7 @@ def test_panorope_is_the_same_in_training_generation_and_measures(family: str, t
         query = "what is behind me?"
         wanted = model.generate(vision_features=features, queries=[query], max_new_tokens=6)["generated_ids"][0]
         shared = model.generate(
-            vision_features=features, picture_of=torch.tensor([0, 0]), queries=[query, "the sky"], max_new_tokens=6
+            vision_features=features, image_index=torch.tensor([0, 0]), queries=[query, "the sky"], max_new_tokens=6
         )["generated_ids"][0]
         found: list[int] = []
         for _ in range(len(wanted)):

@@ -21,9 +21,11 @@ from panollava.models.vlm import PanoramaVLM
 from panollava.training.module import StageModule
 
 
-@pytest.mark.parametrize("reads_once", [False, True])
+@pytest.mark.parametrize("share_image_prefix", [False, True])
 @pytest.mark.parametrize("kind", ["composed", "native"])
-def test_the_overlap_loss_of_finetune_leaves_uncovered_views_out(tmp_path: Path, kind: str, reads_once: bool) -> None:
+def test_the_overlap_loss_of_finetune_leaves_uncovered_views_out(
+    tmp_path: Path, kind: str, share_image_prefix: bool
+) -> None:
     """Its loss is that of the views that are kept, also where each row gets a picture of its own."""
     settings: dict[str, Any] = {"crop_strategy": "e2p", "fov_deg": 150.0, "overlap_ratio": 0.2, "use_lora": False,
                                 "overlap_loss_weight": 1.0}  # fmt: skip
@@ -48,7 +50,7 @@ def test_the_overlap_loss_of_finetune_leaves_uncovered_views_out(tmp_path: Path,
         collate = Collator(processor, model.prompt, 64, features=False, kept_views=kept_views)
         model.train()
         with torch.no_grad():
-            module._share(collate([(pictures[row.image_path], row) for row in rows]), reads_once)
+            module._share(collate([(pictures[row.image_path], row) for row in rows]), share_image_prefix)
         assert module._overlap is not None
         return float(module._overlap)
 

@@ -15,7 +15,7 @@ from snakemake.io import is_flagged
 from panollava.config import ConfigError, WorkflowConfig
 from panollava.config.dotted import differences
 from panollava.dag import options
-from panollava.dag.freshness import Presence
+from panollava.dag.freshness import ResultCache
 from panollava.dag.inputs import stage_file
 from panollava.dag.node import Files, flat
 from panollava.dag.nodes import RULES, TABLE
@@ -27,11 +27,11 @@ STAGE_OUTPUTS = ("best.ckpt", "last.ckpt", "loss_curves.csv", "loss_curves.png",
 
 
 class Snakemake:
-    """What `Presence` asks Snakemake, answered here."""
+    """What `ResultCache` asks Snakemake, answered here."""
 
     def __init__(self, remembered: Collection[str] | None = None, forced: bool = False) -> None:
         self.remembered, self.forced, self.again = remembered, forced, list[str]()
-        self.present = Presence(lambda path: self.remembered, self.again.append, lambda: self.forced)
+        self.present = ResultCache(lambda path: self.remembered, self.again.append, lambda: self.forced)
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +77,7 @@ NOW, BEFORE = '{"node": "predict", "config": 2}', '{"node": "predict", "config":
 
 
 @pytest.mark.parametrize(
-    ("made_by", "remembered", "current", "again"),
+    ("read_digest", "remembered", "current", "again"),
     [
         (None, None, False, False),  # not there: Snakemake plans it by itself
         (NOW, None, True, False),
@@ -88,10 +88,10 @@ NOW, BEFORE = '{"node": "predict", "config": 2}', '{"node": "predict", "config":
     ],
 )
 def test_a_result_is_current_where_it_says_so_itself(
-    made_by: str | None, remembered: list[str] | None, current: bool, again: bool
+    read_digest: str | None, remembered: list[str] | None, current: bool, again: bool
 ) -> None:
-    if made_by:
-        write_result("result.json", made_by)
+    if read_digest:
+        write_result("result.json", read_digest)
     snakemake = Snakemake(remembered)
     assert snakemake.present.is_current("result.json", NOW) is current
     assert snakemake.again == (["result.json"] if again else [])

@@ -64,7 +64,7 @@ def test_generate_is_compared_with_forward(root: Path, monkeypatch: pytest.Monke
 )  # fmt: skip
 def test_rows_are_answered_as_alone(root: Path, family: str, pads_left: bool, by_keys: bool) -> None:
     language = LanguageModel(str(build_folder(root, family))).eval()
-    assert (language.pads_left, language.remembers_by_keys) == (pads_left, by_keys)
+    assert (language.pads_left, language.supports_prefix_cache) == (pads_left, by_keys)
     lengths = (12, 7)
     rows = [
         torch.randn(length, language.hidden_size, generator=torch.Generator().manual_seed(length)) for length in lengths

@@ -17,7 +17,7 @@ from panollava.data.dataset import CaptionDataset, Collator
 from panollava.data.samples import Row
 from panollava.models.language import LanguageModel
 from panollava.models.processor import PanoramaProcessor
-from panollava.models.reading import read_pictures
+from panollava.models.reading import cache_image_prefix
 from panollava.models.selection import select_rows
 from panollava.models.stages import freeze_for_stage
 from panollava.models.vlm import PanoramaVLM
@@ -62,8 +62,8 @@ def batch_of(model: PanoramaVLM, rows: list[Row] = ROWS) -> dict[str, torch.Tens
 
 
 def each_for_itself(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    rest = {key: value for key, value in batch.items() if key != "picture_of"}
-    return rest | {"pixel_values": batch["pixel_values"][batch["picture_of"]]}
+    rest = {key: value for key, value in batch.items() if key != "image_index"}
+    return rest | {"pixel_values": batch["pixel_values"][batch["image_index"]]}
 
 
 def gradients(model: PanoramaVLM, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
@@ -85,7 +85,7 @@ def test_reading_once_changes_rounding_only(root: Path, language: str, monkeypat
 
     monkeypatch.setattr(LanguageModel, "read", noted)
     batch = batch_of(model)
-    assert batch["pixel_values"].shape[0] == 2 and batch["picture_of"].tolist() == [0, 1, 0, 1, 0]
+    assert batch["pixel_values"].shape[0] == 2 and batch["image_index"].tolist() == [0, 1, 0, 1, 0]
     once, alone = gradients(model, batch), gradients(model, each_for_itself(batch))
     assert model.prompt is not None and lengths == [(2, model.prompt.picture_end)]
     for one, other in zip(once[:2], alone[:2], strict=True):
@@ -137,7 +137,7 @@ def test_where_it_cannot_be_each_is_read_for_itself(root: Path, why: str, monkey
     once = model(**batch, stage="finetune")["loss"]
     torch.manual_seed(1)
     assert torch.equal(once, model(**each_for_itself(batch), stage="finetune")["loss"])
-    assert model.language.remembers_by_keys is (why != "memory of another kind")
+    assert model.language.supports_prefix_cache is (why != "memory of another kind")
 
 
 def test_who_reads_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,15 +145,15 @@ def test_who_reads_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = build(root, "qwen3")
     seen = []
     forward = model.forward
-    monkeypatch.setattr(model, "forward", lambda **given: seen.append("picture_of" in given) or forward(**given))
+    monkeypatch.setattr(model, "forward", lambda **given: seen.append("image_index" in given) or forward(**given))
     losses = {}
     for name, batch in (("shared", batch_of(model)), ("apart", each_for_itself(batch_of(model)))):
-        for reads_once in (False, True):
+        for share_image_prefix in (False, True):
             module = StageModule(
                 model, "finetune", kept=set(), total_steps=1, optimizer="adamw", lr=1e-3, muon_lr=0.02,
-                weight_decay=0.0, warmup_ratio=0.0, reads_once=reads_once,
+                weight_decay=0.0, warmup_ratio=0.0, share_image_prefix=share_image_prefix,
             )  # fmt: skip
-            losses[name, reads_once] = module.training_step(batch, 0)["whole_loss"]
+            losses[name, share_image_prefix] = module.training_step(batch, 0)["whole_loss"]
     module.validation_step(batch_of(model), 0)
     assert seen == [False, True, False, False, True]
     assert torch.equal(losses["shared", False], losses["apart", False])
@@ -165,7 +165,7 @@ def test_gradients_of_a_shared_picture_are_the_same_in_every_run(part: str) -> N
     """Each element gets the gradients of six rows, which two threads must not add up in the order of their arrival."""
     numbers = torch.Generator().manual_seed(0)
     tokens = torch.randn(3, 300, 256, generator=numbers, requires_grad=True)
-    picture_of = torch.tensor([0, 1, 1, 1, 1, 1, 1, 2])
+    image_index = torch.tensor([0, 1, 1, 1, 1, 1, 1, 2])
     weights = torch.randn(8, 4, 300, 64, generator=numbers)
 
     def read(embeds: torch.Tensor) -> DynamicCache:
@@ -174,7 +174,7 @@ def test_gradients_of_a_shared_picture_are_the_same_in_every_run(part: str) -> N
         return cache
 
     language: Any = SimpleNamespace(
-        training=False, remembers_by_keys=True, model=SimpleNamespace(is_gradient_checkpointing=False), read=read,
+        training=False, supports_prefix_cache=True, model=SimpleNamespace(is_gradient_checkpointing=False), read=read,
         embed=lambda ids: torch.zeros(*ids.shape, 256),
     )  # fmt: skip
 
@@ -182,12 +182,12 @@ def test_gradients_of_a_shared_picture_are_the_same_in_every_run(part: str) -> N
         tokens.grad = None
         if part == "memory":
             ids = torch.zeros(8, 300, dtype=torch.long)
-            past, _ = read_pictures(language, tokens, ids, torch.ones_like(ids).bool(), picture_of)
+            past, _ = cache_image_prefix(language, tokens, ids, torch.ones_like(ids).bool(), image_index)
             ((past.layers[0].keys + past.layers[0].values) * weights).sum().backward()
         elif part == "tokens":
-            (select_rows(tokens, picture_of) * weights.flatten(2).view(8, 300, 256)).sum().backward()
+            (select_rows(tokens, image_index) * weights.flatten(2).view(8, 300, 256)).sum().backward()
         else:
-            (select_rows(tokens[None], picture_of, dim=1) * weights.flatten(2).view(1, 8, 300, 256)).sum().backward()
+            (select_rows(tokens[None], image_index, dim=1) * weights.flatten(2).view(1, 8, 300, 256)).sum().backward()
         assert tokens.grad is not None
         return tokens.grad
 
@@ -203,9 +203,9 @@ def test_gradients_of_a_shared_picture_are_the_same_in_every_run(part: str) -> N
 def test_wrong_pictures_are_refused(root: Path) -> None:
     model = build(root, "qwen3")
     batch = batch_of(model)
-    with pytest.raises(ValueError, match="picture_of must name pictures 0 to 1, got"):
-        model(**{**batch, "picture_of": batch["picture_of"] + 1}, stage="finetune")
-    with pytest.raises(TypeError, match=r"picture_of must be an int64 tensor \[B\]"):
-        model(**{**batch, "picture_of": [0, 0, 0, 0, 0]}, stage="finetune")
+    with pytest.raises(ValueError, match="image_index must name pictures 0 to 1, got"):
+        model(**{**batch, "image_index": batch["image_index"] + 1}, stage="finetune")
+    with pytest.raises(TypeError, match=r"image_index must be an int64 tensor \[B\]"):
+        model(**{**batch, "image_index": [0, 0, 0, 0, 0]}, stage="finetune")
     with pytest.raises(ValueError, match="input_ids has 5 rows, the pictures 3"):
-        model(**{**batch, "picture_of": batch["picture_of"][:3]}, stage="finetune")
+        model(**{**batch, "image_index": batch["image_index"][:3]}, stage="finetune")

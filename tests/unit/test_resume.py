@@ -202,7 +202,7 @@ def test_an_accumulated_gradient_is_the_mean_over_all_terms(sizes: list[int], mo
 
 
 @pytest.mark.parametrize(("step", "workers"), [(3, 0), (8, 1)])
-@pytest.mark.parametrize("choice", ["like_lengths", "by_picture"])
+@pytest.mark.parametrize("choice", ["group_by_length", "group_by_image"])
 def test_composed_batches(choice: str, step: int, workers: int, tmp_path: Path, undisturbed: Any) -> None:
     known = np.random.default_rng(0).integers(1, 9, ROWS).astype(np.int32)
     compose = composition(choice, BATCH, known, known)

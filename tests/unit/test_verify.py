@@ -209,7 +209,7 @@ def test_the_command(scored: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert code == 0 and "✓ BLEU-4" in told and told.splitlines()[-1].endswith(" hold")
     edit(scored, _set("metrics", "bleu4", "value", value=0.9))
     code, told, _ = call(str(scored))
-    assert code == 1 and "✗ BLEU-4: 0.9 told, " in told and ", 1 differs" in told
+    assert code == 1 and "✗ BLEU-4: recorded 0.9, recomputed " in told and ", 1 differs" in told
     assert call(str(scored), "--protocol", "grouped")[0] == 2
     assert call(str(scored), "--max-samples", "3")[0] == 2
     scored.write_text("[]")

@@ -100,7 +100,9 @@ def files(job: StageJob) -> list[str]:
     return sorted(name.partition("_loss")[0] for name in found if not name.startswith("."))
 
 
-@pytest.mark.parametrize(("stage", "batches"), [("vision", "mixed"), ("finetune", "mixed"), ("finetune", "by_picture")])
+@pytest.mark.parametrize(
+    ("stage", "batches"), [("vision", "mixed"), ("finetune", "mixed"), ("finetune", "group_by_image")]
+)
 def test_two_processes_train_as_one(stage: Stage, batches: str, stage_job: Callable[..., StageJob]) -> None:
     jobs = [stage_job(stage, count, f"{batches}{count}", epochs=2, accumulate_grad_batches=2) for count in (1, 2)]
     for job in jobs:
@@ -206,7 +208,7 @@ def test_the_log_tells_which_answers_are_cut(
 def test_speed_settings_reach_the_model_and_the_batches(stage_job: Callable[..., StageJob]) -> None:
     job = stage_job("resampler", 1, "speed")
     plain = build_stage(job)
-    job.config["training"]["batches"] = "like_lengths"
+    job.config["training"]["batches"] = "group_by_length"
     fast = build_stage(replace(job, untracked={**job.untracked, "gradient_checkpointing": True}))
     for parts, on in ((plain, False), (fast, True)):
         assert parts.model.language is not None

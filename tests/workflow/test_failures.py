@@ -21,7 +21,7 @@ from plans import plan
 from trouble import FAULTS, mounted, unmount
 
 from panollava.config import WorkflowConfig
-from panollava.provenance import made_by
+from panollava.provenance import read_digest
 
 pytestmark = pytest.mark.workflow
 
@@ -171,7 +171,7 @@ def test_each_rule_fails_in_each_way_and_the_same_command_goes_on(
             to_come[rule].pop(0)
         stale -= done.finished
         assert (done.code == 0) == (not stale) and bool(done.failed) == bool(stale), done.console[-6000:]
-        told = made_by(project.root / "results/SMALL/metrics.json")
+        told = read_digest(project.root / "results/SMALL/metrics.json")
         assert (told == config_of(project).digest("metrics")) == (
             rules[-1] == "compare" and not stale["compute_metrics"]
         )

@@ -13,7 +13,7 @@ from conftest import Project
 from plans import plan
 
 from panollava.config import WorkflowConfig
-from panollava.provenance import made_by
+from panollava.provenance import read_digest
 
 pytestmark = pytest.mark.workflow
 
@@ -50,7 +50,7 @@ def is_one_piece(project: Project) -> bool:
     names = config.names
     made = {names.metrics: "metrics", names.predictions: "predict", names.checkpoint_json: "select_checkpoint"}
     made |= {f"{names.stage_dir(s)}/checkpoint_metadata.json": f"train_{s}" for s in config.settings.training.stages}
-    return all(made_by(project.root / path) == config.digest(node) for path, node in made.items())
+    return all(read_digest(project.root / path) == config.digest(node) for path, node in made.items())
 
 
 def test_unchanged_it_is_current_and_changed_it_is_as_stale_as_ever(project: Project) -> None:

@@ -11,7 +11,7 @@ from conftest import Project
 from plans import plan, targets
 
 from panollava.config import WorkflowConfig
-from panollava.dag.freshness import Presence
+from panollava.dag.freshness import ResultCache
 from panollava.dag.nodes import TABLE
 from panollava.dag.outputs import changed_files, note_of
 from panollava.dag.tasks import task_of, tasks_behind
@@ -38,7 +38,7 @@ def config(shared: Project, monkeypatch: pytest.MonkeyPatch) -> WorkflowConfig:
 def planned_again(config: WorkflowConfig, nodes: tuple[str, ...] = NODES) -> set[str]:
     """The nodes whose results the DAG plans again, without Snakemake's own reasons."""
     again: list[str] = []
-    present = Presence(lambda _: None, again.append, lambda: False)
+    present = ResultCache(lambda _: None, again.append, lambda: False)
     tasks = [task_of(config, name) for name in nodes]
     for task in tasks:
         present.inputs_of(task)
@@ -148,7 +148,7 @@ def test_pictures_that_moved_or_went_are_prepared_again_for_those_who_open_them(
 
     def mended(node: str, values: dict[str, object]) -> list[str]:
         again.clear()
-        present = Presence(lambda _: None, again.append, lambda: False)
+        present = ResultCache(lambda _: None, again.append, lambda: False)
         present.inputs_of(task_of(config.with_values(values), node))
         return list(again)
 

@@ -15,7 +15,7 @@ from panollava.config.overlay import overlay_of_environment, record_command
 from panollava.dag import forced
 from panollava.dag.benchmarks import COLUMNS, used_by
 from panollava.dag.cluster import cancel_orphans, leave_snapshot, project_of_job
-from panollava.dag.freshness import Presence
+from panollava.dag.freshness import ResultCache
 from panollava.dag.node import CACHE, fill
 from panollava.dag.nodes import RULES
 from panollava.dag.options import cores, devices
@@ -93,14 +93,14 @@ def hand_on_forced():
         forced.hand_on(workflow.dag_settings)
 
 
-PRESENT = Presence(
+PRESENT = ResultCache(
     remembered=lambda path: workflow.persistence.params(IOFile(path)),
     run_again=lambda path: workflow.dag.forcefiles.add(path),
     forced=is_forced,
 )
 
 
-class AnyName:
+class NoPeriodicWildcardCheck:
     """In the place of Snakemake's detector, which takes twenty repetitions (a name xxxxx…) for an endless recursion.
 
     No rule here asks for its own output under a longer name.
@@ -120,7 +120,7 @@ def planned(function):
     """
 
     def inner(wildcards):
-        workflow.dag.periodic_wildcard_detector = AnyName
+        workflow.dag.periodic_wildcard_detector = NoPeriodicWildcardCheck
         try:
             take_turn()
             return function(wildcards)
@@ -347,10 +347,10 @@ def warn_of_metrics():
         asked = experiment.settings.evaluation
         if asked.metrics == "auto":
             continue
-        from panollava.evaluation.score import check_listed
+        from panollava.evaluation.score import require_metrics
 
         try:
-            check_listed(asked.metrics, asked.protocol)
+            require_metrics(asked.metrics, asked.protocol)
         except PanollavaError as error:
             print(
                 f"warning: compute_metrics of {name} will fail: {error}",

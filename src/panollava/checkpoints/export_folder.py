@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from panollava.errors import ConfigError
-from panollava.files import read_json, sha256_file, whole_folder, write_json
+from panollava.files import atomic_dir, read_json, sha256_file, write_json
 
 MANIFEST = ".panollava_export.json"
 _SMALL_BYTES = 16 << 20  # what people edit; of larger files, weights, the size is compared
@@ -30,7 +30,7 @@ def export_folder(output: Path) -> Iterator[Path]:
     """
     before = _replaceable(output)
     written = output.with_name(f".{output.name}.new")
-    with whole_folder(written) as partial:
+    with atomic_dir(written) as partial:
         yield partial
         files = _files(partial)
         write_json(partial / MANIFEST, {"files": files})

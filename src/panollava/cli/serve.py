@@ -52,7 +52,7 @@ def serve(
     from panollava.checkpoints.any_folder import open_stage
     from panollava.devices import first_device
     from panollava.evaluation.answer import refuse_without_language
-    from panollava.evaluation.found_folder import describe
+    from panollava.evaluation.config_mismatches import describe
     from panollava.serve.answering import Answering
     from panollava.serve.examples import csv_of, find_examples
 

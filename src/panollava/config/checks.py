@@ -170,8 +170,8 @@ def _metric_errors(settings: Settings) -> list[tuple[str, str]]:
 
 def _other_errors(settings: Settings) -> list[tuple[str, str]]:
     found = _metric_errors(settings)
-    if settings.training.batches == "by_picture" and settings.training.gradient_checkpointing is True:
-        told = "must be auto or false with training.batches: by_picture, which keeps what the language model read"
+    if settings.training.batches == "group_by_image" and settings.training.gradient_checkpointing is True:
+        told = "must be auto or false with training.batches: group_by_image, which keeps what the language model read"
         found.append(("training.gradient_checkpointing", f"{told}, got true"))
     judge = settings.evaluation.judge
     if judge.second_model is not None and judge.second_model == judge.model:

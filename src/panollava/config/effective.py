@@ -6,12 +6,13 @@ re-runs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from panollava.config.dotted import copy_values
 from panollava.config.native import COMPOSING, NATIVE_ONLY
 from panollava.config.schema import KEYS, RESAMPLER_OPTIONS, Settings
+from panollava.config.values import OLD_NAMES
 from panollava.views.strategies import CROP_STRATEGIES, STRATEGY_SETTINGS
 
 LORA = (
@@ -35,7 +36,21 @@ def effective_settings(document: dict[str, Any]) -> dict[str, Any]:
     if models["vicreg_projector_dim"] is None and models["vlm_name"] is None:
         models["vicreg_projector_dim"] = models["latent_dimension"]
     copy_values(DEFAULTS, document, list(_switched_off(document)))
+    _rename(document, {key: {new: old for old, new in names.items()} for key, names in OLD_NAMES.items()})
     return document
+
+
+def with_names_of_today(config: dict[str, Any]) -> None:
+    """Slices hold some values under the names of earlier versions, so that a new name makes nothing stale; jobs read
+    today's."""
+    _rename(config, OLD_NAMES)
+
+
+def _rename(document: dict[str, Any], names: Mapping[str, Mapping[str, str]]) -> None:
+    for key, of_value in names.items():
+        section, _, name = key.partition(".")
+        if (value := document.get(section, {}).get(name)) in of_value:
+            document[section][name] = of_value[value]
 
 
 def _switched_off(document: dict[str, Any]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import Any
 
+from panollava.config.values import OLD_NAMES
 from panollava.config.yaml_file import YamlFile
 
 MOVED = {
@@ -85,6 +86,13 @@ def move_legacy_keys(file: YamlFile) -> tuple[str | None, list[str]]:
         if name not in target:
             target[name] = value
             file.lines[new] = file.lines[old]
+    for key, names in OLD_NAMES.items():
+        section, _, name = key.partition(".")
+        inner = file.values.get(section)
+        old = inner.get(name) if isinstance(inner, dict) else None
+        if isinstance(old, str) and old in names:
+            inner[name] = names[old]
+            warnings.append(f"{file.where(key)}: {key}: {old} is called {names[old]} now")
     prefix = _take(file.values, PREFIX)
     if prefix is not None:
         warnings.append(f"{file.where(PREFIX)}: {PREFIX} is deprecated, use experiment.name")

@@ -36,6 +36,7 @@ from panollava.config.values import (
     choice_or_list,
     custom_metric,
     miniature_or,
+    renamed,
     some_of,
 )
 from panollava.models.choices import STAGES as STAGES
@@ -339,7 +340,7 @@ class TrainingSettings(Section):
     cache_vision_features: Literal["auto"] | bool = key(
         "auto", "Compute a frozen vision encoder's features once; auto does so where it is frozen and they fit."
     )
-    batches: Literal["mixed", "like_lengths", "by_picture"] = key(
+    batches: Annotated[Literal["mixed", "group_by_length", "group_by_image"], renamed("training.batches")] = key(
         "mixed",
         "Rows of a training batch (resampler, finetune): mixed at random; of like length, to pad less; or by picture, "
         "up to four rows of one picture, which is then read once for all of them.",

@@ -108,6 +108,15 @@ def short_precision(value: Any) -> Any:
     )
 
 
+OLD_NAMES = {"training.batches": {"like_lengths": "group_by_length", "by_picture": "group_by_image"}}
+"""Values of earlier versions, by the setting's dotted key: still read (`legacy` warns), and what slices hold."""
+
+
+def renamed(key: str) -> BeforeValidator:
+    """Read the values of earlier versions under today's names."""
+    return BeforeValidator(lambda value: OLD_NAMES[key].get(value, value) if isinstance(value, str) else value)
+
+
 def custom_metric(value: Any) -> Any:
     if not isinstance(value, str) or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", value):
         raise ValueError(f"must be written package.module:function, got {shown(value)}")

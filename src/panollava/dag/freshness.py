@@ -18,10 +18,10 @@ from panollava.dag.nodes import KINDS, TABLE
 from panollava.dag.outputs import anchor_of, changed_files
 from panollava.dag.tasks import task_of
 from panollava.files import digest_of_text
-from panollava.provenance import made_by
+from panollava.provenance import read_digest
 
 
-class Presence:
+class ResultCache:
     """The results on the disk, beside what Snakemake remembers of them.
 
     `remembered` gives the parameters (their `repr`) that Snakemake has recorded of a file, None where it has none.
@@ -53,11 +53,11 @@ class Presence:
         return self._current[path]
 
     def _told_current(self, path: str, slice_json: str) -> bool:
-        if made_by(path) == digest_of_text(slice_json):
+        if read_digest(path) == digest_of_text(slice_json):
             return True
         remembered = self._remembered(path)
         if remembered is None or repr(slice_json) in remembered:
-            print(f"{path} was not made by this configuration: again", file=sys.stderr)
+            print(f"{path} is out of date and will be rebuilt", file=sys.stderr)
             self._plan_again(path)
             return False
         for line in _what_changed(remembered, slice_json):

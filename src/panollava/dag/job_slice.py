@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from panollava.config.dotted import set_at, value_at
-from panollava.config.effective import DEFAULTS
+from panollava.config.effective import DEFAULTS, with_names_of_today
 from panollava.dag.always import ALWAYS
 from panollava.files import digest_of_text
 
@@ -51,6 +51,7 @@ def complete(document: dict[str, Any], reads: Sequence[str]) -> dict[str, Any]:
     for key in reads:
         if key not in ALWAYS and not _holds(config, key):
             set_at(config, key, deepcopy(value_at(DEFAULTS, key)))
+    with_names_of_today(config)
     return {**document, "config": config}
 
 

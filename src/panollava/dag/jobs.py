@@ -13,7 +13,7 @@ from panollava.dag.job_slice import JobSlice
 from panollava.errors import CheckpointError, DataError
 from panollava.files import read_json, write_json
 from panollava.processes import quiet_torch
-from panollava.provenance import made_by, noted
+from panollava.provenance import read_digest, write_sidecar
 
 
 # ---- data ----------------------------------------------------------------------------------------
@@ -57,7 +57,7 @@ def prepare_csv(
     data = slice.config["data"]
     columns = {name: to for name, to in data["columns"].items() if to is not None}
     own = [one for one in slice.document["inputs"]["csvs"] if "sha256" in one]  # others are drawn
-    with noted(prepared, slice.digest):
+    with write_sidecar(prepared, slice.digest):
         prepare_csv(
             csvs,
             prepared,
@@ -77,7 +77,7 @@ def prepare_experiment(slice: JobSlice, rejected: Path) -> None:
     """results/{experiment}/prepared: copies of the shared cache's CSVs, and all rejected rows in one file."""
     from panollava.data.gather import gather_prepared
 
-    with noted(rejected, slice.digest):
+    with write_sidecar(rejected, slice.digest):
         gather_prepared(slice.document["inputs"], rejected.parent)
 
 
@@ -245,7 +245,7 @@ def _answer(
     from panollava.evaluation.of_job import answer_csv
 
     _refuse_other(checkpoint, slice.upstream["select_checkpoint"])
-    with noted(predictions, slice.digest) as told:
+    with write_sidecar(predictions, slice.digest) as told:
         told |= answer_csv(
             slice.document["node"],
             slice.config,
@@ -353,7 +353,7 @@ def compare(slice: JobSlice, metrics: list[Path], csv: Path, html: Path) -> None
     from panollava.reports.comparison import write_comparison
 
     results = read_results(metrics)
-    with noted(csv, slice.digest):
+    with write_sidecar(csv, slice.digest):
         write_comparison(results, csv, html)
 
 
@@ -368,14 +368,14 @@ def compare_ablation(
     title = f"Ablation {slice.document['name']}"
     ablation_table.write_html(rows, html, title)
     ablation_table.plot(rows, plot, title)
-    with noted(csv, slice.digest):
+    with write_sidecar(csv, slice.digest):
         ablation_table.write_csv(rows, csv)
     ablation_table.write_so_far(rows, csv.parent)
 
 
 def _refuse_other(path: Path, expected: str) -> None:
     """Refuse an input that another configuration made: no numbers from a mixture."""
-    if (found := made_by(path)) != expected:
+    if (found := read_digest(path)) != expected:
         raise CheckpointError(
             f"{path} was made by another configuration (digest {found}) than the experiment asks for ({expected}). "
             "Remove it and run the same command again."

@@ -17,7 +17,7 @@ from panollava.dag.parents import previous_stage
 from panollava.dag.script import run_here
 from panollava.dag.tasks import task_of
 from panollava.logs import LOGGER
-from panollava.provenance import forget, made_by
+from panollava.provenance import clear_snakemake_record, read_digest
 
 
 class Pipeline:
@@ -65,7 +65,7 @@ class Pipeline:
             if not Path(output).is_dir():
                 Path(output).unlink(missing_ok=True)
             Path(output).parent.mkdir(parents=True, exist_ok=True)
-            forget(output)
+            clear_snakemake_record(output)
         run_here(task.node.rule, task.slice_json, task.log, task.arguments())
 
 
@@ -73,4 +73,4 @@ def _is_current(task: Task) -> bool:
     """Whether the outputs are there, as their job left them, and say that this slice made them."""
     if not task.is_there or changed_files(anchor_of(task.node, task.outputs), task.digest):
         return False
-    return task.told_by is None or made_by(task.told_by) == task.digest
+    return task.told_by is None or read_digest(task.told_by) == task.digest

@@ -1,10 +1,10 @@
 """Which rows of a shuffled epoch stand together in a batch (`training.batches`).
 
-Enters: a shuffled order and what is known of each row: its picture, the length of its sequence. Leaves: batches, a
-function of that order and of a generator's state. `mixed` takes the order as it is. `like_lengths` pads less: rows of
-like length are alike in other ways too, so each batch is chosen among few rows, and the last bit of padding is traded
-away. `by_picture` lets a batch hold several rows of a picture, which is then encoded and read once for all of them;
-traded away is some of a batch's variety.
+Enters: a shuffled order and what is known of each row: its image, the length of its sequence. Leaves: batches, a
+function of that order and of a generator's state. `mixed` takes the order as it is. `group_by_length` pads less: rows
+of like length are alike in other ways too, so each batch is chosen among few rows, and the last bit of padding is
+traded away. `group_by_image` lets a batch hold several rows of an image, which is then encoded and read once for all of
+them; traded away is some of a batch's variety.
 """
 
 from __future__ import annotations
@@ -29,12 +29,15 @@ ROWS_TOGETHER = 4
 
 def composition(choice: str, batch_size: int, pictures: Ints, lengths: Ints) -> Compose | None:
     """How a value of `training.batches` makes batches; None for `mixed`, the order as it is."""
-    if choice == "like_lengths":
-        return partial(like_lengths, lengths=lengths, batch_size=batch_size)
-    return partial(by_picture, pictures=pictures, batch_size=batch_size) if choice == "by_picture" else None
+    made: dict[str, Compose | None] = {
+        "mixed": None,
+        "group_by_length": partial(group_by_length, lengths=lengths, batch_size=batch_size),
+        "group_by_image": partial(group_by_image, pictures=pictures, batch_size=batch_size),
+    }
+    return made[choice]
 
 
-def like_lengths(order: list[int], generator: torch.Generator, *, lengths: Ints, batch_size: int) -> list[list[int]]:
+def group_by_length(order: list[int], generator: torch.Generator, *, lengths: Ints, batch_size: int) -> list[list[int]]:
     """Batches of like length: pools of batches are sorted and cut, then all batches are shuffled.
 
     What does not fill a batch comes last, as it was.
@@ -48,7 +51,7 @@ def like_lengths(order: list[int], generator: torch.Generator, *, lengths: Ints,
     return [batches[place] for place in places] + cut(order[filled:], batch_size)
 
 
-def by_picture(order: list[int], generator: torch.Generator, *, pictures: Ints, batch_size: int) -> list[list[int]]:
+def group_by_image(order: list[int], generator: torch.Generator, *, pictures: Ints, batch_size: int) -> list[list[int]]:
     """Batches in which up to four rows of a picture follow each other; which ones, and where, changes by epoch."""
     groups: list[list[int]] = []
     filling: dict[int, list[int]] = {}

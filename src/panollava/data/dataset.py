@@ -48,7 +48,7 @@ class CaptionDataset(Dataset[tuple[np.ndarray, Row]]):
 class Collator:
     """Stacks pictures and, where the stage's loss reads text, builds prompts and labels. No items, no keys.
 
-    Rows about one picture bring it once, and `picture_of` says which each of them is about (not in the vision stage,
+    Rows about one picture bring it once, and `image_index` says which each of them is about (not in the vision stage,
     whose loss takes each row's picture).
 
     Args:
@@ -82,7 +82,7 @@ class Collator:
         batch: dict[str, Any] = picture_batch(list(once.values()), processor)
         if len(once) < len(items):
             places = {path: place for place, path in enumerate(once)}
-            batch["picture_of"] = torch.tensor([places[row.image_path] for _, row in items])
+            batch["image_index"] = torch.tensor([places[row.image_path] for _, row in items])
         batch |= self._kept(list(once))
         encoded = [
             self.prompt.training(row.prompt, row.target, self.max_text_length, row.details.context_turns)

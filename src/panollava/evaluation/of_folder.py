@@ -26,14 +26,14 @@ from panollava.data.prepared_images import IMAGES, read_images
 from panollava.data.samples import Sample, has_right_answers, read_samples
 from panollava.errors import EvaluationError
 from panollava.evaluation.answer import refuse_without_language
-from panollava.evaluation.found_folder import describe, disagreements
+from panollava.evaluation.config_mismatches import config_mismatches, describe
 from panollava.evaluation.measures import measures_of
 from panollava.evaluation.pipeline import Evaluation, as_shown, generation_settings
 from panollava.evaluation.predict import answers_in_locked
 from panollava.evaluation.predictions import Prediction
 from panollava.evaluation.protocols import PROTOCOLS
 from panollava.evaluation.run_judge import JudgeSettings, judge_files, judges_of
-from panollava.evaluation.score import check_listed
+from panollava.evaluation.score import require_metrics
 from panollava.evaluation.score_files import DEFAULTS, check_output, score_files
 from panollava.files import digest_of, sha256_file
 from panollava.locks import FolderLock
@@ -117,7 +117,7 @@ def evaluate_folder(
     for line in describe(loaded):
         LOGGER.info(line)
     if experiment is not None and loaded.metadata["stage"] is not None:
-        differing = disagreements(experiment, loaded.metadata, csv_chosen=request.csv_input is not None)
+        differing = config_mismatches(experiment, loaded.metadata, csv_chosen=request.csv_input is not None)
         if differing:
             LOGGER.warning("the configuration differs from the folder, which counts: %s", "; ".join(differing))
     remembered = _settings(loaded.metadata["remembered"], experiment, settings)
@@ -134,7 +134,7 @@ def evaluate_folder(
     elif experiment is None and "custom_metrics" not in (settings or {}).get("evaluation", {}):
         _only_trusted_metrics(evaluation)
     evaluation["judge"] = _judge_of(request, experiment, evaluation, (settings or {}).get("evaluation", {}))
-    check_listed(evaluation["metrics"], evaluation["protocol"])
+    require_metrics(evaluation["metrics"], evaluation["protocol"])
 
     csv_path, why = _csv_of(request, loaded)
     LOGGER.info("questions: %s (%s)", csv_path, why)

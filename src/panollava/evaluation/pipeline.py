@@ -122,7 +122,7 @@ class Evaluation:
             stand_ins=self.stand_ins if node == "predict_blind" else None,
             finished=finished,
             log_every=self.log_every,
-            by_picture=self.loaded.model.shares_prefix,
+            group_by_image=self.loaded.model.shares_prefix,
             text_only=node == "predict_text_only",
             part=part,
         )
@@ -144,7 +144,7 @@ class Evaluation:
                 device=first_device(),
                 finished=finished,
                 log_every=self.log_every,
-                by_picture=self.loaded.model.shares_prefix,
+                group_by_image=self.loaded.model.shares_prefix,
             )
             rows = [
                 (str(one.sample_id), one.image_path, sample.query, str(turns_deg[one.image_path]), one.query, one.text,

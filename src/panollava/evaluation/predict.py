@@ -155,7 +155,7 @@ def predict(
     stand_ins: dict[str, str] | None = None,
     finished: FinishedAnswers | None = None,
     log_every: int = 25,
-    by_picture: bool = False,
+    group_by_image: bool = False,
     text_only: bool = False,
     part: tuple[int, int] | None = None,
 ) -> list[Prediction]:
@@ -164,7 +164,7 @@ def predict(
     `part` (k, n) answers the k-th (from 1) of n runs of the batches alone, and returns its predictions: a batch, and
     with it each answer, is the same in whichever part it is.
 
-    `by_picture` (see `PanoramaModel.shares_prefix`) asks questions about one picture together.
+    `group_by_image` (see `PanoramaModel.shares_prefix`) asks questions about one picture together.
 
     `pictures` gives uint8 views [V, h, w, 3] by image path; with `stand_ins` the model is shown that picture instead.
     With `text_only` it is shown none, and no image token stands in its prompts.
@@ -176,7 +176,7 @@ def predict(
     if text_only:
         stand_ins = dict.fromkeys((sample.image_path for sample in samples), NO_PICTURE)
     shown = [(stand_ins or {}).get(sample.image_path, sample.image_path) for sample in samples]
-    batches = list(_batches(samples, shown, settings.batch_size, by_picture))
+    batches = list(_batches(samples, shown, settings.batch_size, group_by_image))
     LOGGER.info(
         "%s%d samples, %d pictures, %d batches, %d answers kept from an earlier start",
         "no pictures: " if text_only else "" if stand_ins is None else "pictures shuffled: ",
@@ -194,7 +194,7 @@ def predict(
         if not text_only and not features.keys() >= set(chunk):
             features = _encode(model, processor, pictures, chunk, device)
         torch.manual_seed(settings.seed * 1_000_003 + number)
-        finished.add(_answer(model, samples, shown, batch, features, settings, by_picture))
+        finished.add(_answer(model, samples, shown, batch, features, settings, group_by_image))
         if (number + 1) % log_every == 0 or number + 1 == len(batches):
             LOGGER.info("batch %d of %d", number + 1, len(batches))
     asked = sorted(i for number in wanted for i in batches[number][1])
@@ -243,7 +243,7 @@ def failures(predictions: Sequence[Prediction], most: int = 10) -> list[str]:
 
 
 def _batches(
-    samples: list[Sample], shown: list[str], size: int, by_picture: bool = False
+    samples: list[Sample], shown: list[str], size: int, group_by_image: bool = False
 ) -> Iterator[tuple[list[str], list[int]]]:
     """(pictures of the chunk, indices of samples): chunks of pictures, in them batches of like queries; or, where a
     model reads a picture once for all its questions, of questions about few pictures."""
@@ -252,7 +252,7 @@ def _batches(
         chunk = paths[start : start + PICTURES_PER_CHUNK]
         inside = set(chunk)
         members = [i for i, path in enumerate(shown) if path in inside]
-        place = {path: number if by_picture else 0 for number, path in enumerate(chunk)}
+        place = {path: number if group_by_image else 0 for number, path in enumerate(chunk)}
         members.sort(key=lambda i: (place[shown[i]], len(samples[i].prompt), samples[i].prompt, i))
         for first in range(0, len(members), size):
             yield chunk, members[first : first + size]
@@ -285,7 +285,7 @@ def _answer(
     batch: list[int],
     features: dict[str, torch.Tensor | PanoramaError],
     settings: GenerationSettings,
-    by_picture: bool,
+    group_by_image: bool,
 ) -> dict[int, tuple[str, str]]:
     """Text and error of each sample of the batch, by its id; one of the two is empty."""
     answers: dict[int, tuple[str, str]] = {}
@@ -299,7 +299,7 @@ def _answer(
     if not seen:
         return answers
     try:
-        texts = _generate(model, features, list(seen.values()), [samples[i] for i in seen], settings, by_picture)
+        texts = _generate(model, features, list(seen.values()), [samples[i] for i in seen], settings, group_by_image)
         return answers | {samples[i].sample_id: (text, "") for i, text in zip(seen, texts, strict=True)}
     except (RuntimeError, ValueError, IndexError, PromptTooLong) as error:  # what models raise about their input
         if is_out_of_memory(error):
@@ -309,7 +309,7 @@ def _answer(
         if len(seen) == 1:
             return answers | {samples[next(iter(seen))].sample_id: ("", f"{type(error).__name__}: {error}")}
     for i in seen:  # find the sample that fails; the others keep their answers
-        answers |= _answer(model, samples, shown, [i], features, settings, by_picture)
+        answers |= _answer(model, samples, shown, [i], features, settings, group_by_image)
     return answers
 
 
@@ -319,7 +319,7 @@ def _generate(
     paths: list[str],
     samples: list[Sample],
     settings: GenerationSettings,
-    by_picture: bool,
+    group_by_image: bool,
 ) -> list[str]:
     """An answer to each sample's query about the picture at its path."""
     options: dict[str, Any] = {"max_new_tokens": settings.max_new_tokens, "do_sample": settings.do_sample}
@@ -330,9 +330,9 @@ def _generate(
     queries = [sample.prompt for sample in samples]
     if paths[0] == NO_PICTURE:
         return [text.strip() for text in model.answer_without_picture(queries, **options)["text"]]
-    if by_picture:
+    if group_by_image:
         once = {path: place for place, path in enumerate(dict.fromkeys(paths))}
-        options["picture_of"] = torch.tensor([once[path] for path in paths], device=model.device)
+        options["image_index"] = torch.tensor([once[path] for path in paths], device=model.device)
         paths = list(once)
     shown = [found for path in paths if isinstance(found := features[path], torch.Tensor)]
     output = model.generate(vision_features=torch.stack(shown), queries=queries, **options)

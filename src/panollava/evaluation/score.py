@@ -260,7 +260,7 @@ def metric_names(metrics: str | Sequence[str]) -> list[str]:
     return [name for name in METRICS if name in asked]
 
 
-def check_listed(metrics: str | Sequence[str], protocol: str | None) -> None:
+def require_metrics(metrics: str | Sequence[str], protocol: str | None) -> None:
     """Before anything is predicted: raise EvaluationError where a listed metric lacks a part of this machine."""
     from panollava.evaluation.environment import check_environment
 

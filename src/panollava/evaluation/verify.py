@@ -31,7 +31,7 @@ from panollava.evaluation.rescoring import (
     rescore,
 )
 from panollava.evaluation.score import versions
-from panollava.provenance import made_by
+from panollava.provenance import read_digest
 from panollava.trust import find_inside
 
 State = Literal["holds", "differs", "not checked"]
@@ -91,11 +91,11 @@ def _digest(what: str, path: Path | None, told: str | None, needed: bool = False
     if path is None or not path.exists():
         return Finding(what, "differs" if needed else "not checked", "it is not there any more")
     if told is None:
-        return Finding(what, "not checked", "metrics.json tells no digest")
+        return Finding(what, "not checked", "metrics.json records no digest")
     found = weights_digest(path)
     if found == told:
         return Finding(what, "holds")
-    return Finding(what, "differs", f"its SHA-256 is {found[:16]}…, metrics.json tells {told[:16]}…")
+    return Finding(what, "differs", f"its SHA-256 is {found[:16]}…, metrics.json records {told[:16]}…")
 
 
 def _sources(document: Mapping[str, Any], path: Path) -> Iterator[Finding]:
@@ -113,7 +113,7 @@ def _sources(document: Mapping[str, Any], path: Path) -> Iterator[Finding]:
     yield _digest(Path(checkpoint["folder"], checkpoint["file"]).as_posix(), file, checkpoint.get("sha256"))
     metadata = None if folder is None else folder / "checkpoint_metadata.json"
     if metadata is not None and metadata.is_file():
-        found = made_by(metadata)
+        found = read_digest(metadata)
         same = found == checkpoint.get("config_digest")
         detail = "" if same else f"the folder says {found}, metrics.json {checkpoint.get('config_digest')}"
         yield Finding("configuration of the checkpoint", "holds" if same else "differs", detail)
@@ -141,7 +141,9 @@ def _scores(
         count = getattr(report, key)
         same = count == document.get(key, 0 if key == "num_differing" else None)  # older files do not have it
         yield Finding(
-            key, "holds" if same else "differs", str(count) if same else f"{document.get(key)} told, {count} found"
+            key,
+            "holds" if same else "differs",
+            str(count) if same else f"recorded {document.get(key)}, recomputed {count}",
         )
     for key, told in document["metrics"].items():
         found = report.metrics.get(key) or further.get(key)
@@ -155,7 +157,7 @@ def _scores(
         )
         if interval and other and not all(_close(one, two) for one, two in zip(interval, other, strict=True)):
             what = f"{LABELS.get(key, key)}, distance from the blind control"
-            yield Finding(what, "differs", f"interval {list(interval)} told, {list(other)} found")
+            yield Finding(what, "differs", f"interval recorded {list(interval)}, recomputed {list(other)}")
         for name, values in (("blind", report.blind), ("text_only", report.text_only)):
             value, again = (document["controls"].get(name) or {}).get(key), (values or {}).get(key)
             if value is not None and again is not None:
@@ -173,11 +175,13 @@ def _score(label: str, told: Mapping[str, Any], found: MetricResult | None) -> F
     if check.state == "holds" and told.get("interval") and found.interval:
         pairs = zip(told["interval"], found.interval, strict=True)
         if not all(_close(one, two) for one, two in pairs):
-            return Finding(label, "differs", f"interval {list(told['interval'])} told, {list(found.interval)} found")
+            return Finding(
+                label, "differs", f"interval recorded {list(told['interval'])}, recomputed {list(found.interval)}"
+            )
     if check.state == "differs" and (told["version"], told["signature"]) != (found.version, found.signature):
         return Finding(
             label, "differs",
-            f"{check.detail}; told by {told['library']} {told['version']} ({told['signature']}), "
+            f"{check.detail}; recorded by {told['library']} {told['version']} ({told['signature']}), "
             f"here {found.version} ({found.signature})",
         )  # fmt: skip
     return check
@@ -186,7 +190,7 @@ def _score(label: str, told: Mapping[str, Any], found: MetricResult | None) -> F
 def _number(what: str, told: float, found: float) -> Finding:
     if _close(told, found):
         return Finding(what, "holds", f"{found:.6f}")
-    return Finding(what, "differs", f"{told!r} told, {found!r} found")
+    return Finding(what, "differs", f"recorded {told!r}, recomputed {found!r}")
 
 
 def _close(told: float, found: float) -> bool:
@@ -197,7 +201,7 @@ def _versions(provenance: Mapping[str, Any]) -> Iterator[Finding]:
     """Other versions make no number wrong: they explain one that differs."""
     here = versions()
     other = [
-        f"{name} {told} told, {here.get(name)} here"
+        f"{name}: recorded {told}, here {here.get(name)}"
         for name, told in (provenance.get("versions") or {}).items()
         if here.get(name) != told
     ]

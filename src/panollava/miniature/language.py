@@ -26,7 +26,7 @@ from panollava.config.embedded import MiniatureLanguageSettings
 from panollava.data.synthetic.captions import OPENINGS, PLACE_WORDS, Question, draw_questions, group_of, questions
 from panollava.data.synthetic.exact import as_prompted, draw_typed, exact_questions
 from panollava.data.synthetic.scenes import PLACES, Scene, sample_scene
-from panollava.files import whole_folder
+from panollava.files import atomic_dir
 from panollava.logs import LOGGER
 from panollava.miniature.pretraining import Schedule, train
 from panollava.miniature.tokenizer import build_tokenizer
@@ -283,7 +283,7 @@ def build_language(
             accuracy["all"],
             settings.reading_accuracy,
         )
-    with whole_folder(folder) as partial:
+    with atomic_dir(folder) as partial:
         model.generation_config = GenerationConfig(
             do_sample=False, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
         )

@@ -21,7 +21,7 @@ from transformers import SiglipImageProcessorPil, SiglipVisionConfig, SiglipVisi
 
 from panollava.config.embedded import MiniatureVisionSettings
 from panollava.data.synthetic.scenes import COLOURS, GROUNDS, SHAPES, SKIES, Scene, render, sample_scene
-from panollava.files import whole_folder
+from panollava.files import atomic_dir
 from panollava.logs import LOGGER
 from panollava.miniature.pretraining import Schedule, train
 from panollava.views.geometry import rays_to_angles, view_rays
@@ -215,7 +215,7 @@ def build_vision(settings: MiniatureVisionSettings, folder: str | Path) -> dict[
     LOGGER.info("miniature vision encoder, unseen views: %s", ", ".join(f"{k} {v:.3f}" for k, v in accuracy.items()))
     size = {"height": settings.image_size, "width": settings.image_size}
     half = [0.5, 0.5, 0.5]
-    with whole_folder(folder) as partial:
+    with atomic_dir(folder) as partial:
         model.encoder.save_pretrained(partial)
         SiglipImageProcessorPil(size=size, image_mean=half, image_std=half).save_pretrained(partial)
     return accuracy

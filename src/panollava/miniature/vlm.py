@@ -30,7 +30,7 @@ from transformers import (
 from panollava.config.embedded import MiniatureVlmSettings
 from panollava.data.synthetic.captions import OPENINGS, Question, draw_questions, group_of, questions
 from panollava.data.synthetic.scenes import COLOURS, GROUNDS, SHAPES, SKIES, Scene, render, sample_scene
-from panollava.files import whole_folder
+from panollava.files import atomic_dir
 from panollava.logs import LOGGER
 from panollava.miniature.pretraining import Schedule, train
 from panollava.miniature.tokenizer import END, START, build_tokenizer
@@ -223,7 +223,7 @@ def build_vlm(settings: MiniatureVlmSettings, folder: str | Path) -> dict[str, f
     accuracy = picture_accuracy(model, author, held_out, processor, settings.seed)
     LOGGER.info("miniature native model, unseen pictures: %s", ", ".join(f"{k} {v:.3f}" for k, v in accuracy.items()))
     ends = tokenizer.eos_token_id
-    with whole_folder(folder) as partial:
+    with atomic_dir(folder) as partial:
         model.generation_config = GenerationConfig(eos_token_id=ends, pad_token_id=tokenizer.pad_token_id)
         model.save_pretrained(partial)
         processor.save_pretrained(partial)

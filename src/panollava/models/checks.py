@@ -75,13 +75,13 @@ def check_length(length: int, positions: int | None) -> None:
         )
 
 
-def check_picture_of(picture_of: Any, pictures: int) -> int:
+def check_image_index(image_index: Any, pictures: int) -> int:
     """The number of sequences, each about one of the `pictures`."""
-    if not isinstance(picture_of, Tensor) or picture_of.dtype != torch.long or picture_of.ndim != 1:
-        raise TypeError("picture_of must be an int64 tensor [B], the picture of each sequence")
-    if not len(picture_of) or int(picture_of.min()) < 0 or int(picture_of.max()) >= pictures:
-        raise ValueError(f"picture_of must name pictures 0 to {pictures - 1}, got {picture_of.tolist()}")
-    return len(picture_of)
+    if not isinstance(image_index, Tensor) or image_index.dtype != torch.long or image_index.ndim != 1:
+        raise TypeError("image_index must be an int64 tensor [B], the picture of each sequence")
+    if not len(image_index) or int(image_index.min()) < 0 or int(image_index.max()) >= pictures:
+        raise ValueError(f"image_index must name pictures 0 to {pictures - 1}, got {image_index.tolist()}")
+    return len(image_index)
 
 
 def is_padded_right(attention_mask: Tensor) -> bool:

@@ -71,7 +71,7 @@ class LanguageModel(nn.Module):
         self.positions = positions_of(config)
         with self.tried_here():
             behaviour = probe(self)
-        self.pads_left, self.remembers_by_keys = behaviour.pads_left, behaviour.remembers_by_keys
+        self.pads_left, self.supports_prefix_cache = behaviour.pads_left, behaviour.supports_prefix_cache
 
     @property
     def _core(self) -> Any:
@@ -124,7 +124,7 @@ class LanguageModel(nn.Module):
     def read(self, embeds: Tensor) -> Any:
         """Keys and values (a transformers `Cache`) of [B, L, D_lm] without padding, for `forward`'s `past`.
 
-        None, or another kind of cache, where the model remembers otherwise (`remembers_by_keys`).
+        None, or another kind of cache, where the model remembers otherwise (`supports_prefix_cache`).
         """
         options: dict[str, Any] = {"logits_to_keep": 1} if self._selects else {}
         return getattr(self._core(inputs_embeds=embeds, use_cache=True, **options), "past_key_values", None)

@@ -157,7 +157,7 @@ class NativeVLM(PanoramaModel):
         attention_mask: Tensor | None = None,
         image_token_mask: Tensor | None = None,
         labels: Tensor | None = None,
-        picture_of: Tensor | None = None,
+        image_index: Tensor | None = None,
         kept_views: Tensor | None = None,
         *,
         stage: Stage,
@@ -167,7 +167,7 @@ class NativeVLM(PanoramaModel):
         features = self._features(pixel_values, vision_features)  # [P, V, T, D']
         if stage == "vision":
             return self._vision_step(features, kept_views)
-        rows = len(features) if picture_of is None else checks.check_picture_of(picture_of, len(features))
+        rows = len(features) if image_index is None else checks.check_image_index(image_index, len(features))
         checks.check_sequence(input_ids, attention_mask, image_token_mask, labels, rows, self.num_image_tokens)
         assert input_ids is not None and image_token_mask is not None and labels is not None
         assert attention_mask is not None
@@ -195,7 +195,7 @@ class NativeVLM(PanoramaModel):
         queries: Sequence[str] = (),
         *,
         vision_features: Tensor | None = None,
-        picture_of: Tensor | None = None,
+        image_index: Tensor | None = None,
         max_new_tokens: int = 64,
         do_sample: bool = False,
         temperature: float = 1.0,
@@ -209,11 +209,11 @@ class NativeVLM(PanoramaModel):
         with self.evaluating():
             with self.autocast():
                 features = self._features(pixel_values, vision_features)
-            rows = len(features) if picture_of is None else checks.check_picture_of(picture_of, len(features))
+            rows = len(features) if image_index is None else checks.check_image_index(image_index, len(features))
             asked = checks.check_queries(queries, rows)
             sequences = prompts_of(self.prompt, asked, contexts)
             self._refuse_too_long(max(len(s.input_ids) for s in sequences), max_new_tokens)
-            about = torch.arange(rows) if picture_of is None else picture_of.cpu()
+            about = torch.arange(rows) if image_index is None else image_index.cpu()
             answers = self._answers(features, sequences, about, options)
         width = max(len(answer) for answer in answers)
         pad = self.prompt.pad_id
@@ -424,7 +424,7 @@ class NativeVLM(PanoramaModel):
     def _may_share(self) -> bool:
         return self._shares and not (self.training and self.core.is_gradient_checkpointing)
 
-    def _read(self, features: Tensor, picture_of: Tensor | None = None) -> Any:
+    def _read(self, features: Tensor, image_index: Tensor | None = None) -> Any:
         """The cache of the head for each panorama [P, …], or for each sequence about one; None where a family remembers
         by other things than keys and values, which cannot be copied."""
         panoramas = len(features)
@@ -445,8 +445,8 @@ class NativeVLM(PanoramaModel):
                 LOGGER.info("%s remembers by %s: every question reads its panorama anew", self.config.vlm_name, kinds)
             self._shares = False
             return None
-        if picture_of is not None:
-            copy_rows(cache, picture_of)
+        if image_index is not None:
+            copy_rows(cache, image_index)
         return cache
 
     def _answers(

@@ -144,7 +144,7 @@ class PanoramaModel(nn.Module, ABC):
         attention_mask: Tensor | None = None,
         image_token_mask: Tensor | None = None,
         labels: Tensor | None = None,
-        picture_of: Tensor | None = None,
+        image_index: Tensor | None = None,
         kept_views: Tensor | None = None,
         *,
         stage: Stage,
@@ -152,7 +152,7 @@ class PanoramaModel(nn.Module, ABC):
     ) -> VisionStageOutput | TrainingStageOutput:
         """One step's loss. The four [B, L] tensors (see `prompt.PromptBatch`) belong to the AR stages.
 
-        There, `picture_of` (int64 [B]) says which of P < B pictures each sequence is about; None: one each.
+        There, `image_index` (int64 [B]) says which of P < B pictures each sequence is about; None: one each.
         `kept_views` (bool [P, V]) are the views of each picture that an overlap loss compares; None: all.
         """
 
@@ -163,7 +163,7 @@ class PanoramaModel(nn.Module, ABC):
         queries: Sequence[str] = (),
         *,
         vision_features: Tensor | None = None,
-        picture_of: Tensor | None = None,
+        image_index: Tensor | None = None,
         max_new_tokens: int = 64,
         do_sample: bool = False,
         temperature: float = 1.0,
@@ -171,7 +171,7 @@ class PanoramaModel(nn.Module, ABC):
         contexts: Sequence[Context] | None = None,
         streamer: Any = None,
     ) -> GenerationOutput:
-        """Answers to one query per panorama; with `picture_of` (int64 [B]) to B queries about P panoramas.
+        """Answers to one query per panorama; with `image_index` (int64 [B]) to B queries about P panoramas.
 
         Greedy unless `do_sample`. Ends at the template's end of turn. `temperature` is clamped to [0.1, 1.0] with a
         warning; `top_p` in (0, 1]. `contexts` are the turns of the conversation before each query. `streamer`, one of

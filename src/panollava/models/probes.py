@@ -31,10 +31,10 @@ Found = TypeVar("Found")
 @dataclass(frozen=True)
 class Behaviour:
     """`pads_left`: padded on the left, a prompt is continued as alone; else prompts are answered one by one.
-    `remembers_by_keys`: what was read is a cache of keys and values per position, which `reading` can share."""
+    `supports_prefix_cache`: what was read is a cache of keys and values per position, which `reading` can share."""
 
     pads_left: bool = True
-    remembers_by_keys: bool = True
+    supports_prefix_cache: bool = True
 
 
 def probe(language: LanguageModel) -> Behaviour:
@@ -60,7 +60,7 @@ def probe(language: LanguageModel) -> Behaviour:
         language.train(training)
     if not found.pads_left:
         LOGGER.info("%s: a prompt padded on the left is not continued as alone: answered one by one", _name(language))
-    if not found.remembers_by_keys:
+    if not found.supports_prefix_cache:
         LOGGER.info("%s: no cache of keys and values: a picture is read anew for each of its rows", _name(language))
     return found
 

@@ -23,12 +23,12 @@ from panollava.models.prompt import ChatPrompt, PromptIds
 from panollava.models.selection import select_rows
 
 
-def read_pictures(
-    language: LanguageModel, tokens: Tensor, input_ids: Tensor, image_token_mask: Tensor, picture_of: Tensor
+def cache_image_prefix(
+    language: LanguageModel, tokens: Tensor, input_ids: Tensor, image_token_mask: Tensor, image_index: Tensor
 ) -> tuple[Any, int]:
     """`past` for `LanguageModel.forward` and the position behind the picture.
 
-    tokens [P, T, D_lm], ids and mask [B, L], picture_of [B]. `past` is None where it cannot be: under gradient
+    tokens [P, T, D_lm], ids and mask [B, L], image_index [B]. `past` is None where it cannot be: under gradient
     checkpointing, which keeps no keys; for a model that remembers in another way than by keys and values; and where
     the sequences do not begin alike.
     """
@@ -36,14 +36,14 @@ def read_pictures(
     head = begin - tokens.shape[1]
     same = (input_ids == input_ids[:1]) & (image_token_mask == image_token_mask[:1])
     checkpoints = language.training and language.model.is_gradient_checkpointing
-    if checkpoints or not language.remembers_by_keys or not bool(same[:, :begin].all()):
+    if checkpoints or not language.supports_prefix_cache or not bool(same[:, :begin].all()):
         return None, begin
     embedded = language.embed(input_ids[:1, :head]).expand(len(tokens), -1, -1)  # [P, L_head, D_lm]
     past = language.read(torch.cat([embedded, tokens.to(embedded.dtype)], dim=1))
-    language.remembers_by_keys = is_shared_cache(past)
-    if not language.remembers_by_keys:
+    language.supports_prefix_cache = is_shared_cache(past)
+    if not language.supports_prefix_cache:
         return None, begin
-    copy_rows(past, picture_of)
+    copy_rows(past, image_index)
     return past, begin
 
 

@@ -30,7 +30,7 @@ from panollava.models.panorama_model import Grid, PanoramaModel
 from panollava.models.positional import DirectionalEncoding
 from panollava.models.projection import Projection, VicregProjector
 from panollava.models.prompt import ChatPrompt, Context, PromptIds, prompts_of, prompts_without_picture
-from panollava.models.reading import answer_losses, read_pictures
+from panollava.models.reading import answer_losses, cache_image_prefix
 from panollava.models.resamplers import build_resampler
 from panollava.models.selection import select_rows
 from panollava.models.shapes import plan_model_views
@@ -192,7 +192,7 @@ class PanoramaVLM(PanoramaModel):
         attention_mask: Tensor | None = None,
         image_token_mask: Tensor | None = None,
         labels: Tensor | None = None,
-        picture_of: Tensor | None = None,
+        image_index: Tensor | None = None,
         kept_views: Tensor | None = None,
         *,
         stage: Stage,
@@ -200,7 +200,7 @@ class PanoramaVLM(PanoramaModel):
     ) -> VisionStageOutput | TrainingStageOutput:
         """One step's loss. The four [B, L] tensors (see `prompt.PromptBatch`) belong to the AR stages.
 
-        There, `picture_of` (int64 [B]) says which of P < B pictures each sequence is about; None: one each.
+        There, `image_index` (int64 [B]) says which of P < B pictures each sequence is about; None: one each.
         `kept_views` (bool [P, V]) are the views of each picture that an overlap loss compares; None: all.
         """
         checks.check_stage(stage)
@@ -208,15 +208,15 @@ class PanoramaVLM(PanoramaModel):
         if stage == "vision":
             return self._vision_step(features, kept_views)
         language, _, _ = self._language_side()
-        rows = len(features) if picture_of is None else checks.check_picture_of(picture_of, len(features))
+        rows = len(features) if image_index is None else checks.check_image_index(image_index, len(features))
         checks.check_sequence(input_ids, attention_mask, image_token_mask, labels, rows, self.num_image_tokens)
         assert input_ids is not None and image_token_mask is not None and labels is not None
         assert attention_mask is not None
         tokens, past = self.encode_panorama(features), None  # [P, T, D_lm]
-        if picture_of is not None:
+        if image_index is not None:
             if not full_logits:
-                past, begin = read_pictures(language, tokens, input_ids, image_token_mask, picture_of)
-            tokens = select_rows(tokens, picture_of) if past is None else tokens  # [B, T, D_lm]
+                past, begin = cache_image_prefix(language, tokens, input_ids, image_token_mask, image_index)
+            tokens = select_rows(tokens, image_index) if past is None else tokens  # [B, T, D_lm]
         if past is None:
             embeds = self._splice(tokens, input_ids, image_token_mask)  # [B, L, D_lm]
             # Nothing looks ahead, so padding behind a sequence needs no mask; attention without one is much faster.
@@ -243,7 +243,7 @@ class PanoramaVLM(PanoramaModel):
         queries: Sequence[str] = (),
         *,
         vision_features: Tensor | None = None,
-        picture_of: Tensor | None = None,
+        image_index: Tensor | None = None,
         max_new_tokens: int = 64,
         do_sample: bool = False,
         temperature: float = 1.0,

@@ -99,7 +99,7 @@ def build_stage(job: StageJob, leads: bool = True) -> StageParts:
             for views in pictures
         ]
     compose, positions = _compose(job, model, train_rows)
-    if model_config.is_native or not _reads_once(job):
+    if model_config.is_native or not _share_image_prefix(job):
         choose_checkpointing(
             model,
             job.untracked["gradient_checkpointing"],
@@ -126,7 +126,8 @@ def build_stage(job: StageJob, leads: bool = True) -> StageParts:
     total_steps = settings["epochs"] * -(-batches_per_epoch // settings["accumulate_grad_batches"])
     module = StageModule(
         model, job.stage, kept=set(model.trained_state_dict()), total_steps=total_steps,
-        frozen_features=None if model.encoder_trains else feature_dtype(devices.precision), reads_once=_reads_once(job),
+        frozen_features=None if model.encoder_trains else feature_dtype(devices.precision),
+        share_image_prefix=_share_image_prefix(job),
         **{key: settings[key] for key in ("optimizer", "lr", "muon_lr", "weight_decay", "warmup_ratio")},
     )  # fmt: skip
     return StageParts(devices, model, processor, data, module, total_steps)
@@ -145,12 +146,12 @@ def _kept_views(job: StageJob, config: ModelConfig, *caches: ViewCache) -> dict[
     return kept
 
 
-def _reads_once(job: StageJob) -> bool:
+def _share_image_prefix(job: StageJob) -> bool:
     """Whether training reads a picture once for all its rows in a batch (validation always does)."""
     if job.stage == "vision":
         return False
     native = job.config["models"].get("vlm_name") is not None
-    return native or bool(job.config["training"]["batches"] == "by_picture")
+    return native or bool(job.config["training"]["batches"] == "group_by_image")
 
 
 def _compose(job: StageJob, model: PanoramaModel, rows: list[Row]) -> tuple[Compose | None, int]:
@@ -164,7 +165,7 @@ def _compose(job: StageJob, model: PanoramaModel, rows: list[Row]) -> tuple[Comp
     pictures, lengths = picture_numbers(rows), row_lengths(model.prompt, rows, job.settings["max_text_length"])
     compose = composition(training["batches"], size, pictures, lengths)
     batches = SeededBatches(len(rows), size, seed=training["seed"], shuffle=True, compose=compose).batches()
-    shared = pictures if _reads_once(job) else np.arange(len(rows), dtype=np.int32)
+    shared = pictures if _share_image_prefix(job) else np.arange(len(rows), dtype=np.int32)
     read = positions_read(batches, shared, lengths, model.prompt.picture_end)
     LOGGER.info("batches: %s, %.0f positions each for the language model", training["batches"], np.mean(read))
     return compose, max(read)

@@ -39,7 +39,7 @@ GRACE_S = 30.0
 """How long rank 0 may stay in a collective operation after another rank has died."""
 
 
-class OneMachine(LightningEnvironment):
+class LocalDDPEnvironment(LightningEnvironment):
     """Ranks that `other_ranks` has started: Lightning starts none, whatever the environment's variables say."""
 
     def __init__(self, rank: int, port: int) -> None:
@@ -66,14 +66,14 @@ class OneMachine(LightningEnvironment):
 
 
 @dataclass(frozen=True)
-class Follower:
+class Worker:
     """One of the other ranks, seen from rank 0. `said` receives the message of its error."""
 
     rank: int
     process: subprocess.Popen[bytes]
     said: IO[bytes]
 
-    def why(self) -> str:
+    def error(self) -> str:
         """Why it ended before rank 0 did."""
         self.said.seek(0)
         code = self.process.returncode
@@ -83,44 +83,46 @@ class Follower:
 
 
 @contextmanager
-def other_ranks(count: int, function: Callable[..., None], *arguments: Any) -> Iterator[OneMachine]:
+def other_ranks(count: int, function: Callable[..., None], *arguments: Any) -> Iterator[LocalDDPEnvironment]:
     """Ranks 1 to `count - 1` run `function(environment, *arguments)` while the block runs as rank 0.
 
     Function and arguments are pickled. When the block ends, the others end. Raises TrainingError where one of them
     failed by itself and left rank 0 alone in an operation; any other error of rank 0 stands.
     """
     port = find_free_network_port()
-    followers: list[Follower] = []
+    workers: list[Worker] = []
     done = threading.Event()
     with contextlib.ExitStack() as files:
         try:
             for rank in range(1, count):
                 said = files.enter_context(tempfile.TemporaryFile())
-                followers.append(_start(rank, said, (os.getpid(), function, (OneMachine(rank, port), *arguments))))
-                threading.Thread(target=_watch, args=(followers[-1], done), daemon=True).start()
-            yield OneMachine(0, port)
+                workers.append(
+                    _start(rank, said, (os.getpid(), function, (LocalDDPEnvironment(rank, port), *arguments)))
+                )
+                threading.Thread(target=_watch, args=(workers[-1], done), daemon=True).start()
+            yield LocalDDPEnvironment(0, port)
             _leave_group()
         except RuntimeError as error:  # what an operation raises whose partner is gone
-            dead = [follower for follower in followers if _ended(follower.process)]
+            dead = [worker for worker in workers if _ended(worker.process)]
             if not dead:
                 raise
             # One that a signal killed has pulled down the others.
-            raise TrainingError(min(dead, key=lambda follower: follower.process.returncode).why()) from error
+            raise TrainingError(min(dead, key=lambda worker: worker.process.returncode).error()) from error
         finally:
             done.set()
-            for follower in followers:
-                follower.process.kill()
-                follower.process.wait()
+            for worker in workers:
+                worker.process.kill()
+                worker.process.wait()
             _leave_group()
 
 
-def _start(rank: int, said: IO[bytes], work: tuple[Any, ...]) -> Follower:
+def _start(rank: int, said: IO[bytes], work: tuple[Any, ...]) -> Worker:
     command = [sys.executable, "-m", "panollava.training.distributed"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, process_group=0)  # Ctrl-C is for rank 0
     assert process.stdin is not None
     with process.stdin as stream:
         stream.write(pickle.dumps(work))
-    return Follower(rank, process, said)
+    return Worker(rank, process, said)
 
 
 def _ended(process: subprocess.Popen[bytes]) -> bool:
@@ -129,10 +131,10 @@ def _ended(process: subprocess.Popen[bytes]) -> bool:
     return False
 
 
-def _watch(follower: Follower, done: threading.Event) -> None:
+def _watch(worker: Worker, done: threading.Event) -> None:
     """End rank 0 where a partner is gone and the operation that waits for it does not notice."""
-    if follower.process.wait() != 0 and not done.wait(GRACE_S):
-        LOGGER.error("%s. The same command goes on from the last saved state.", follower.why())
+    if worker.process.wait() != 0 and not done.wait(GRACE_S):
+        LOGGER.error("%s. The same command goes on from the last saved state.", worker.error())
         os._exit(1)
 
 

@@ -36,7 +36,7 @@ AUTO_SHARE_OF_DISK = 0.25
 class FeatureStore:
     """Encoder features by image path: [V, S, D_vision], float32, or bfloat16 as its bits in uint16.
 
-    Rows are read when they are asked for: what was read is nobody's memory. Cheap to send to data-loader workers.
+    Rows are read on demand and not kept. Cheap to send to data-loader workers.
     """
 
     def __init__(self, folder: Path) -> None:

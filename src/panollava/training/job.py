@@ -100,7 +100,7 @@ def check_prompt(job: StageJob, model_config: ModelConfig) -> None:
     except (OSError, CheckpointError):
         if job.stage != "vision":
             raise
-        LOGGER.info("%s is not at hand: whether prompts fit is seen later", prompt["language_model_name"])
+        LOGGER.info("%s is not downloaded yet; prompt length is checked when it loads", prompt["language_model_name"])
 
 
 def _report_later_texts(job: StageJob, model_config: ModelConfig, prompt: dict[str, Any]) -> None:

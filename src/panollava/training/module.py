@@ -32,7 +32,7 @@ class StageModule(L.LightningModule):
         total_steps: optimiser steps of the whole stage, for the cosine schedule.
         optimizer, lr, muon_lr, weight_decay, warmup_ratio: see config/default.yaml.
         frozen_features: what a frozen encoder's features are rounded to (`features.feature_dtype`), None if it trains.
-        reads_once: whether the language model reads a picture once for all its rows in a training batch.
+        share_image_prefix: whether the language model reads a picture once for all its rows in a training batch.
     """
 
     def __init__(
@@ -48,12 +48,12 @@ class StageModule(L.LightningModule):
         weight_decay: float,
         warmup_ratio: float,
         frozen_features: torch.dtype | None = None,
-        reads_once: bool = False,
+        share_image_prefix: bool = False,
     ) -> None:
         super().__init__()
         self.strict_loading = False  # checkpoints hold the trained tensors only; keys are checked in on_load_checkpoint
         self.model, self.stage, self.kept = model, stage, kept
-        self.frozen_features, self.reads_once = frozen_features, reads_once
+        self.frozen_features, self.share_image_prefix = frozen_features, share_image_prefix
         self._adapters_seen = False
         self._overlap: torch.Tensor | None = None  # the last batch's overlap loss beside the answers'
         self._accumulated: list[int] = []  # terms of the batches since the last step
@@ -65,7 +65,7 @@ class StageModule(L.LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
         """`loss` to differentiate; `whole_loss`, the mean over the `terms` of the batch of all ranks."""
-        share = self._share(batch, self.reads_once)
+        share = self._share(batch, self.share_image_prefix)
         if not torch.isfinite(share.whole_loss):
             raise TrainingError(
                 f"the {self.stage} stage's loss is {share.whole_loss.item()} at epoch {self.current_epoch}, "
@@ -98,23 +98,23 @@ class StageModule(L.LightningModule):
         self._validated = LossSum()
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        share = self._share(batch, reads_once=True)
+        share = self._share(batch, share_image_prefix=True)
         self._validated.add(share.whole_loss, share.terms)
 
     def on_validation_epoch_end(self) -> None:
         """`val_loss` is the mean over all terms of the set, however they were divided into batches and ranks."""
         self.log("val_loss", self._validated.mean())  # equal on all ranks: `share_of_batch` has added them up
 
-    def _share(self, batch: dict[str, Any], reads_once: bool) -> Share:
+    def _share(self, batch: dict[str, Any], share_image_prefix: bool) -> Share:
         """This process' part of a batch; an empty part still takes part in the gradient, with zeros."""
         if batch:
             inputs = dict(batch)
             if self.frozen_features is not None and "pixel_values" in inputs:
                 inputs["vision_features"] = encode_frozen(self.model, inputs.pop("pixel_values"), self.frozen_features)
-            if not reads_once and "picture_of" in inputs:  # each row with a picture of its own
-                picture_of = inputs.pop("picture_of")
+            if not share_image_prefix and "image_index" in inputs:  # each row with a picture of its own
+                image_index = inputs.pop("image_index")
                 of_pictures = ("pixel_values", "vision_features", "kept_views")
-                inputs |= {key: inputs[key][picture_of] for key in of_pictures if key in inputs}
+                inputs |= {key: inputs[key][image_index] for key in of_pictures if key in inputs}
             output = self.model(**inputs, stage=self.stage)
             loss = output["loss"]
             if "overlap_loss" in output:

@@ -36,7 +36,7 @@ from panollava.training.backbone_digests import backbone_digests, refuse_other_b
 from panollava.training.build import StageParts, build_stage
 from panollava.training.callbacks import Bars, Checkpoints, History, Interrupted, StepNoise
 from panollava.training.curves import plot_loss_curves
-from panollava.training.distributed import OneMachine, ddp, other_ranks
+from panollava.training.distributed import LocalDDPEnvironment, ddp, other_ranks
 from panollava.training.initial_weights import check_initial_weights
 from panollava.training.job import StageJob, check_later_language
 from panollava.training.loggers import check_loggers, settings_of, training_loggers
@@ -171,13 +171,13 @@ def _train(job: StageJob, state: StateFolder, backbones: dict[str, str | None]) 
     return _finish(job, state, parts.model, parts.processor, checkpoints, global_step, rows, backbones)
 
 
-def _train_along(environment: OneMachine, job: StageJob) -> None:
+def _train_along(environment: LocalDDPEnvironment, job: StageJob) -> None:
     """Any other rank: reads what rank 0 has prepared, and writes nothing."""
     _fit(job, StateFolder(job.state_folder), build_stage(job, leads=False), environment)
 
 
 def _fit(
-    job: StageJob, state: StateFolder, parts: StageParts, environment: OneMachine
+    job: StageJob, state: StateFolder, parts: StageParts, environment: LocalDDPEnvironment
 ) -> tuple[list[dict[str, Any]], int]:
     """Train from the saved state, if there is one, to the end: the checkpoints' entries and the last step."""
     settings, devices, model = job.settings, parts.devices, parts.model
@@ -198,7 +198,7 @@ def _fit(
     resume = str(state.resume_checkpoint) if state.resume_checkpoint.is_file() else None
     try:
         with warnings.catch_warnings():
-            # Frozen parts run in eval mode on purpose; Slurm's srun starts nothing here (see OneMachine).
+            # Frozen parts run in eval mode on purpose; Slurm's srun starts nothing here (see LocalDDPEnvironment).
             warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode|The `srun` command")
             trainer = L.Trainer(
                 accelerator=devices.accelerator,

@@ -133,12 +133,12 @@ def _losses(
 ) -> list[float]:
     """-log p of each reference, natural logarithm; `shown` is the picture that goes with each."""
     found = [0.0] * len(references)
-    by_picture: dict[str, list[int]] = {}
+    by_image: dict[str, list[int]] = {}
     for index, path in enumerate(shown):
-        by_picture.setdefault(path, []).append(index)
-    stream = encode_in_chunks(model, processor, pictures, list(by_picture), device)
+        by_image.setdefault(path, []).append(index)
+    stream = encode_in_chunks(model, processor, pictures, list(by_image), device)
     for number, (path, features) in enumerate(stream, start=1):
-        members = sorted(by_picture[path], key=lambda index: (len(references[index].ids.input_ids), index))
+        members = sorted(by_image[path], key=lambda index: (len(references[index].ids.input_ids), index))
         batches = [members[start : start + batch_size] for start in range(0, len(members), batch_size)]
         try:
             losses = model.answer_losses(features, [[references[i].ids for i in batch] for batch in batches])
@@ -146,7 +146,7 @@ def _losses(
                 for index, value in zip(batch, values.tolist(), strict=True):
                     found[index] = value
             if number % _LOG_EVERY == 0:
-                LOGGER.info("perplexity: picture %d of %d", number, len(by_picture))
+                LOGGER.info("perplexity: picture %d of %d", number, len(by_image))
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise EvaluationError(

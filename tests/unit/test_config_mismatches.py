@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from panollava.config import WorkflowConfig
-from panollava.evaluation.found_folder import disagreements
+from panollava.evaluation.config_mismatches import config_mismatches
 from panollava.models.stage_config import stage_model_config
 
 PLANS = yaml.safe_load((Path(__file__).parents[1] / "workflow/golden_plans.yaml").read_text(encoding="utf-8"))
@@ -61,20 +61,20 @@ def test_there_are_probes() -> None:
 def test_a_changed_setting_is_listed_and_nothing_else(key: str) -> None:
     probe = PROBES[key]
     trained = experiment(probe.get("on_in"))
-    assert disagreements(trained, metadata(trained)) == []
-    found = disagreements(trained.with_values({key: probe["value"]}), metadata(trained))
+    assert config_mismatches(trained, metadata(trained)) == []
+    found = config_mismatches(trained.with_values({key: probe["value"]}), metadata(trained))
     assert [line.partition(":")[0] for line in found if not line.startswith("experiment.name")] == [key], found
 
 
 def test_another_experiment_and_another_test_csv_are_told(tmp_path: Path) -> None:
     trained = experiment()
     other = trained.with_values({"experiment.name": "F", "data.csv_test": "mine.csv"})
-    assert disagreements(other, metadata(trained)) == [
+    assert config_mismatches(other, metadata(trained)) == [
         "experiment.name: configuration 'F', folder 'E'",
         "data.csv_test: configuration 'mine.csv', folder 'data/quic360/test.csv'",
     ]
-    assert len(disagreements(other, metadata(trained), csv_chosen=True)) == 1
+    assert len(config_mismatches(other, metadata(trained), csv_chosen=True)) == 1
 
 
 def test_what_the_configuration_leaves_to_the_model_is_no_disagreement() -> None:
-    assert disagreements(experiment({"image_processing.image_size": None}), metadata(experiment())) == []
+    assert config_mismatches(experiment({"image_processing.image_size": None}), metadata(experiment())) == []

@@ -41,7 +41,7 @@ def describe(loaded: LoadedStage) -> list[str]:
     ]
 
 
-def disagreements(experiment: WorkflowConfig, metadata: dict[str, Any], csv_chosen: bool = False) -> list[str]:
+def config_mismatches(experiment: WorkflowConfig, metadata: dict[str, Any], csv_chosen: bool = False) -> list[str]:
     """`key: configuration X, folder Y` for each setting on which an experiment and a folder's metadata differ.
 
     In all of them the folder counts. Settings of generation and evaluation are not among them, since there the
