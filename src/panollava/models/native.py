@@ -173,9 +173,9 @@ class NativeVLM(PanoramaModel):
         assert attention_mask is not None
         checks.check_length(input_ids.shape[1], self.positions)
         past = None
-        if picture_of is not None and not full_logits and self._may_share():
-            past = self._read(features, picture_of)
-        shown = features if picture_of is None or past is not None else select_rows(features, picture_of)
+        if image_index is not None and not full_logits and self._may_share():
+            past = self._read(features, image_index)
+        shown = features if image_index is None or past is not None else select_rows(features, image_index)
         batch = (input_ids, attention_mask, image_token_mask, labels)
         if full_logits:
             positions = sequence_positions(self._head_positions, self._following, attention_mask)

@@ -263,9 +263,9 @@ class PanoramaVLM(PanoramaModel):
         with self.evaluating():
             with self.autocast():
                 tokens = self.encode_panorama(self._features(pixel_values, vision_features))
-            if picture_of is not None:
-                checks.check_picture_of(picture_of, len(tokens))
-                tokens = tokens[picture_of]
+            if image_index is not None:
+                checks.check_image_index(image_index, len(tokens))
+                tokens = tokens[image_index]
             asked = checks.check_queries(queries, len(tokens))
             batch = prompt.collate(prompts_of(prompt, asked, contexts), side="left")
             ids, mask, places = (
