@@ -105,7 +105,7 @@ def test_an_answers_surprise_is_that_of_its_whole_sequence(root: Path, language:
     torch.manual_seed(0)
     model = PanoramaVLM(tiny_config(root, language=language)).eval()
     assert model.prompt is not None and model.language is not None
-    assert model.language.remembers_by_keys is (language in ("qwen3", "gemma2"))
+    assert model.language.supports_prefix_cache is (language in ("qwen3", "gemma2"))
     sequences = [model.prompt.training(row.query, row.annotation, 64) for row in ROWS]
     size = model.vision.spec.image_size
     features = model.encode_vision(torch.randn(1, len(model.views), 3, *size))

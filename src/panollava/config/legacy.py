@@ -89,10 +89,9 @@ def move_legacy_keys(file: YamlFile) -> tuple[str | None, list[str]]:
     for key, names in OLD_NAMES.items():
         section, _, name = key.partition(".")
         inner = file.values.get(section)
-        old = inner.get(name) if isinstance(inner, dict) else None
-        if isinstance(old, str) and old in names:
-            inner[name] = names[old]
-            warnings.append(f"{file.where(key)}: {key}: {old} is called {names[old]} now")
+        if isinstance(inner, dict) and isinstance(value := inner.get(name), str) and value in names:
+            inner[name] = names[value]
+            warnings.append(f"{file.where(key)}: {key}: {value} is called {names[value]} now")
     prefix = _take(file.values, PREFIX)
     if prefix is not None:
         warnings.append(f"{file.where(PREFIX)}: {PREFIX} is deprecated, use experiment.name")

@@ -105,7 +105,7 @@ def of_selection(task: Task) -> Files:
 # ---- evaluation ----------------------------------------------------------------------------------
 def of_prediction(task: Task) -> Files:
     """Of all jobs that ask the model about the test set; where shards have asked it, their answers too."""
-    found, shards = of_shard(task), task.experiment.settings.evaluation.shards
+    found, shards = dict(of_shard(task)), task.experiment.settings.evaluation.shards
     if shards > 1 and task.node.name in SHARDED:
         names = task.experiment.names
         found["shards"] = [

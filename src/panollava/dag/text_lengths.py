@@ -41,7 +41,7 @@ def length_warnings(experiment: WorkflowConfig, stage: str) -> list[str]:
         return []
     limit = experiment.settings.training.stage_configs.of(stage).max_text_length
     key = f"training.stage_configs.{stage}.max_text_length"
-    lines = []
+    lines: list[str] = []
     for split in ("train", "val"):
         for csv in experiment.csvs(split, stage):
             if csv != SYNTHETIC:

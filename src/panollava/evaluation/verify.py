@@ -224,7 +224,8 @@ def _answers(document: Mapping[str, Any], path: Path, predictions: Path | None, 
     if not wrong:
         return Finding(what, "holds", f"{len(found):,} samples")
     first = "; ".join(
-        f"sample {turn[0]}: {told.get(turn, 'none')!r} told, {found[turn]!r} found" for turn in wrong[:_SHOWN]
+        f"sample {turn[0]}: recorded {told.get(turn, 'none')!r}, predicted now {found[turn]!r}"
+        for turn in wrong[:_SHOWN]
     )
     return Finding(what, "differs", f"{len(wrong):,} of {len(found):,}. {first}")
 

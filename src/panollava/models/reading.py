@@ -69,7 +69,7 @@ def answer_losses(
     head = torch.tensor([first.input_ids[:start]], dtype=torch.long, device=device)
     embedded = language.embed(head)  # [1, L_head, D_lm]
     begin = torch.cat([embedded, tokens.to(embedded.dtype)], dim=1)
-    read = language.read(begin) if language.remembers_by_keys else None
+    read = language.read(begin) if language.supports_prefix_cache else None
     for sequences in batches:
         tails = [PromptIds(s.input_ids[end:], s.image_token_mask[end:], (s.labels or [])[end:]) for s in sequences]
         batch = prompt.collate(tails, side="right")
