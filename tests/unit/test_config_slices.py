@@ -21,6 +21,7 @@ from panollava.dag.job_slice import JobSlice
 from panollava.dag.nodes import NODES, earliest_node, node_kind
 from panollava.dag.settings import THROUGH_INPUTS, UNTRACKED
 from panollava.dag.tasks import Tasks
+from panollava.errors import DataError
 from panollava.files import canonical_json, digest_of
 
 # Every part of the configuration is at work here, so that each setting can be seen to reach its node.
@@ -311,6 +312,22 @@ def test_a_changed_picture_or_csv_changes_the_fingerprint_and_a_touch_does_not(p
     assert third["images"] != second["images"]
     (pictured / "d/b.jpg").write_bytes(b"beside the CSV comes first")
     assert csv_fingerprint("d/t.csv", pictured)["images"] != third["images"]
+
+
+def test_a_source_that_could_not_be_read_once_is_read_again(pictured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Parquet before its package is installed: else nobody would ever see that one of its pictures changed."""
+
+    def refuse(*_: Any) -> None:
+        raise DataError("a package is missing")
+
+    with monkeypatch.context() as context:
+        context.setattr("panollava.data.formats.read_source", refuse)
+        settle(pictured / "d/t.csv")
+        assert csv_fingerprint("d/t.csv", pictured)["images"] is None
+        assert csv_fingerprint("d/t.csv", pictured)["images"] is None
+    first = csv_fingerprint("d/t.csv", pictured)["images"]
+    (pictured / "d/a.jpg").write_bytes(b"another")
+    assert first is not None and csv_fingerprint("d/t.csv", pictured)["images"] != first
 
 
 def test_a_change_that_keeps_size_and_time_is_seen(pictured: Path) -> None:

@@ -135,6 +135,22 @@ def test_the_vision_stage_tells_it_before_anything_trains(root: Path, caplog: py
         check_prompt(job, tiny_config(root))
 
 
+def test_a_plan_counts_the_columns_that_are_named_now(root: Path) -> None:
+    """Another column of the same file is another text: what was counted of the one is not remembered of the other."""
+    (root / "two.csv").write_text("image_path,query,annotation,longer\na.jpg,what?,a box,a red box on your left\n")
+
+    def told(name: str, **data: Any) -> list[str]:
+        document = {
+            "experiment": {"name": name}, "data": {"csv_train": "two.csv", "csv_val": "two.csv", **data},
+            "models": {"language_model_name": "qwen3"},
+            "training": {"stage_configs": {"resampler": {"max_text_length": 8}}},
+        }  # fmt: skip
+        (root / f"{name}.yaml").write_text(yaml.safe_dump(document))
+        return length_warnings(WorkflowConfig.load(root / f"{name}.yaml", root), "resampler")
+
+    assert told("short") == [] and told("long", columns={"annotation": "longer"}) != []
+
+
 def test_a_plan_tells_it_where_the_tokenizer_is_a_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = ["image_path,query,annotation", "a.jpg,what?,a red box on your left", f"a.jpg,{'what? ' * 20},a box", ""]
     (root / "planned.csv").write_text("\n".join(rows))

@@ -22,7 +22,7 @@ from panollava.errors import ConfigError, DataError, FileChanged, StorageError
 from panollava.files import canonical_json, digest_of_files, files_below, sha256_file, write_text
 
 INDEX_FOLDER = Path("cache/fingerprints")
-_VERSION = 2
+_VERSION = 3
 _LARGE_BYTES = 200 * 2**20
 # A file changed less than this before it is read could change again within one tick of the file system's clock.
 _SETTLED_NS = 2 * 10**9
@@ -154,7 +154,9 @@ def _read_source(
     index = _Index(root, f"source {format} {path} {sorted((columns or {}).items())}")
     sha256, labels = _digest_of_source(index, file, format, key)
     if index.document.get("read") != sha256 or sha256 is None:
-        index.document |= {"read": sha256, **_contents(file, columns, format)}
+        contents = _contents(file, columns, format)
+        # What could not be read may be readable next time, with a package that was missing.
+        index.document |= {"read": sha256 if contents else None, **(contents or {"images": [], "details": []})}
         index.changed = True
     # Each picture as (its name, the file that names it): the name is looked up beside that file first.
     pictures = [(name, file if source == "" else Path(source)) for source, name in index.document["images"]]
@@ -221,8 +223,9 @@ def _digests_below(folder: str | Path, root: Path) -> dict[str, str | None]:
     return digests
 
 
-def _contents(file: Path, columns: dict[str, str] | None, format: str) -> dict[str, Any]:
-    """The pictures that a source names, URLs left out, each once beside the file that names it; and its details."""
+def _contents(file: Path, columns: dict[str, str] | None, format: str) -> dict[str, Any] | None:
+    """The pictures that a source names, URLs left out, each once beside the file that names it; and its details. None
+    where it cannot be read."""
     from panollava.data.details import columns_of
     from panollava.data.formats import read_source
     from panollava.data.formats.rows import EMBEDDED
@@ -231,7 +234,7 @@ def _contents(file: Path, columns: dict[str, str] | None, format: str) -> dict[s
     try:
         table = read_source(file, columns, format)
     except DataError:
-        return {"images": [], "details": []}
+        return None
     named = {
         (row.source_csv, row.image_path)
         for row in table.rows

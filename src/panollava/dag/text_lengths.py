@@ -73,15 +73,18 @@ def _lines(found: dict[str, Any], csv: str, key: str, limit: int) -> Iterator[st
 
 def _counted(experiment: WorkflowConfig, csv: str, key: str, tokenizer: Path, limit: int) -> dict[str, Any]:
     """`rows`, `cut`, `starved`, `longest` and the first row of each kind, from memory where it is there."""
-    told = [experiment.fingerprint_of_csv(csv, key), sha256_file(tokenizer), limit, MOST_ROWS]
+    data = experiment.settings.data
+    read_as = [data.format, data.columns.model_dump(mode="json")]
+    told = [experiment.fingerprint_of_csv(csv, key), read_as, sha256_file(tokenizer), limit, MOST_ROWS]
     digest = hashlib.sha256(canonical_json(["lengths", *told]).encode()).hexdigest()
     memory = experiment.root / INDEX_FOLDER / "lengths" / f"{digest[:16]}.json"
     with suppress(OSError, ValueError):
         remembered: dict[str, Any] = json.loads(memory.read_text(encoding="utf-8"))
         return remembered
     found = _count(experiment, csv, tokenizer, limit)
-    with suppress(StorageError):  # it is only a memory
-        write_text(memory, json.dumps(found, ensure_ascii=False) + "\n")
+    if found["rows"]:  # what could not be read may be readable next time
+        with suppress(StorageError):  # it is only a memory
+            write_text(memory, json.dumps(found, ensure_ascii=False) + "\n")
     return found
 
 
