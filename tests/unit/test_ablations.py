@@ -409,6 +409,23 @@ def test_bold_are_the_best_cell_and_those_that_cannot_be_told_from_it(tmp_path: 
     )
 
 
+@pytest.mark.parametrize("what", ["nothing", "test set", "rule"])
+def test_scores_of_other_questions_or_rules_have_no_best_cell(tmp_path: Path, what: str) -> None:
+    def cell(name: str, value: float, other: bool) -> CellRow:
+        metric = {"value": value, "scale": "0-1", "library": "x", "interval": [value - 0.1, value + 0.1],
+                  "signature": "angle:10" if other and what == "rule" else "angle:30"}  # fmt: skip
+        asked = {"path": "test.csv", "sha256": "b" if other and what == "test set" else "a"}
+        return CellRow(name, {"lora.rank": 4}, "completed", {
+            "metrics": {"accuracy": metric}, "protocol": "grouped", "num_samples": 9, "controls": {"blind": None},
+            "provenance": {"inputs": {"csvs": [asked]}},
+        })  # fmt: skip
+
+    write_html([cell("g_a", 0.5, False), cell("g_b", 0.2, True)], tmp_path / "s.html", "g")
+    page = (tmp_path / "s.html").read_text()
+    assert ('class="number best"' in page) is (what == "nothing")
+    assert ("The cells answered different test sets" in page) is (what == "test set")
+
+
 def test_unfinished_cells_stand_as_such_and_old_scores_do_not_stand_at_all(tmp_path: Path) -> None:
     found = project(tmp_path, a_g="base: B\ntraining.seed: [1, 2, 3, 4, 5]\n")
     ablation = found.ablation("g")

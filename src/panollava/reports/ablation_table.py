@@ -111,15 +111,17 @@ def _interval(row: CellRow, name: str) -> list[float] | None:
 
 def _best_cells(rows: Sequence[CellRow], metrics: Sequence[str]) -> dict[str, set[str]]:
     """Of each metric the cell with the best score, and those whose 95 % intervals overlap its: nothing tells them
-    apart. None where the best cell has no interval, or where the cells were scored by several protocols."""
+    apart. None where the best cell has no interval, or where the cells were scored by several protocols, on other
+    questions, or by other rules (the metric's signature)."""
     from panollava.evaluation.metrics.result import lower_is_better
 
-    if len({row.metrics["protocol"] for row in rows if row.metrics}) != 1:
+    if len({row.metrics["protocol"] for row in rows if row.metrics}) != 1 or not _same_questions(rows):
         return {}
     best: dict[str, set[str]] = {}
     for name in metrics:
         scored = [(value, row) for row in rows if (value := row.scores.get(name)) is not None]
-        if not scored:
+        rules = {row.metrics["metrics"][name].get("signature") for _, row in scored if row.metrics}
+        if len(rules) != 1:
             continue
         lower = any(lower_is_better(row.metrics["metrics"][name]) for _, row in scored if row.metrics)
         _, first = (min if lower else max)(scored, key=lambda one: one[0])
@@ -134,10 +136,18 @@ def _best_cells(rows: Sequence[CellRow], metrics: Sequence[str]) -> dict[str, se
     return best
 
 
+def _same_questions(rows: Sequence[CellRow]) -> bool:
+    """Whether all cells answered the same test set, as far as their scores tell by its content."""
+    asked = [(row.metrics.get("provenance", {}).get("inputs") or {}).get("csvs") or [] for row in rows if row.metrics]
+    content = [[(csv.get("sha256", csv["path"]), csv.get("images")) for csv in csvs] for csvs in asked]
+    return all(one == content[0] for one in content)
+
+
 def _notes(rows: Sequence[CellRow]) -> list[str]:
-    """What is said of too few panoramas, once each."""
+    """That cells answered other questions; what is said of too few panoramas, once each."""
+    other = [] if _same_questions(rows) else ["the cells answered different test sets: no score is marked as the best"]
     told = [(row.metrics.get("intervals") or {}).get("note") for row in rows if row.metrics is not None]
-    return list(dict.fromkeys(note for note in told if note))
+    return list(dict.fromkeys(note for note in [*other, *told] if note))
 
 
 def plot(rows: Sequence[CellRow], path: Path, title: str) -> None:
