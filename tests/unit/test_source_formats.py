@@ -209,6 +209,30 @@ def test_a_folder_of_shards_and_one_of_several_tables(folder: Path) -> None:
         read_source(folder / "data")
 
 
+def test_columns_of_several_types_lose_no_text_and_gain_no_quotes(folder: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    answers = ["behind me", 4, "007", "3.50", True]
+    turns = [
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "which room?"}]},
+        {"role": "assistant", "content": "the hall"},
+    ]
+    sources = {
+        "flat.jsonl": [flat(answer=answer) for answer in answers],
+        "talk.jsonl": [{"image": "images/a.png", "messages": turns}],
+    }
+    expected = {"flat.jsonl": ["behind me", "4", "007", "3.50", "true"], "talk.jsonl": ["the hall"]}
+    for name, records in sources.items():
+        (folder / name).write_text("".join(json.dumps(record) + "\n" for record in records))
+        source = str(folder / name)
+        table = datasets.load_dataset("json", data_files=source, split="train", cache_dir=str(folder / "cache"))
+        assert "Json" in str(table.features), "datasets stores it in another way now"
+        table.to_parquet(str(folder / "mixed.parquet"))
+        table.save_to_disk(str(folder / name.replace(".", "_")))
+        for source in (folder / "mixed.parquet", folder / name.replace(".", "_")):
+            _, rows, rejected = prepare(folder, source)
+            assert [row.annotation for row in rows] == expected[name], (source, rejected)
+
+
 def test_what_save_to_disk_writes(folder: Path) -> None:
     datasets = pytest.importorskip("datasets")
     images = [str(folder / "images/a.png"), str(folder / "images/b.jpg")]

@@ -1,11 +1,13 @@
 """Parquet files, folders of them, and what `datasets.save_to_disk` writes. Needs the extra `datasets` (pyarrow).
 
-The image column holds paths or image files themselves, as Hugging Face's image feature does (`{"bytes", "path"}`).
+The image column holds paths or image files themselves, as Hugging Face's image feature does (`{"bytes", "path"}`). A
+column of several types (4 beside "four", content that is a text or a list) is one of JSON texts since datasets 5.
 Rows are read in small batches, and of pictures no more than the digest is kept.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +23,7 @@ _MAGIC = b"PAR1"
 _STATE, _DICT = "state.json", "dataset_dict.json"
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 _ROWS_AT_ONCE = 32
+_JSON = "arrow.json"
 
 
 def read_parquet(path: Path, columns: Columns) -> Table:
@@ -68,7 +71,7 @@ def _rows_of_parquet(file: Path) -> Iterator[dict[str, Any]]:
 
     with pyarrow.parquet.ParquetFile(file) as source:
         for batch in source.iter_batches(batch_size=_ROWS_AT_ONCE):
-            yield from batch.to_pylist()
+            yield from _dictionaries(batch)
 
 
 def _rows_of_arrow(file: Path) -> Iterator[dict[str, Any]]:
@@ -77,7 +80,37 @@ def _rows_of_arrow(file: Path) -> Iterator[dict[str, Any]]:
     with pyarrow.memory_map(str(file)) as memory, pyarrow.ipc.open_stream(memory) as source:
         for batch in source:
             for start in range(0, batch.num_rows, _ROWS_AT_ONCE):
-                yield from batch.slice(start, _ROWS_AT_ONCE).to_pylist()
+                yield from _dictionaries(batch.slice(start, _ROWS_AT_ONCE))
+
+
+def _dictionaries(batch: Any) -> Iterator[dict[str, Any]]:
+    """The rows of a record batch; JSON texts as what they say."""
+    with_json = [field for field in batch.schema if _JSON in str(field.type) or _is_json(field)]
+    for row in batch.to_pylist():
+        yield row | {field.name: _decoded(row[field.name], field) for field in with_json}
+
+
+def _is_json(field: Any) -> bool:
+    """Whether a field is of Arrow's type for JSON; a pyarrow older than 19 has only the field's metadata for it."""
+    name = (
+        getattr(field.type, "extension_name", None) or (field.metadata or {}).get(b"ARROW:extension:name", b"").decode()
+    )
+    return bool(name == _JSON)
+
+
+def _decoded(value: Any, field: Any) -> Any:
+    if _is_json(field) and isinstance(value, str):
+        try:
+            said = json.loads(value)
+        except ValueError:
+            return value  # datasets leaves a text that looks like a number as it was: 007
+        return value if isinstance(said, int | float) else said  # 3.50 stays as it is written
+    kind = field.type
+    if isinstance(value, dict):
+        return {part.name: _decoded(value[part.name], part) for part in map(kind.field, range(kind.num_fields))}
+    if isinstance(value, list) and getattr(kind, "value_field", None) is not None:
+        return [_decoded(one, kind.value_field) for one in value]
+    return value
 
 
 def _pyarrow() -> Any:
