@@ -43,6 +43,43 @@ def test_samples_are_scored_by_their_kind(tmp_path: Path) -> None:
     assert document["metrics"]["accuracy.far"]["value"] == 1
 
 
+def now(number: int, said: str, target: str, asked: str, **more: Any) -> dict[str, Any]:
+    """A line as lmms-eval 0.7.3 writes it, without the task's own fields."""
+    return {
+        "doc_id": number, "target": target, "filtered_resps": said, "token_counts": [None], "doc_hash": "same",
+        "input_media": [f"p{number % 2}.png"], "right": 1.0, "input": f"<image> {asked}", **more,
+    }  # fmt: skip
+
+
+def test_the_kind_is_told_by_question_and_target_where_no_field_says_it(tmp_path: Path) -> None:
+    asked = "Which is nearer?\nA. cat\nB. dog\nAnswer with the letter."
+    rows = read_predictions(
+        written(
+            tmp_path,
+            now(0, "(B)", "B", asked),
+            now(1, "a dog", "dog", asked.replace("A. ", "(A) ").replace("B. ", "(B) ")),
+            now(2, "No, it is not.", "no", "Is it day?"),
+            now(3, "three", "3", "How many?"),
+            now(4, "a red box", "a red box", "What is it?"),
+            now(5, "3 m", "3.0 m", "How far?", answer_type="number", category="far"),
+        )
+    )
+    assert [row["answer_type"] for row in rows] == ["choice", "choice", "yes_no", "number", "", "number"]
+    assert rows[0]["options"] == rows[1]["options"] == '["cat", "dog"]' and rows[0]["image_path"] == "p0.png"
+    assert rows[0]["original_query"] == asked
+    _, document = score_csv(tmp_path / "20261130_samples_task.jsonl")
+    assert document["metrics"]["accuracy"]["value"] == 1 and document["num_samples"] == 6
+
+
+def test_rows_without_a_name_of_their_picture_are_not_taken_for_one(tmp_path: Path) -> None:
+    lines = [now(number, said, "yes", "Is it day?") for number, said in enumerate(("yes", "no", "yes"))]
+    for line in lines:
+        del line["input_media"]  # a data set that holds its pictures itself
+    _, document = score_csv(written(tmp_path, *lines))
+    assert document["protocol"] == "per-annotation" and document["num_samples"] == 3
+    assert document["metrics"]["accuracy"]["value"] == pytest.approx(2 / 3)
+
+
 def test_without_image_and_question_rows_are_scored_one_by_one(tmp_path: Path) -> None:
     path = written(tmp_path, {"target": "yes", "filtered_resps": ["Yes"], "doc": {"answer_type": "yes_no"}})
     _, document = score_csv(path)

@@ -36,7 +36,12 @@ def pretrain_language(slice: JobSlice, weights: Path) -> None:
     from panollava.miniature.language import build_language
 
     language = MiniatureLanguageSettings(**slice.config["models"]["miniature"]["language"])
-    build_language(language, weights.parent, slice.config["data"]["synthetic"]["question_types"])
+    build_language(
+        language,
+        weights.parent,
+        slice.config["data"]["synthetic"]["question_types"],
+        instruct=slice.config.get("evaluation", {}).get("answer_instruction", True),
+    )
 
 
 def pretrain_vlm(slice: JobSlice, weights: Path) -> None:

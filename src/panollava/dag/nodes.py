@@ -111,6 +111,7 @@ _NODES = (
         job=jobs.pretrain_language,
         code_version=1,
         reads=(*settings.section("models.miniature.language."), "data.synthetic.question_types"),
+        adjust=parents.name_instruction,
         cache="miniature/language",
         outputs=_cached(
             "miniature/language",

@@ -66,6 +66,13 @@ def of_views(cfg: WorkflowConfig, node: str, stage: str | None) -> Parents:
     return inputs, upstream
 
 
+def name_instruction(cfg: WorkflowConfig, config: dict[str, Any]) -> None:
+    """The miniature language model learns questions with right answers as they are asked: with the kind of answer that
+    is wanted, or without."""
+    if cfg.settings.data.synthetic.question_types != ["text"] and not cfg.settings.evaluation.answer_instruction:
+        copy_values(cfg.effective, config, ["evaluation.answer_instruction"])
+
+
 def name_given_columns(cfg: WorkflowConfig, config: dict[str, Any]) -> None:
     """Columns that are found by their usual names do not stand in the slice of `prepare`."""
     config["data"]["columns"] = {name: to for name, to in config["data"]["columns"].items() if to is not None}

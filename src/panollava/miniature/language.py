@@ -63,9 +63,15 @@ class Writer:
     """Turns scenes and questions into documents with the prompt that training and generation use."""
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerFast, most_copies: int, turns: int, types: Sequence[str] = ("text",)
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        most_copies: int,
+        turns: int,
+        types: Sequence[str] = ("text",),
+        instruct: bool = True,
     ) -> None:
         self.types = list(types)
+        self.shown = as_prompted if instruct else lambda question: question
         self.tokenizer = tokenizer
         self.most_copies = most_copies
         self.turns = turns
@@ -124,7 +130,7 @@ class Writer:
         if kind != "text":
             while not (drawn := draw_typed(rng, scene, [kind], self.turns)):  # this scene settles none of the kind
                 scene = sample_scene(rng)
-            asked = [as_prompted(one) for one in drawn]
+            asked = [self.shown(one) for one in drawn]
             return self.document(rng, scene, asked, rng.integers(len(OPENINGS), size=len(asked)).tolist())
         (first,) = draw_questions(rng, scene, 1)
         if group_of(first) == 1 and rng.random() < _LISTINGS:
@@ -207,7 +213,7 @@ def reading_accuracy(
         scene = sample_scene(rng)
         asked = questions(scene) if "text" in writer.types else []
         for kind in writer.types:
-            asked += [as_prompted(one) for one in exact_questions(rng, scene, kind)] if kind != "text" else []
+            asked += [writer.shown(one) for one in exact_questions(rng, scene, kind)] if kind != "text" else []
         documents = [writer.document(rng, scene, [question], [1]) for question in asked]
         _, correct = batch_loss(model, documents, rng, picture_positions)
         for question, is_right in zip(asked, correct.tolist(), strict=True):
@@ -237,11 +243,12 @@ def new_language_model(settings: MiniatureLanguageSettings, tokenizer: PreTraine
 
 
 def build_language(
-    settings: MiniatureLanguageSettings, folder: str | Path, types: Sequence[str] = ("text",)
+    settings: MiniatureLanguageSettings, folder: str | Path, types: Sequence[str] = ("text",), instruct: bool = True
 ) -> dict[str, float]:
     """Pre-train the miniature language model and write its folder; returns the reading accuracies.
 
-    `types` are the kinds of questions that it learns to answer (`data.synthetic.question_types`).
+    `types` are the kinds of questions that it learns to answer (`data.synthetic.question_types`), and `instruct` says
+    whether their prompts name the kind of answer that is wanted (`evaluation.answer_instruction`).
     """
     torch.manual_seed(settings.seed)
     exact = [kind for kind in types if kind != "text"]
@@ -250,7 +257,7 @@ def build_language(
     LOGGER.info(
         "miniature language model: %d weights, %d tokens", sum(p.numel() for p in model.parameters()), len(tokenizer)
     )
-    writer = Writer(tokenizer, settings.most_copies, settings.turns, types)
+    writer = Writer(tokenizer, settings.most_copies, settings.turns, types, instruct)
     rng = np.random.default_rng([settings.seed, 1])
 
     def loss_of(step: int) -> Tensor:
