@@ -399,7 +399,8 @@ def test_an_edited_download_is_downloaded_again(tmp_path: Path, server: OddServe
         ("169.254.169.254", False), ("100.64.0.1", False), ("224.0.0.1", False), ("::1", False), ("::", False),
         ("fe80::1%eth0", False), ("fd00::1", False), ("ff02::1", False), ("::ffff:127.0.0.1", False),
         ("64:ff9b::7f00:1", False), ("2002:7f00:1::", False), ("8.8.8.8", True), ("2606:4700::1111", True),
-        ("::ffff:8.8.8.8", True), ("64:ff9b::808:808", True),
+        ("::ffff:8.8.8.8", True), ("64:ff9b::808:808", True), ("fec0::1", False), ("64:ff9b:1::a00:1", False),
+        ("::127.0.0.1", False), ("fec0::1%2", False),
     ],
 )  # fmt: skip
 def test_what_is_public(address: str, public: bool) -> None:

@@ -11,6 +11,9 @@ from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 _NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: an IPv4 address in the last 32 bits
+# What `ipaddress` calls global, in some of its versions, and is a network's own: site-local (RFC 3879), local-use NAT64
+# (RFC 8215), IPv4-compatible (RFC 4291, 2.5.5.1).
+_OWN = tuple(IPv6Network(one) for one in ("fec0::/10", "64:ff9b:1::/48", "::/96"))
 
 
 class PrivateAddress(Exception):
@@ -35,6 +38,8 @@ def is_public(address: str) -> bool:
             return False
         if found.ipv4_mapped is not None:
             return True
+        if any(found in network for network in _OWN):
+            return False
     return found.is_global and not found.is_multicast
 
 
