@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections import namedtuple
+from dataclasses import fields
 from typing import get_args
 
 import pytest
 
+from panollava.config.effective import effective_settings
+from panollava.config.schema import Settings
+from panollava.evaluation.config_mismatches import _setting
+from panollava.models import stage_config
 from panollava.models.choices import ResamplerName
 from panollava.models.config import LoraSettings, ModelConfig
+
+Named = namedtuple("Named", "name")
 
 
 def test_overlap_ratio_says_what_helps() -> None:
@@ -52,3 +60,21 @@ def test_json_keeps_everything() -> None:
     assert again.image_size == (256, 256) and again.lora.target_modules == ("q_proj",)
     with pytest.raises(ValueError, match="'fovdeg'"):
         ModelConfig.from_json({"fovdeg": 90})
+
+
+@pytest.mark.parametrize("stage", ["vision", "resampler", "finetune"])
+def test_a_setting_of_the_model_reaches_it_by_its_name(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new one is a field of the schema and of ModelConfig: nobody copies it by hand, and messages know its key."""
+    monkeypatch.setattr(ModelConfig, "from_json", staticmethod(dict))
+    config = effective_settings(Settings().model_dump(mode="json"))
+    config["image_processing"]["later"] = config["models"]["sooner"] = "a new one"
+    monkeypatch.setattr(stage_config, "fields", lambda _: [*fields(ModelConfig), Named("later"), Named("sooner")])
+    found = stage_config.stage_model_config(stage, config, (8, 8), None, None)
+    assert found["later"] == found["sooner"] == "a new one" and found["latent_dimension"] == 768
+    assert ("language_model_name" in found) is (stage != "vision") is not ("vicreg_projector_dim" in found)
+    config["models"]["vlm_name"] = "owner/native"
+    native = stage_config.stage_model_config(stage, config, (8, 8), None, None)
+    assert native["later"] == native["sooner"] == "a new one" and "latent_dimension" not in native
+    assert _setting("crop_strategy", stage) == "image_processing.crop_strategy" and _setting("qformer", stage) == (
+        "models.qformer"
+    )

@@ -8,15 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from panollava.checkpoints.loading import LoadedStage
-from panollava.config.schema import SYNTHETIC
+from panollava.config.schema import KEYS, SYNTHETIC
 from panollava.models.stage_config import native_model_config, stage_model_config
 
 if TYPE_CHECKING:
     from panollava.config import WorkflowConfig
-
-_MODELS = ("vlm_name", "adapter", "panorama_positions", "quantization", "vision_name", "language_model_name",
-"trust_remote_code", "resampler_type", "latent_dimension",
-           "vicreg_projector_dim", "use_projection_positional_encoding")  # fmt: skip
 
 
 def describe(loaded: LoadedStage) -> list[str]:
@@ -82,8 +78,9 @@ def _pairs(key: str, asked: Any, told: Any) -> dict[str, tuple[Any, Any]]:
 
 def _setting(key: str, stage: str) -> str:
     """The dotted key of the configuration that a key of `model_config` comes from."""
-    if key in _MODELS or key in ("qformer", "perceiver", "bimamba"):
-        return f"models.{key}"
+    for section in ("models", "image_processing"):
+        if any(f"{one}.".startswith(f"{section}.{key}.") for one in KEYS):
+            return f"{section}.{key}"
     if key == "full_finetune":
         return "training.full_finetune"
     if key in ("overlap_loss_weight", "overlap_features"):
@@ -94,10 +91,8 @@ def _setting(key: str, stage: str) -> str:
         return key
     if key == "use_lora":
         return "lora.use_lora"
-    if key.startswith("vicreg_") or key in ("vision_loss", "densecl_temperature", "max_text_length"):
-        loss = "overlap_loss" if stage == "finetune" else "loss"
-        return f"training.stage_configs.{stage}.{loss if key == 'vision_loss' else key}"
-    return f"image_processing.{key}"
+    loss = "overlap_loss" if stage == "finetune" else "loss"
+    return f"training.stage_configs.{stage}.{loss if key == 'vision_loss' else key}"
 
 
 def _adapter_text(loaded: LoadedStage) -> str:

@@ -5,11 +5,19 @@ Enters: `models.*`, `image_processing.*`, `lora.*` and the stage's own settings.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from panollava.models.config import ModelConfig
+
+_LANGUAGE = ("language_model_name", "use_projection_positional_encoding", "stitching_mode", "panorama_positions")
+"""Fields of the stages that read text. A field that stands in no list here counts in every stage of every model."""
+_VISION_STAGE = ("vicreg_projector_dim",)
+_NATIVE = ("vlm_name", "adapter", "quantization", "view_labels", "panorama_positions")
+_COMPOSED = ("vision_name", "resampler_type", "qformer", "perceiver", "bimamba", "latent_dimension",
+             "use_vision_processor")  # fmt: skip
 
 
 def stage_model_config(
@@ -22,31 +30,16 @@ def stage_model_config(
     if config["models"].get("vlm_name") is not None:
         return native_model_config(stage, config, image_size, None)
     settings, full = config["training"]["stage_configs"][stage], bool(config["training"].get("full_finetune"))
-    models, images = config["models"], config["image_processing"]
-    document: dict[str, Any] = {
-        "vision_name": models["vision_name"],
-        "vision_path": vision.as_posix() if vision else None,
-        "trust_remote_code": models["trust_remote_code"],
-        **{key: models[key] for key in ("resampler_type", "qformer", "perceiver", "bimamba", "latent_dimension")},
-        "image_size": list(image_size),
-    }
-    for key in ("crop_strategy", "fov_deg", "overlap_ratio", "anyres_max_patches", "cubemap_poles", "antialias",
-                "use_vision_processor"):  # fmt: skip
-        document[key] = images[key]
-    # Later settings are left out of a slice at their default, which is the model configuration's own.
-    document |= {key: images[key] for key in ("level", "north", "renderer") if key in images}
+    document = _of_same_name(config, without=(*_NATIVE, *(_LANGUAGE if stage == "vision" else _VISION_STAGE)))
+    document |= {"vision_path": vision.as_posix() if vision else None, "image_size": list(image_size)}
     if stage == "vision":
         document["use_lora"] = False
         document["vision_loss"], document["densecl_temperature"] = settings["loss"], settings["densecl_temperature"]
-        document["vicreg_projector_dim"] = models["vicreg_projector_dim"]
         for key in ("mode", "loss_weight", "similarity_weight", "variance_weight", "covariance_weight"):
             document[f"vicreg_{key}"] = settings[f"vicreg_{key}"]
     else:
         document |= {
-            "language_model_name": models["language_model_name"],
             "language_path": language.as_posix() if language else None,
-            "use_projection_positional_encoding": models["use_projection_positional_encoding"],
-            "stitching_mode": images["stitching_mode"],
             "system_message": config["system_messages"]["default"],
             "max_text_length": settings["max_text_length"],
             "use_lora": stage == "finetune" and config["lora"]["use_lora"] and not full,
@@ -99,19 +92,21 @@ def native_model_config(
 
 def native_document(config: Mapping[str, Any], vlm: Path | None) -> dict[str, Any]:
     """What `ModelConfig` needs of a native model whatever the stage, from a slice's or an experiment's settings."""
-    models, images = config["models"], config["image_processing"]
-    adapter = models["adapter"]
-    document: dict[str, Any] = {
-        **{key: models[key] for key in ("vlm_name", "adapter", "quantization", "trust_remote_code")},
+    models, adapter = config["models"], config["models"]["adapter"]
+    return {
+        **_of_same_name(config, without=(*_COMPOSED, *_LANGUAGE, *_VISION_STAGE)),
         "vlm_path": vlm.as_posix() if vlm else _folder_of(models["vlm_name"]),
         "adapter_path": _folder_of(adapter) if adapter else None,
-        "view_labels": images["view_labels"],
-        "image_size": images["image_size"],
     }
-    for key in ("crop_strategy", "fov_deg", "overlap_ratio", "anyres_max_patches", "cubemap_poles", "antialias"):
-        document[key] = images[key]
-    document |= {key: images[key] for key in ("level", "north", "renderer") if key in images}
-    return document
+
+
+def _of_same_name(config: Mapping[str, Any], without: Collection[str]) -> dict[str, Any]:
+    """The settings of `models` and `image_processing` that `ModelConfig` has under the same name. Those that joined
+    later are not in a slice at their default, which is the model configuration's own."""
+    known = {entry.name for entry in fields(ModelConfig)}.difference(without)
+    return {
+        name: value for part in ("models", "image_processing") for name, value in config[part].items() if name in known
+    }
 
 
 def native_folders(config: Mapping[str, Any], vlm: Path | None) -> dict[str, Path | None]:
