@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# marzipano 0.10.2: a positive pitch is below the horizon, the other way round than in GPano, Pannellum and py360convert.
+# marzipano 0.10.2: a positive pitch is below the horizon, the other way round than in py360convert.
 #
 # Hotspots, camera poses and model answers are exchanged as (yaw, pitch). Marzipano's yaw grows to the right as elsewhere,
 # its pitch grows downwards, so that a tour's hotspots land mirrored at the horizon when they are shown elsewhere. With
