@@ -78,7 +78,9 @@ def test_a_saved_model_that_remembers_nonsense_is_refused(tmp_path: Path, change
 
 
 def test_an_older_export_that_remembers_generation_alone_is_understood(tmp_path: Path) -> None:
-    told = whole_origin(tmp_path / "config.json", {"experiment": "E", "generation": {"max_new_tokens": 3}})
+    told = {"experiment": "E", "generation": {"max_new_tokens": 3}, "dataset": {"num_train_samples": 7}}
+    told = whole_origin(tmp_path / "config.json", told)
+    assert told["dataset"] == {"num_train_samples": 7, "train_csv": None, "val_csv": None, "test_csv": None}
     assert told["remembered"]["generation"]["max_new_tokens"] == 3
     assert told["remembered"]["evaluation"]["protocol"] and told["config_digest"] is None
 

@@ -12,6 +12,8 @@ import yaml
 from browser import open_report
 from conftest import ROOT, Project
 
+from panollava.reports.samples_page import SAMPLES
+
 pytestmark = pytest.mark.workflow
 
 
@@ -29,9 +31,9 @@ def test_the_report_shows_everything_in_a_browser(project: Project, tmp_path: Pa
     scores = entries["Metrics", "scores, blind control"]["text"]
     assert "BLEU-4" in scores and "exact_match" in scores and "blind control" in scores
     samples = entries["Predictions", "panoramas, answers"]
-    assert samples["images"] == [512] * 12
-    assert samples["text"].count("question") == samples["text"].count("references") - 1 == 12
-    assert samples["text"].count("✓ right") + samples["text"].count("✗ wrong") == 12
+    assert samples["images"] == [512] * SAMPLES
+    assert samples["text"].count("question") == samples["text"].count("references") - 1 == SAMPLES
+    assert samples["text"].count("✓ right") + samples["text"].count("✗ wrong") == SAMPLES
 
 
 def test_pages_that_nobody_made_are_an_error_of_the_report(project: Project) -> None:

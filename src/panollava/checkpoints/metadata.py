@@ -156,7 +156,8 @@ def whole_origin(path: Path, document: Mapping[str, Any]) -> dict[str, Any]:
         wrong = [f"origin.{_place(d)}: {d['msg']}, got {shown(d['input'])}" for d in error.errors(include_url=False)]
         raise CheckpointError(f"{path}: {'; '.join(wrong)}. {_EXPORT_REMEDY}") from error
     remembered = found.remembered or _Remembered(generation=found.generation)
-    return {**found.model_dump(mode="json"), "remembered": remembered.model_dump(mode="json")}
+    dataset = {**(document.get("dataset") or {}), **found.dataset.model_dump(mode="json")}
+    return {**found.model_dump(mode="json"), "dataset": dataset, "remembered": remembered.model_dump(mode="json")}
 
 
 @contextmanager

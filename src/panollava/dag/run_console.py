@@ -224,7 +224,7 @@ class LogHandler(LogHandlerBase):
 
     def _rest(self) -> str:
         rest = self.remaining()
-        return f", about {duration(rest)} left" if rest is not None and self.done < self.total else ""
+        return f", about {duration(rest)} left" if rest is not None and rest >= 1 and self.done < self.total else ""
 
     def remaining(self) -> float | None:
         """Seconds that the rest will take: of each rule as long as its jobs took in this run or in earlier ones, of

@@ -34,20 +34,21 @@ _MOST_TURNS = 8  # of the conversation that a question's prompt may hold
 _EMPTY = '<div class="pano-empty">Drop a 360° panorama (twice as wide as high), or choose an example.</div>'
 _STYLE = """
 .pano-empty { display: grid; place-items: center; aspect-ratio: 16 / 9; border: 2px dashed #b9bec7; border-radius: 8px;
-  color: var(--body-text-color-subdued); padding: 1rem; text-align: center }
+  color: color-mix(in srgb, var(--body-text-color) 78%, transparent); padding: 1rem; text-align: center }
 pano-view { display: block } .pano-stage { aspect-ratio: 16 / 9; border-radius: 8px; overflow: hidden }
 .pano-sphere { width: 100%; height: 100% } .pano-stage canvas { touch-action: none }
 .pano-stage > canvas { width: 100%; height: 100%; cursor: grab; display: block }
 .pano-stage > canvas:active { cursor: grabbing }
-.pano-label { font-size: .85rem; color: var(--body-text-color-subdued); margin-top: .3rem }
-.about { color: var(--body-text-color-subdued); font-size: .95rem; border-left: 4px solid #b26a00;
-  padding: .2rem .8rem; margin: 0 }
-#examples .grid-wrap { max-height: none; overflow: visible } #examples .thumbnail-lg { aspect-ratio: 2 / 1 }
+.pano-label { font-size: .85rem; color: color-mix(in srgb, var(--body-text-color) 78%, transparent); margin-top: .3rem }
+.about { color: color-mix(in srgb, var(--body-text-color) 78%, transparent); font-size: .95rem; margin: 0;
+  border-left: 4px solid #b26a00; padding: .2rem .8rem }
+#examples, #examples .grid-wrap, #examples .gallery-container { height: auto !important; min-height: 0 !important;
+  max-height: none } #examples .grid-wrap { overflow: visible } #examples .thumbnail-lg { aspect-ratio: 2 / 1 }
 #examples .grid-container { grid-template-columns: repeat(auto-fill, minmax(min(11rem, 46%), 1fr)) !important;
   grid-template-rows: none !important }
 .notice { padding: .6rem .9rem; border-radius: 8px; background: #fdf0ef; color: #8f1d18 }
 #sheet img { max-width: 62rem; margin: 0 auto }
-.quiet { color: var(--body-text-color-subdued); font-size: .9rem }
+.quiet { color: color-mix(in srgb, var(--body-text-color) 78%, transparent); font-size: .9rem }
 """
 _FONT = ["system-ui", "sans-serif"]
 _MONO = ["ui-monospace", "monospace"]
