@@ -407,3 +407,17 @@ def test_results_of_others_open_no_picture_elsewhere(tmp_path: Path, monkeypatch
     assert "data:image" in page("data/")
     monkeypatch.chdir(theirs)  # the user's own
     assert "data:image" in page(f"{private}/")
+
+
+@pytest.mark.parametrize("told", [{"scale": "0-1, lower is better"}, {"scale": "0-1", "lower_is_better": True}])
+def test_a_score_that_is_only_told_keeps_its_direction(tmp_path: Path, told: dict[str, Any]) -> None:
+    """Nobody computes it again here: which way it is good is as metrics.json says."""
+    file = evaluated(tmp_path / "A")
+    document = json.loads(file.read_text())
+    score = {"value": 0.5, "library": "theirs:errors", "version": None, "signature": None, "reason": None}
+    document["metrics"]["errors"] = {**score, **told}
+    file.write_text(json.dumps(document))
+    (result,) = read_results([file])
+    assert result.metrics["errors"].samples is None and result.metrics["errors"].lower_is_better
+    write_comparison([result], tmp_path / "c.csv", tmp_path / "c.html", 100)
+    assert "errors ↓" in (tmp_path / "c.html").read_text(encoding="utf-8")

@@ -283,7 +283,7 @@ def test_overlap_of_pictures_is_the_mean_of_each(build: Any, tmp_path: Path) -> 
 
 # ---- how scores are kept -------------------------------------------------------------------------
 def measured_rows() -> Measured:
-    result = MetricResult(None, "1 or more, lower is better", "panollava", "0", "s")
+    result = MetricResult(None, "1 or more", "panollava", "0", "s", lower_is_better=True)
     rows = [{"image_path": name, "nll": float(n + 1), "tokens": 2} for n, name in enumerate("aabbcdefgh")]
     measured = Measured({"perplexity": result}, {"perplexity": 4.0}, rows, {"references": 10})
     measured.metrics["perplexity"] = replace(result, value=measured.sums("perplexity").total())

@@ -14,6 +14,7 @@ from typing import Any
 
 from panollava.errors import EvaluationError, PanollavaError
 from panollava.evaluation.metrics import LABELS, MetricResult
+from panollava.evaluation.metrics.result import lower_is_better
 from panollava.evaluation.predictions import read_predictions
 from panollava.evaluation.protocols import ScoredTexts, apply_protocol
 from panollava.evaluation.rescoring import (
@@ -143,5 +144,6 @@ def _again(
     if found is None:
         reason = refused.get(str(told["library"]), reason)
     return MetricResult(
-        told["value"], told["scale"], told["library"], told["version"], told["signature"], reason, interval
-    )
+        told["value"], told["scale"], told["library"], told["version"], told["signature"], reason, interval,
+        lower_is_better=lower_is_better(told),
+    )  # fmt: skip
