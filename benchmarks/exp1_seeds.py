@@ -13,6 +13,7 @@ import argparse
 import csv
 import json
 import re
+import resource
 import shutil
 import statistics
 import subprocess
@@ -56,13 +57,13 @@ def run_seed(
     if split == "val":
         document["data"]["csv_test"] = None  # null: the validation split is scored
     path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
-    started = time.monotonic()
+    started, before = time.monotonic(), _cpu_s()
     command = [sys.executable, "-m", "snakemake", "--cores", "all", "--", f"results/{experiment}/metrics.json"]
     with (folder / "run.log").open("w", encoding="utf-8") as log:
         subprocess.run(command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, check=True)
-    wall = time.monotonic() - started
+    wall, cpu = time.monotonic() - started, _cpu_s() - before
     scores = json.loads((folder / f"results/{experiment}/metrics.json").read_text(encoding="utf-8"))
-    row = {"seed": float(seed), "wall_s": wall}
+    row = {"seed": float(seed), "wall_s": wall, "cpu_s": cpu}
     for name in ("exact_match", "place_thing_f1", "cider", "bleu4"):
         row[name] = scores["metrics"][name]["value"]
         row[f"blind_{name}"] = scores["controls"]["blind"][name]
@@ -76,6 +77,12 @@ def run_seed(
     if document["training"].get("stages") != []:
         row["swapped_exact_match"] = swapped_pictures(folder, "val" if split == "val" else "test", experiment)
     return row
+
+
+def _cpu_s() -> float:
+    """CPU seconds of all processes that were started here and have ended, with theirs: fair on a shared machine."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def swapped_pictures(folder: Path, split: str, experiment: str) -> float:
@@ -129,6 +136,7 @@ def main() -> None:
         "cider_ratio",
         "place_thing_f1",
         "wall_s",
+        "cpu_s",
         "peak_gib",
     ):
         print(f"  {key:<18} {statistics.median(row[key] for row in rows):.3f}")

@@ -20,7 +20,7 @@ from exp1_seeds import run_seed
 
 SEEDS = ("data.synthetic.seed", "models.miniature.vlm.seed", "training.seed")
 EXPERIMENTS = ("EXP3_zero_shot", "EXP3")
-SHOWN = ("exact_match", "blind_exact_match", "swapped_exact_match", "place_thing_f1", "wall_s", "peak_gib")
+SHOWN = ("exact_match", "blind_exact_match", "swapped_exact_match", "place_thing_f1", "wall_s", "cpu_s", "peak_gib")
 
 
 def main() -> None:

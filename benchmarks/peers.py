@@ -12,10 +12,12 @@ import venv
 from collections.abc import Sequence
 from pathlib import Path
 
+NOT_INSTALLED = 75  # EX_TEMPFAIL
+
 
 def run_with(package: str, requirements: Sequence[str]) -> None:
     """Return at once where `package` can be imported; else run this script again, with the same arguments, where
-    `requirements` are installed beside what is installed here, and exit with its status.
+    `requirements` are installed beside what is installed here, and exit with its status, or with NOT_INSTALLED.
 
     Nothing here changes: the packages come from the index into a temporary environment, without their dependencies,
     which are to be named too where this environment lacks them.
@@ -29,7 +31,9 @@ def run_with(package: str, requirements: Sequence[str]) -> None:
         venv.create(folder, with_pip=uv is None)
         python = Path(folder) / "bin/python"
         install = [uv, "pip", "install", "--python", str(python)] if uv else [str(python), "-m", "pip", "install"]
-        subprocess.run([*install, "--quiet", "--no-deps", *requirements], check=True)
+        if subprocess.run([*install, "--quiet", "--no-deps", *requirements]).returncode:
+            print(f"{package} could not be installed from the package index", file=sys.stderr)
+            sys.exit(NOT_INSTALLED)
         (there,) = Path(folder).glob("lib/python*/site-packages")
         (there / "base.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
         sys.exit(subprocess.run([str(python), *sys.argv]).returncode)

@@ -195,6 +195,32 @@ def vision_memory(shape: VisionShape, views: int, *, trainable_blocks: int = 2) 
     return Memory(answering, max(answering, training))
 
 
+@dataclass(frozen=True)
+class NativeModel:
+    """A native vision-language model of the hub, for `models.vlm_name`. `family` is its model_type, whose prompts and
+    features are tried on miniatures; sizes and memory are not estimated."""
+
+    id: str
+    family: str
+    licence: str
+
+
+NATIVE = (
+    NativeModel("Qwen/Qwen2.5-VL-3B-Instruct", "qwen2_5_vl", "Qwen Research"),
+    NativeModel("Qwen/Qwen2.5-VL-7B-Instruct", "qwen2_5_vl", "Apache 2.0"),
+    NativeModel("Qwen/Qwen3-VL-2B-Instruct", "qwen3_vl", "Apache 2.0"),
+    NativeModel("Qwen/Qwen3-VL-4B-Instruct", "qwen3_vl", "Apache 2.0"),
+    NativeModel("zai-org/GLM-4.1V-9B-Thinking", "glm4v", "MIT"),
+    NativeModel("OpenGVLab/InternVL3_5-2B-HF", "internvl", "Apache 2.0"),
+    NativeModel("google/gemma-3-4b-it", "gemma3", "Gemma"),
+    NativeModel("HuggingFaceTB/SmolVLM2-2.2B-Instruct", "smolvlm", "Apache 2.0"),
+    NativeModel("llava-hf/llava-onevision-qwen2-0.5b-ov-hf", "llava_onevision", "Apache 2.0"),
+    NativeModel("google/paligemma2-3b-mix-448", "paligemma", "Gemma"),
+    NativeModel("CohereLabs/aya-vision-8b", "aya_vision", "CC BY-NC 4.0"),
+    NativeModel("LiquidAI/LFM2-VL-1.6B", "lfm2_vl", "LFM Open License 1.0"),
+)
+
+
 def zoo() -> tuple[ZooModel, ...]:
     """All rows, language models first."""
     return _ZOO

@@ -23,7 +23,7 @@ import yaml
 from panollava.cli.main import main
 from panollava.config import Project, WorkflowConfig
 from panollava.views.strategies import CropStrategy, neighbour_pairs, plan_views
-from panollava.zoo import zoo
+from panollava.zoo import NATIVE, zoo
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 60.0
@@ -186,11 +186,14 @@ def test_the_list(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
     out, err = capsys.readouterr()
     assert not ended.value.code and err == ""
     if as_json:
-        rows = json.loads(out)["models"]
+        document = json.loads(out)
+        rows = document["models"]
+        assert [row["id"] for row in document["native"]] == [row.id for row in NATIVE]
         assert [row["name"] for row in rows] == [row.name for row in zoo()]
         assert rows[0]["parameters"] == 494_032_768 and rows[0]["memory"]["training_bytes"] > 10**9
     else:
         assert "\x1b" not in out and all(f"{row.name}  " in out and row.id in out for row in zoo())
+        assert all(row.id in out and row.family in out for row in NATIVE)
 
 
 @pytest.mark.parametrize("complete", [True, False])

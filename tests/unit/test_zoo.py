@@ -26,8 +26,9 @@ from transformers import (
 from panollava.errors import ConfigError
 from panollava.models.config import LoraSettings
 from panollava.models.language import LanguageModel
+from panollava.models.native_families import NATIVE_FAMILIES
 from panollava.models.vision import VisionEncoder
-from panollava.zoo import LanguageShape, VisionShape, ZooModel, find_model, language_memory, vision_memory, zoo
+from panollava.zoo import NATIVE, LanguageShape, VisionShape, ZooModel, find_model, language_memory, vision_memory, zoo
 
 CLOSE = 0.15  # an estimate's relative error
 
@@ -162,3 +163,8 @@ def test_what_a_vision_encoder_takes(tmp_path: Path, family: Any) -> None:
     estimate = vision_memory(shape, views)
     assert estimate.answering == pytest.approx(answering, rel=CLOSE)
     assert estimate.training == pytest.approx(weights + peak_bytes(step), rel=CLOSE)
+
+
+def test_native_models_are_of_families_that_are_tried_and_not_refused() -> None:
+    assert len({row.id for row in NATIVE}) == len(NATIVE)
+    assert all(NATIVE_FAMILIES[row.family].refused is None for row in NATIVE)

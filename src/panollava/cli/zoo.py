@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,10 +47,12 @@ def models(
 
         ask_for_configuration()
         return
-    from panollava.zoo import CONDITIONS, GIB, zoo
+    from panollava.zoo import CONDITIONS, GIB, NATIVE, zoo
 
     if as_json:
-        print(json.dumps({"conditions": CONDITIONS, "models": [_document(row) for row in zoo()]}, indent=2))
+        native = [asdict(row) for row in NATIVE]
+        document = {"conditions": CONDITIONS, "models": [_document(row) for row in zoo()], "native": native}
+        print(json.dumps(document, indent=2))
         return
     gib = [f"{number / GIB:.1f}" for row in zoo() for number in (row.memory.answering, row.memory.training)]
     rows = [
@@ -59,6 +62,8 @@ def models(
     columns = ["name", "id", "parameters", "answering GiB", "training GiB", "licence"]
     print_table(columns, rows, right=columns[2:5])
     print(CONDITIONS)
+    print("\nNative vision-language models, for models.vlm_name (docs/native.md):")
+    print_table(["id", "family", "licence"], [[row.id, row.family, row.licence] for row in NATIVE])
 
 
 def _check(source: str) -> None:
