@@ -156,6 +156,8 @@ def test_yes_and_no(text: str, value: bool | None) -> None:
         ("Answer: 4, not 5", "4", True),
         ("There are 2 sofas. Answer: 3", "3", True), ("<think>7</think><answer>8</answer>", "8", True),
         ("약 3미터", "3 m", True),
+        ("1000 ± 50 m", "1000 m", True), ("10^3 m", "1 km", True), ("1_000 m", "1 km", True), ("3 +/- 1", "3", True),
+        ("one two three", "1", True), ("one hundred twenty-three", "123", True), ("twenty one two", "21", True),
         ("no idea", "2", None), ("", "2", None), ("B2", "2", None), ("1,5", "2", None), ("2.1.3", "2", None),
         ("none", "0", None), ("someone", "1", None), ("Answer: unknown. There are 2 rooms.", "2", None),
         ("세 개", "3", None),

@@ -30,7 +30,7 @@ _SCALES = {"hundred": 100.0, "thousand": 1000.0, "million": 1e6}
 _WORD = rf"(?:{'|'.join(sorted([*_WORDS, *_SCALES], key=len, reverse=True))})"
 _IN_WORDS = rf"(?<![a-z'-]){_WORD}(?:(?:\s+and\s+|\s*-\s*|\s+){_WORD})*(?:\s+and\s+a\s+half)?(?![a-z'])"
 _DIGITS = (
-    r"(?<![a-z0-9_.,])[+-]?(?:\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?"
+    r"(?<![a-z0-9_.,])[+-]?(?:10\s*\^\s*[+-]?\d+|\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?"
     r"|\d{1,3}(?: \d{3})+(?=\s*[a-z°%])|\d+(?:\.\d+)?|\.\d+)(?!\.?\d)"
     r"(?:e[+-]?\d+(?![a-z0-9])|\s*(?:x|\*|×)\s*10\s*\^\s*[+-]?\d+)?"
 )
@@ -38,7 +38,7 @@ _UNIT = "|".join(re.escape(name) for name in sorted(_UNITS, key=len, reverse=Tru
 _UNIT_BEHIND = re.compile(rf"\s*-?\s*(square\s+|cubic\s+)?({_UNIT})(?![a-z°%])(\s*\^?\s*[23](?!\d))?")
 _NUMBER = re.compile(f"({_DIGITS})|({_IN_WORDS})")
 _SCALE_BEHIND = re.compile(r"\s*(hundred|thousand|million)(?![a-z])")
-_RANGE_BEHIND = re.compile(rf"\s*(?:-|~|to|or|and)\s*(?:about\s+)?(?:{_DIGITS}|{_IN_WORDS})")
+_RANGE_BEHIND = re.compile(rf"\s*(?:-|~|±|\+/?-|to|or|and)\s*(?:about\s+)?(?:{_DIGITS}|{_IN_WORDS})")
 _HALF = re.compile(r"(?<![a-z])half\s+(?:an?|of\s+an?)\s+")
 _FEET_INCHES = re.compile(r"(?<![\d.])(\d+)\s*(?:ft|feet|foot|')\s*(\d+(?:\.\d+)?)\s*(?:inches|inch|in(?![a-z])|\"|$)")
 _ORDINAL = re.compile(r"(?:st|nd|rd|th)(?![a-z])")
@@ -137,6 +137,8 @@ def _with_unit(value: float, unit: re.Match[str]) -> Quantity:
 
 
 def _of_digits(text: str) -> float:
+    if (power := re.fullmatch(r"([+-]?)10\s*\^\s*([+-]?\d+)", text)) is not None:
+        return float(f"{power[1]}1e{power[2]}")
     if re.search(r"\.\d{3},\d", text):  # 1.000,5 as much of Europe writes it
         text = text.replace(".", "").replace(",", ".")
     base, _, exponent = re.sub(r"\s*[x*×]\s*10\s*\^\s*", "e", re.sub(r"[, ](?=\d{3})", "", text)).partition("e")
@@ -147,6 +149,8 @@ def _of_words(text: str) -> float:
     total, group, half = 0.0, 0.0, text.endswith("half")
     for word in re.findall(_WORD, text):
         if word not in _SCALES:
+            if group % 100 and not (_WORDS[word] < 10 and group % 100 >= 20 and group % 10 == 0):
+                break  # "one two three" is one, and goes on
             group += _WORDS[word]
         elif word == "hundred":
             group = (group or 1) * 100

@@ -104,7 +104,7 @@ def abstains(text: str) -> bool:
 def plain(text: str) -> str:
     """Characters of other widths, dashes, quotes and fractions as ASCII has them; marks of emphasis left out."""
     text = re.sub(r"(\d?)([½¼¾⅓⅔⅛])", lambda found: (found[1] or "0") + _VULGAR[found[2]], text)
-    text = re.sub(r"(?<=\d)[\u00a0\u2009\u202f'’](?=\d{3}(?!\d))", "", text)  # groups of thousands
+    text = re.sub(r"(?<=\d)[\u00a0\u2009\u202f'’_](?=\d{3}(?!\d))", "", text)  # groups of thousands
     text = "".join(_SIGNS.get(character, character) for character in unicodedata.normalize("NFKC", text))
     text = "".join(_SIGNS.get(character, character) for character in text)
     return re.sub(r"\*\*|__|`|(?<!\w)\*(?=\w)|(?<=\w)\*(?!\w)", "", text).strip()
