@@ -93,6 +93,14 @@ def test_answers_are_marked_by_the_tolerances_of_the_scores(tmp_path: Path, pano
         assert mark in (tmp_path / "s.html").read_text(encoding="utf-8")
 
 
+def test_the_options_of_a_question_are_shown_as_the_model_saw_them(tmp_path: Path, panorama: str) -> None:
+    asked = {**row(panorama, "which?", "A", "B"), "answer_type": "choice", "options": '["<cat>", "dog"]'}
+    assert "which?<br>A. &lt;cat&gt;<br>B. dog</dd>" in samples(tmp_path, [asked])
+    shown = {**asked, "options_shown": '["dog", "<cat>"]'}
+    page = samples(tmp_path, [shown])
+    assert "which?<br>A. dog<br>B. &lt;cat&gt;</dd>" in page and "✓ right" in page
+
+
 def test_a_picture_that_has_gone_is_said_and_hinders_nothing(tmp_path: Path, panorama: str) -> None:
     page = samples(tmp_path, [row("gone.png", "q", "x", "y"), row(panorama, "q", "x", "y")])
     assert "picture not shown" in page and "gone.png: image missing" in page and page.count("<img ") == 1

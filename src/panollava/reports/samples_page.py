@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from panollava.answers.grading import Grade, Question, Tolerances, read_truth
+from panollava.answers.letters import letter
 from panollava.data.details import Details
 from panollava.evaluation.accuracy import grade_samples
 from panollava.evaluation.comparison.query_types import types_of
@@ -20,6 +21,7 @@ from panollava.evaluation.metrics.ptb import PtbTokens
 from panollava.evaluation.metrics.rouge import rouge_l
 from panollava.evaluation.metrics.sums import ratio
 from panollava.evaluation.metrics.texts import TextSet
+from panollava.evaluation.predictions import SHOWN
 from panollava.evaluation.protocols import apply_protocol, collapse, question_of
 from panollava.reports.rendering import panorama, write_page
 
@@ -57,6 +59,7 @@ def write_samples_page(
             {
                 "picture": panorama(root / row["image_path"]),
                 "query": row["original_query"],
+                "options": options_of(row),
                 "answer": answer,
                 "error": row.get("error", ""),
                 "mark": mark,
@@ -74,6 +77,12 @@ def write_samples_page(
         else "Those that share least with a reference come first (ROUGE-L).",
         total=scored.num_samples, most_references=_REFERENCES,
     )  # fmt: skip
+
+
+def options_of(row: Mapping[str, str]) -> list[str]:
+    """The options of a question, each behind its letter, in the order in which the model saw them."""
+    options = Details.from_fields({"options": row.get(SHOWN) or row.get("options", "")}).options
+    return [f"{letter(place)}. {option}" for place, option in enumerate(options)]
 
 
 def _worst_first(samples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
