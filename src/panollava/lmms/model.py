@@ -120,7 +120,7 @@ class Panollava(lmms):  # type: ignore[misc]
                 _Pictures(self.loaded.processor, pictures),
                 settings,
                 device=first_device(),
-                by_picture=self.loaded.model.shares_prefix and pictured,
+                group_by_image=self.loaded.model.shares_prefix and pictured,
                 text_only=not pictured,
             )
             found |= {one.sample_id: one.text for one in predictions}
