@@ -45,7 +45,7 @@ class _Pictures:
         return self.processor.open(self.open_[digest]())
 
 
-class Panollava(lmms):  # type: ignore[misc]
+class Panollava(lmms):
     """A stage folder, an experiment's folder, or one that `panollava export` wrote.
 
     Args:
