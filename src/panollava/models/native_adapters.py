@@ -81,7 +81,7 @@ def _refuse_other_tensors(adapted: Any, folder: str, name: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tensors = load_peft_weights(folder, device="cpu")
-        result = set_peft_model_state_dict(adapted, tensors)
+        result: Any = set_peft_model_state_dict(adapted, tensors)
     lacking = sorted(key for key in result.missing_keys if re.search(r"\.lora_|\.modules_to_save\.", key))
     for what, keys in (("lacks", lacking), ("holds, for no layer of this model,", sorted(result.unexpected_keys))):
         if keys:
