@@ -19,7 +19,9 @@ from panollava.evaluation.score_files import score_csv
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.vlm import PanoramaVLM
 
-pytest.importorskip("lmms_eval", reason="lmms-eval is not installed: pip install -e '.[lmms-eval]', in an environment of its own")
+pytest.importorskip(
+    "lmms_eval", reason="lmms-eval is not installed: pip install -e '.[lmms-eval]', in an environment of its own"
+)
 
 TASK = """\
 task: pano_tiny
