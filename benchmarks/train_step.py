@@ -3,6 +3,7 @@
     python benchmarks/train_step.py                                # EXP1's sizes
     python benchmarks/train_step.py --sizes large --layers 2       # SigLIP2-so400m and Qwen3-0.6B, two blocks of each
     python benchmarks/train_step.py --sizes large --batch 12 --rows-per-picture 3       # whole, on a GPU
+    python benchmarks/train_step.py --batch 16 --rows-per-picture 1 2 4 8 16 --plot questions.png
 
 Random weights. The plain loop runs the frozen encoder in every step, attends with a mask and takes the cross entropy of
 all positions' logits; `ours` reads the encoder's features from the cache, attends without a mask and asks for the
@@ -12,7 +13,8 @@ picture once for its rows, and gradient checkpointing. All take turns in one pro
 Steps a second are of the clock, CPU seconds of all threads; ratios are of CPU seconds on a CPU and of the clock on a
 GPU. Peak memory is what a step adds to what was there before, weights and optimiser included in the latter. FLOPs are
 counted by PyTorch; the share of the peak is against a matrix product measured here. With `--layers` the ratio of FLOPs
-is also given for all blocks.
+is also given for all blocks. With several `--rows-per-picture` a table, and a plot, say how time and memory grow with
+the questions asked about a picture.
 """
 
 from __future__ import annotations
@@ -278,24 +280,68 @@ def report(bench: Bench, peak: float) -> None:
         print(f"TFLOP a step with all blocks: {', '.join(shown)}")
 
 
+def growth(rows: dict[int, dict[str, Way]], plot: Path | None) -> None:
+    """How the ratios of time and memory grow with the rows about a picture: a table, and a plot in `plot`."""
+    names = ("ours", "by picture")
+    ratios: dict[str, dict[str, list[float]]] = {}
+    for title, cost in (("CPU seconds", "cpu_s"), ("peak memory", "peak_bytes")):
+        for name in names:
+            ratios.setdefault(title, {})[name] = [
+                _cost(ways["plain"], cost) / max(1e-9, _cost(ways[name], cost)) for ways in rows.values()
+            ]
+    print(f"{'questions a picture':<28}" + "".join(f"{about:>7}" for about in rows))
+    for title, by_name in ratios.items():
+        for name, found in by_name.items():
+            print(f"{f'{title}, plain / {name}':<28}" + "".join(f"{one:>7.2f}" for one in found))
+    if plot is None:
+        return
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
+    for axis, (title, by_name) in zip(axes, ratios.items(), strict=True):
+        for name, found in by_name.items():
+            axis.plot(list(rows), found, marker="o", label=name)
+        axis.set(xscale="log", xticks=list(rows), xticklabels=list(rows), xlabel="questions about a panorama")
+        axis.set(title=f"{title}: plain loop / this", ylim=(0, None))
+        axis.minorticks_off()
+        axis.legend()
+    figure.savefig(plot, dpi=110)
+
+
+def _cost(way: Way, name: str) -> float:
+    found = getattr(way, name)
+    return statistics.median(found) if isinstance(found, list) else float(found)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", choices=SIZES, default="exp1")
     parser.add_argument("--layers", type=int, help="keep so many blocks of each backbone; default: all")
     parser.add_argument("--batch", type=int, help="rows in a batch; default: EXP1's 24, or 2 for large")
-    parser.add_argument("--rows-per-picture", type=int, help="default: EXP1's 3, or 2 for large")
+    parser.add_argument("--rows-per-picture", type=int, nargs="+", help="default: EXP1's 3, or 2 for large")
+    parser.add_argument("--plot", type=Path, help="a picture of the ratios, where several numbers of rows are given")
+    parser.add_argument("--smoke", action="store_true", help="one block of each, two rows, two steps")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"
     torch.set_num_threads(given.threads)
     sizes = SIZES[given.sizes]
-    with tempfile.TemporaryDirectory() as folder:
-        batch, about = given.batch or sizes.batch_size, given.rows_per_picture or sizes.rows_per_picture
-        bench = Bench(sizes, given.layers, batch, given.steps, about, Path(folder))
-        for way in bench.ways:
-            bench.train(way)
-        report(bench, measured_peak(bench.device, bench.precision))
+    if given.smoke:
+        given.layers, given.batch, given.rows_per_picture, given.steps = 1, 2, [2], 3
+    rows: dict[int, dict[str, Way]] = {}
+    for about in given.rows_per_picture or [sizes.rows_per_picture]:
+        with tempfile.TemporaryDirectory() as folder:
+            bench = Bench(sizes, given.layers, given.batch or sizes.batch_size, given.steps, about, Path(folder))
+            for way in bench.ways:
+                bench.train(way)
+            report(bench, measured_peak(bench.device, bench.precision))
+            rows[about] = {way.name.strip(): way for way in bench.ways}
+    if len(rows) > 1:
+        growth(rows, given.plot)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from copy import deepcopy
 from typing import Any
 
 
@@ -23,10 +22,19 @@ def set_at(document: dict[str, Any], key: str, value: Any) -> None:
     document[last] = value
 
 
+def plain_copy(value: Any) -> Any:
+    """A copy of nested mappings and lists of plain values; many times faster than `copy.deepcopy`."""
+    if isinstance(value, Mapping):
+        return {key: plain_copy(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [plain_copy(one) for one in value]
+    return value
+
+
 def copy_values(source: Mapping[str, Any], target: dict[str, Any], keys: Iterable[str]) -> None:
     """Give each dotted key in `target` a copy of its value in `source`. Raises KeyError where `source` has none."""
     for key in keys:
-        set_at(target, key, deepcopy(value_at(source, key)))
+        set_at(target, key, plain_copy(value_at(source, key)))
 
 
 def nested(source: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import attrgetter
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from panollava.config.checks import cross_errors, cross_warnings
-from panollava.config.dotted import set_at
+from panollava.config.dotted import plain_copy, set_at
 from panollava.config.legacy import move_legacy_keys, replaced_key
 from panollava.config.messages import describe_errors
 from panollava.config.native import without_composition
@@ -146,22 +145,25 @@ def validate(
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any], section: type[Section] | None = Settings) -> dict[str, Any]:
     """`over` on top of `base`. A section that is left empty (`data:` with nothing below) changes nothing."""
-    merged, sections = deepcopy(dict(base)), section.inner if section else {}
+    sections = section.inner if section else {}
+    merged = {name: value if name in over else plain_copy(value) for name, value in base.items()}
     for name, value in over.items():
         inner = sections.get(name)
         if inner is not None and value is None:
+            if name in merged:
+                merged[name] = plain_copy(merged[name])
             continue
         if isinstance(value, Mapping) and (inner is not None or isinstance(merged.get(name), Mapping)):
             below = merged.get(name)
             merged[name] = merge(below if isinstance(below, Mapping) else {}, value, inner)
         else:
-            merged[name] = deepcopy(value)
+            merged[name] = plain_copy(value)
     return {name: value for name, value in merged.items() if value is not None or name not in sections}
 
 
 def with_values(document: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of `document` in which each dotted key has its new value."""
-    changed = deepcopy(dict(document))
+    changed: dict[str, Any] = plain_copy(document)
     for dotted, value in values.items():
         set_at(changed, dotted, value)
     return changed

@@ -16,11 +16,10 @@ caches know no experiment and no split: equal content, equal key. No node is nam
 
 from __future__ import annotations
 
-from copy import deepcopy
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from panollava.config.dotted import differing, nested
+from panollava.config.dotted import differing, nested, plain_copy
 from panollava.config.effective import DEFAULTS
 from panollava.config.schema import KEYS
 from panollava.dag.always import ALWAYS
@@ -31,6 +30,9 @@ from panollava.files import canonical_json, digest_of_text
 
 if TYPE_CHECKING:
     from panollava.config import WorkflowConfig
+
+
+_SHARED: dict[str, tuple[str, dict[str, Any]]] = {}
 
 
 class Slices:
@@ -57,7 +59,10 @@ class Slices:
         """The slice as canonical JSON: the one parameter of the node's rule."""
         key = self._key(node, stage)
         if key not in self._texts:
-            self._texts[key] = canonical_json(self.document(node, stage))
+            document = self.document(node, stage)
+            text = canonical_json(document)
+            # Of thousands of experiments most slices are equal: each is held once. Nobody changes them.
+            self._texts[key], self._documents[key] = _SHARED.setdefault(text, (text, document))
         return self._texts[key]
 
     def digest(self, node: str, stage: str | None = None) -> str:
@@ -93,7 +98,7 @@ class Slices:
         node = TABLE[KINDS[name]]
         if node.document is not None:
             return node.document(self._experiment)
-        config = deepcopy(self._configs[node.name])
+        config: dict[str, Any] = plain_copy(self._configs[node.name])
         if node.adjust is not None:
             node.adjust(self._experiment, config)
         if (name, stage) not in self._parents and node.parents is not None:

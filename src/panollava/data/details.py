@@ -57,6 +57,8 @@ class Details:
 
         Raises ValueError, which names the column and what is allowed.
         """
+        if not columns:
+            return NO_DETAILS
         given = {name: text for name in DETAIL_COLUMNS if (text := columns.get(name, "")).strip()}
         if not given:
             return NO_DETAILS

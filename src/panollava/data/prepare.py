@@ -10,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+
+import numpy as np
 
 from panollava.config.fingerprints import PlannedSource
 from panollava.data.details import NO_DETAILS, Details, columns_of
@@ -24,7 +26,7 @@ from panollava.data.formats import Table, TableRow, read_source
 from panollava.data.prepared_images import write_images
 from panollava.data.prompting import instruction_of
 from panollava.data.questions import check_places, needs_size
-from panollava.data.samples import PREPARED_COLUMNS, Row, group_rows
+from panollava.data.samples import PREPARED_COLUMNS, Row, sample_key
 from panollava.data.tables import REJECTED_COLUMNS, is_url, resolve_image, why_no_image, write_table
 from panollava.errors import DataError, FileChanged
 from panollava.files import sha256_file
@@ -35,6 +37,8 @@ from panollava.views.panorama import PanoramaError, decode_panorama, load_panora
 
 _DOWNLOADS_AT_ONCE = 8
 _REASONS_SHOWN = 10
+_WAITING = 256
+"""Pictures that wait to be checked: the work for minutes, and no memory."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ def prepare_csv(
     tables = [read_source(path, columns, format) for path in csv_paths]
     for note in dict.fromkeys(f"{table.path}: {note}" for table in tables for note in table.notes):
         LOGGER.warning("%s", note)
-    rows = [row for table in tables for row in table.rows]
+    rows = tables[0].rows if len(tables) == 1 else tuple(row for table in tables for row in table.rows)
     embedded = write_embedded(csv_paths, format, rows, fetch.folder if fetch else Path(root) / "cache/images")
     images = _check_images(rows, Path(root), fetch, progress, within, embedded)
     _refuse_changed(images, planned)
@@ -104,7 +108,7 @@ def prepare_csv(
             rejected.append((row, image.problem))
         else:
             try:
-                details = _completed(row, Path(root) / image.written, instruct)
+                details = _completed(row, root, image.written, instruct)
             except ValueError as error:
                 rejected.append((row, f"question not usable: {error}"))
                 continue
@@ -135,7 +139,7 @@ def prepare_csv(
     return summary
 
 
-def _completed(row: TableRow, panorama: Path, instruct: bool) -> Details:
+def _completed(row: TableRow, root: str | Path, panorama: str, instruct: bool) -> Details:
     """The row's details with the panorama's size where its answer needs it, and what the prompt says of answers.
 
     Raises ValueError where the answer is no place in the panorama.
@@ -144,7 +148,7 @@ def _completed(row: TableRow, panorama: Path, instruct: bool) -> Details:
     if details is NO_DETAILS:
         return details
     if needs_size(row.annotation, details):
-        height, width = _size_of(str(panorama))
+        height, width = _size_of(str(Path(root) / panorama))
         details = replace(details, width=width, height=height)
     check_places(row.annotation, details)
     if not instruct:
@@ -164,14 +168,16 @@ def _size_of(panorama: str) -> tuple[int, int]:
 def _write_prepared(path: str | Path, rows: Sequence[Row]) -> None:
     """The canonical columns, and of the further ones those that some row needs."""
     further = columns_of(row.details for row in rows)
-    lines = []
-    for row in rows:
-        details = row.details.to_fields()
-        lines.append([row.image_path, row.query, row.annotation, *(details.get(name, "") for name in further)])
-    write_table(path, [*PREPARED_COLUMNS, *further], lines)
+
+    def lines() -> Iterator[list[str]]:
+        for row in rows:
+            details = row.details.to_fields() if further else {}
+            yield [row.image_path, row.query, row.annotation, *(details.get(name, "") for name in further)]
+
+    write_table(path, [*PREPARED_COLUMNS, *further], lines())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Image:
     """What a row's picture is: its path in the prepared CSV, the SHA-256 of what was read of it ("" where nothing
     was), and why it cannot be used."""
@@ -221,10 +227,9 @@ def _check_files(files: Sequence[str], root: Path, fetch: ImageCache | None, pro
     label = "Downloading and checking images" if some_urls else "Checking images"
     checked: dict[str, _Image] = {}
     with ThreadPoolExecutor(max(available_cores(), _DOWNLOADS_AT_ONCE if some_urls else 1)) as pool:
-        futures = {pool.submit(_check_image, file, root, fetch): file for file in files}
         try:
-            for future in track(as_completed(futures), len(files), label, enabled=progress):
-                checked[futures[future]] = future.result()
+            for file, image in track(_in_turn(pool, files, root, fetch), len(files), label, enabled=progress):
+                checked[file] = image
         except BaseException:
             if fetch is not None and some_urls:
                 fetch.cancel()
@@ -232,6 +237,21 @@ def _check_files(files: Sequence[str], root: Path, fetch: ImageCache | None, pro
             pool.shutdown(cancel_futures=True)
             raise
     return checked
+
+
+def _in_turn(
+    pool: ThreadPoolExecutor, files: Sequence[str], root: Path, fetch: ImageCache | None
+) -> Iterator[tuple[str, _Image]]:
+    """Each file and what it is, as they are done; never more than _WAITING wait to be."""
+    futures: dict[Future[_Image], str] = {}
+    for file in files:
+        if len(futures) >= _WAITING:
+            done, _ = wait(futures, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield futures.pop(future), future.result()
+        futures[pool.submit(_check_image, file, root, fetch)] = file
+    for future in as_completed(futures):
+        yield futures[future], future.result()
 
 
 def _check_image(file: str, root: Path, fetch: ImageCache | None) -> _Image:
@@ -295,9 +315,15 @@ def _summary(accepted: Sequence[Row], rejected: Sequence[tuple[TableRow, str]]) 
         num_accepted=len(accepted),
         num_rejected=len(rejected),
         num_images=len({row.image_path for row in accepted}),
-        num_samples=len(group_rows(list(accepted))),
+        num_samples=_num_samples(accepted),
         reasons=dict(Counter(reason.split(": ", 1)[0] for _, reason in rejected).most_common()),
     )
+
+
+def _num_samples(rows: Sequence[Row]) -> int:
+    """How many questions the rows are. Of millions only hashes are held, 64 bits each."""
+    hashes = np.fromiter((hash(sample_key(row)) for row in rows), np.int64, len(rows))
+    return len(np.unique(hashes))
 
 
 def _rejected_lines(

@@ -21,7 +21,7 @@ csv.field_size_limit(2**31 - 1)  # 128 KiB by default; prepared texts may be lon
 PREPARED_COLUMNS = ("image_path", "query", "annotation")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One training example: an image, a query and one annotation."""
 
@@ -103,12 +103,16 @@ def _is_prepared(header: list[str]) -> bool:
     return tuple(header[: len(PREPARED_COLUMNS)]) == PREPARED_COLUMNS and further == in_order
 
 
+def sample_key(row: Row) -> tuple[object, ...]:
+    """What rows of one sample share."""
+    return row.image_path, row.query, row.details.options, row.details.context_turns
+
+
 def group_rows(rows: list[Row]) -> list[Sample]:
     """Samples in order of first appearance; a reference that stands twice counts twice."""
     grouped: dict[object, list[Row]] = {}
     for row in rows:
-        key = (row.image_path, row.query, row.details.options, row.details.context_turns)
-        grouped.setdefault(key, []).append(row)
+        grouped.setdefault(sample_key(row), []).append(row)
     return [
         Sample(number, same[0].image_path, same[0].query, tuple(row.annotation for row in same), same[0].details)
         for number, same in enumerate(grouped.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from codecs import getincrementaldecoder
 from pathlib import Path
 
 from panollava.errors import DataError
@@ -17,6 +18,9 @@ _OTHER_FILES = {
     b"<!doctype": "an HTML page", b"<html": "an HTML page", b"{": "JSON", b"[": "JSON",
     b"version https://git-lfs": "a Git LFS pointer (`git lfs pull` brings the file)",
 }  # fmt: skip
+
+
+_CHUNK = 2**20
 
 
 def read_text_file(path: Path, expected: str = "a CSV", json: bool = False) -> str:
@@ -49,6 +53,33 @@ def read_text_file(path: Path, expected: str = "a CSV", json: bool = False) -> s
         line = 1 + len(re.findall(r"\r\n|\r|\n", text[: text.index("\0")]))
         raise DataError(f"{path}: NUL characters, the first in line {line}, expected {expected} in UTF-8")
     return text
+
+
+def check_text_file(path: Path, expected: str = "a CSV") -> None:
+    """Raise what `read_text_file` would raise. A text without a fault is never held as a whole."""
+    if not _is_plain(path):
+        read_text_file(path, expected)
+
+
+def _is_plain(path: Path) -> bool:
+    """Whether a file is UTF-8 text, some of it visible, without NUL; False where `read_text_file` has to look."""
+    decoder, visible, beginning = getincrementaldecoder("utf-8-sig")(), False, True
+    try:
+        if not path.is_file():  # a pipe would wait for ever
+            return False
+        with path.open("rb") as stream:
+            while content := stream.read(_CHUNK):
+                start = content.removeprefix(b"\xef\xbb\xbf").lstrip()[:64].lower()
+                if beginning and start.startswith(tuple(one.lower() for one in (*_OTHER_FILES, *_FOREIGN_BOMS))):
+                    return False
+                text, beginning = decoder.decode(content), False
+                if "\0" in text:
+                    return False
+                visible = visible or bool(text.strip())
+            decoder.decode(b"", final=True)
+    except (OSError, ValueError):
+        return False
+    return visible
 
 
 def _read(path: Path, expected: str) -> bytes:

@@ -9,13 +9,13 @@ plans with it.
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from panollava.data.formats.csv_questions import QuestionColumns
 from panollava.data.formats.rows import Columns, Format, Table, TableRow, find_columns, missing_values
-from panollava.data.text_file import read_text_file
+from panollava.data.text_file import check_text_file, read_text_file
 from panollava.errors import DataError
 
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
@@ -30,24 +30,32 @@ def read_csv(path: str | Path, columns: Columns | None = None) -> Table:
     place, with a `problem`. Blank lines are no rows, before the header neither.
     """
     path = Path(path)
-    text = read_text_file(path)
+    check_text_file(path)
     wanted = {canonical: name for canonical, name in (columns or {}).items() if name is not None}
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        return _read_stream(path, csv.reader(stream, strict=True), wanted)
+
+
+def _read_stream(path: Path, reader: Any, wanted: Mapping[str, str]) -> Table:
     rows: list[TableRow] = []
+    images: dict[str, str] = {}  # many rows name one picture: its name is held once
     header: tuple[str, ...] | None = None
     start = 1
     try:
         for fields in reader:
             if fields and header is None:
                 header = tuple(fields)
-                places = _find_places(path, header, wanted, text)
+                places = _find_places(path, header, wanted)
             elif fields:
                 assert header is not None
+                image = places["image_path"]
+                if image < len(fields):
+                    fields[image] = images.setdefault(fields[image], fields[image])
                 rows.append(_table_row(path, start, tuple(fields), header, places))
             start = reader.line_num + 1
     except csv.Error as error:
         if header is None:
-            _refuse_separator(path, text)
+            _refuse_separator(path)
         raise DataError(
             f"{path}: the row that starts at line {start} is not valid CSV ({error}). "
             'A quote inside a quoted field is written twice: ""'
@@ -58,18 +66,18 @@ def read_csv(path: str | Path, columns: Columns | None = None) -> Table:
     return Table(path, header, tuple(rows), notes)
 
 
-def _find_places(path: Path, header: Sequence[str], wanted: Mapping[str, str], text: str) -> dict[str, int]:
+def _find_places(path: Path, header: Sequence[str], wanted: Mapping[str, str]) -> dict[str, int]:
     """`find_columns`; where they are not found, another separator may be why."""
     try:
         return find_columns(path, header, wanted)
     except DataError as error:
         if "no column for" in str(error):
-            _refuse_separator(path, text)
+            _refuse_separator(path)
         raise
 
 
-def _refuse_separator(path: Path, text: str) -> None:
-    line = text.strip().splitlines()[0]
+def _refuse_separator(path: Path) -> None:
+    line = read_text_file(path).strip().splitlines()[0]
     if line.startswith("sep="):
         raise DataError(f"{path}: the first line, {line[:20]!r}, is for Excel only. Remove it, and separate by commas")
     for separator, name in _SEPARATORS.items():

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from panollava.answers.letters import bare_letter, letter
-from panollava.data.details import DETAIL_COLUMNS, Details
+from panollava.data.details import DETAIL_COLUMNS, NO_DETAILS, Details
 from panollava.data.formats.rows import TableRow
 from panollava.data.questions import settle
 from panollava.errors import DataError
@@ -58,11 +58,14 @@ class QuestionColumns:
 
     def add_to(self, rows: Sequence[TableRow]) -> tuple[list[TableRow], tuple[str, ...]]:
         """The rows with their details, or the problem of a row whose details cannot be read; and what to tell."""
-        whole = [row for row in rows if len(row.fields) == len(self.header)]
-        places, letters = dict(self.places), self.letters
-        if "options" in places and not any(row.fields[places["options"]].lstrip().startswith("[") for row in whole):
-            del places["options"]  # a list in somebody's own notation
-        if "options" in places or not any(bare_letter(row.annotation) for row in whole):
+        width, places, letters = len(self.header), dict(self.places), self.letters
+        if "options" in places:
+            options = (row.fields[places["options"]] for row in rows if len(row.fields) == width)
+            if not any(text.lstrip().startswith("[") for text in options):
+                del places["options"]  # a list in somebody's own notation
+        if letters and (
+            "options" in places or not any(bare_letter(row.annotation) for row in rows if len(row.fields) == width)
+        ):
             letters = ()
         read = self.canonical | set(places.values()) | set(letters)
         unread = [
@@ -84,7 +87,7 @@ class QuestionColumns:
             details = settle(row.annotation, details, given_type=bool(columns.get("answer_type", "").strip()))
         except ValueError as error:
             return replace(row, problem=f"question not usable: {error}")
-        return replace(row, details=details)
+        return row if details is NO_DETAILS else replace(row, details=details)
 
 
 def _letter_columns(folded: Sequence[str], canonical: Collection[int]) -> tuple[int, ...]:

@@ -32,7 +32,7 @@ _BLANK = (
 """Spaces, and characters without width, in which nobody sees anything."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TableRow:
     """One row as it stands: the canonical values and all fields.
 
