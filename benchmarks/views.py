@@ -149,7 +149,8 @@ def compare(images: Path, size: int, repetitions: int) -> None:
     plain, ours, raw, compressed = (statistics.mean(times[name].values()) for name in ways)
     warmed, least = statistics.mean(warm.values()), statistics.mean(coding.values())
     print(
-        f"mean: {plain:.1f} (warm {warmed:.1f}) and {ours:.1f} ms, {plain / ours:.1f} times faster ({warmed / ours:.1f}); "
+        f"mean: {plain:.1f} (warm {warmed:.1f}) and {ours:.1f} ms, {plain / ours:.1f} times faster "
+        f"({warmed / ours:.1f}); "
         f"Huffman decoding alone {least:.1f} ms, which bounds it to {plain / least:.1f} ({warmed / least:.1f})"
     )
     print(
