@@ -93,19 +93,10 @@ def hand_on_forced():
         forced.hand_on(workflow.dag_settings)
 
 
-def runs_what_is_stale():
-    """Whether this command runs stale jobs or says which: no report, no list of files, no touching, no other limits."""
-    if workflow.executor_plugin is None or workflow.touch or workflow.remote_exec:
-        return False
-    settings = workflow.dag_settings
-    return not (settings.until or settings.omit_from or settings.allowed_rules)
-
-
 PRESENT = ResultCache(
     remembered=lambda path: workflow.persistence.params(IOFile(path)),
     run_again=lambda path: workflow.dag.forcefiles.add(path),
     forced=is_forced,
-    only_plans=runs_what_is_stale,
 )
 
 

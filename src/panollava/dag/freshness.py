@@ -26,8 +26,7 @@ class ResultCache:
 
     `remembered` gives the parameters (their `repr`) that Snakemake has recorded of a file, None where it has none.
     `run_again` lets Snakemake plan a file that it would take for current. `forced` says whether this command asks for
-    jobs that are not stale (`--forceall` and its kind). `only_plans` says whether the plan serves to run what is stale
-    and nothing else: then jobs behind a current result do not enter it.
+    jobs that are not stale (`--forceall` and its kind).
     """
 
     def __init__(
@@ -35,10 +34,8 @@ class ResultCache:
         remembered: Callable[[str], Collection[str] | None],
         run_again: Callable[[str], None],
         forced: Callable[[], bool],
-        only_plans: Callable[[], bool] = lambda: False,
     ) -> None:
         self._remembered, self._run_again, self._forced = remembered, run_again, forced
-        self._only_plans = only_plans
         self._current: dict[str, bool] = {}
         self._standing: dict[str, bool] = {}
         self._damages: dict[tuple[str, str], tuple[list[str], list[str]] | None] = {}
@@ -82,37 +79,10 @@ class ResultCache:
         else:
             current = self.is_current_task(task)
         current = current and not self._forced()
-        apart = [task_of(task.experiment, name) for name in task.node.apart]
-        for one in apart:
-            self._stands(one)
-        given = task.node.inputs(task)
-        if current and self._is_closed(task):
-            beside = {path for one in apart for path in flat(one.outputs)}
-            given = {name: path for name, path in given.items() if isinstance(path, str) and path in beside}
-        files = self._linked(given, current, task.node.opens_pictures)
+        for name in task.node.apart:
+            self._stands(task_of(task.experiment, name))
+        files = self._linked(task.node.inputs(task), current, task.node.opens_pictures)
         return self.inputs_if(current, files) if task.node.inputs_may_be_gone else files
-
-    def _is_closed(self, task: Task) -> bool:
-        """Whether the jobs behind a current result can be left out of the plan: nothing makes Snakemake run its job.
-
-        Thousands of finished experiments then cost a few jobs each, not all of them.
-        """
-        if task.node.cache is not None or not self._only_plans():
-            return False
-        if not task.node.inputs_may_be_gone and not self._parents_stand(task):
-            return False
-        if any(path in self._again for path in flat(task.outputs)):
-            return False
-        known = [self._remembered(path) for path in flat(task.outputs)]
-        return all(one is None or repr(task.slice_json) in one for one in known)
-
-    def _parents_stand(self, task: Task) -> bool:
-        """Whether the results right before one experiment's job stand."""
-        if len(task.experiments) != 1:
-            return False
-        behind = [task_of(task.experiment, name) for name, _ in task.experiment.slices.parents(task.node.name)]
-        found = [one.node.cache is None and self._stands(one) for one in behind]  # all are asked
-        return all(found)
 
     def is_current_task(self, task: Task) -> bool:
         """Whether a job's results are there, whole, and made by this configuration, and so those of the nodes before.
