@@ -118,7 +118,7 @@ def test_lmms_eval_asks_a_checkpoint_and_its_samples_are_scored_here(
     right = next(value for key, value in told["results"]["pano_tiny"].items() if key.startswith("right,"))
     rows = read_predictions(samples)
     assert len(rows) == 5 and {row["answer_type"] for row in rows} == {"yes_no"}
-    assert rows[0]["original_query"] == "is it day?"
+    assert "image_path" not in rows[0]  # one question has no picture, so rows are scored one by one
     said = [row["prediction"] for row in rows]
     assert all(said[:4])
     answers = [text.casefold().startswith(row["reference"]) for text, row in zip(said, rows, strict=True)]
