@@ -76,15 +76,15 @@ def test_what_is_not_installed_is_named_with_the_command(tmp_path: Path, monkeyp
     with pytest.raises(ConfigError, match=r"needs transformers 5\.18 or later.*5\.17\.0 is installed"):
         planned(tmp_path, folder)
     monkeypatch.setattr(native_check, "find_spec", lambda package: None)
-    with pytest.raises(ConfigError, match=r"needs the package torchvision.*pip install 'panollava\[native\]'"):
+    with pytest.raises(ConfigError, match=r"needs the package torchvision.*pip install -e '\.\[native\]'"):
         planned(tmp_path, folder)
 
 
 def test_quantised_weights_are_refused_where_they_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("panollava.models.native.find_spec", lambda package: None)
-    with pytest.raises(ConfigError, match=r"bitsandbytes is not installed: pip install 'panollava\[quant\]'"):
+    monkeypatch.setattr("panollava.models.native_loading.find_spec", lambda package: None)
+    with pytest.raises(ConfigError, match=r"bitsandbytes is not installed: pip install -e '\.\[quant\]'"):
         quantization_config("4bit", torch.bfloat16)
-    monkeypatch.setattr("panollava.models.native.find_spec", lambda package: object())
+    monkeypatch.setattr("panollava.models.native_loading.find_spec", lambda package: object())
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="8bit cannot be used: this machine has no GPU"):
         quantization_config("8bit", torch.bfloat16)

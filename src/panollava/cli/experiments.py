@@ -91,7 +91,7 @@ def diff(
     found = changed_settings(one, other)
     if as_json:
         rows = [{"key": key, "a": values[0], "b": values[1]} for key, values in found.items()]
-        print(json.dumps({"a": a, "b": b, "changed_settings": rows}, indent=2, ensure_ascii=False))
+        print(json.dumps({"a": a, "b": b, "differences": rows}, indent=2, ensure_ascii=False))
     elif not found:
         print(f"{a} and {b} have the same settings")
     else:
