@@ -29,6 +29,7 @@ from panollava.reports.ablation_table import standing_text, write_so_far
 from panollava.reports.landing import landing_page
 from panollava.views.cache_limit import remove_unused
 from panollava.workflow_lock import take_folder
+from snakemake import persistence
 from snakemake.io import IOFile
 from snakemake.settings.types import DeploymentMethod
 
@@ -109,6 +110,15 @@ class NoPeriodicWildcardCheck:
     @staticmethod
     def is_periodic(value):
         return None
+
+
+# Snakemake imports pandas to find tables among the parameters. Here each is a text, which is told without it. Another
+# workflow that uses this one as a module may have tables.
+SERIALISED = getattr(persistence, "PersistenceBase", None)
+if workflow.modifier.parent_modifier is None and hasattr(
+    SERIALISED, "_serialize_param_builtin"
+):
+    SERIALISED._serialize_param = property(lambda one: one._serialize_param_builtin)
 
 
 # ---- one job ------------------------------------------------------------------------------------
