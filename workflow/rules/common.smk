@@ -36,10 +36,10 @@ from snakemake.settings.types import DeploymentMethod
 # On a full disk Snakemake cannot write its own log: one message is enough, without a traceback for each line.
 logging.raiseExceptions = False
 
+# The main workflow's modifier calls itself a module, too; only a module's own has one above it.
+IS_MODULE = workflow.modifier.parent_modifier is not None
 try:
-    if (
-        workflow.modifier.is_module
-    ):  # what `config:` of the other workflow's `module` gives
+    if IS_MODULE:  # what `config:` of the other workflow's `module` gives
         COMMAND = command_settings(config, [])
     else:
         COMMAND = command_settings(
@@ -115,9 +115,7 @@ class NoPeriodicWildcardCheck:
 # Snakemake imports pandas to find tables among the parameters. Here each is a text, which is told without it. Another
 # workflow that uses this one as a module may have tables.
 SERIALISED = getattr(persistence, "PersistenceBase", None)
-if workflow.modifier.parent_modifier is None and hasattr(
-    SERIALISED, "_serialize_param_builtin"
-):
+if not IS_MODULE and hasattr(SERIALISED, "_serialize_param_builtin"):
     SERIALISED._serialize_param = property(lambda one: one._serialize_param_builtin)
 
 
