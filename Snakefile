@@ -2,7 +2,7 @@
 #   snakemake --cores all results/EXP1/metrics.json
 from snakemake.utils import min_version
 
-min_version("9.10")
+min_version("9.14")
 
 
 # Only with `--software-deployment-method apptainer`: the Dockerfile's image (`make docker-build`), turned into a file by

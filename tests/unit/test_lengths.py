@@ -151,6 +151,22 @@ def test_a_plan_counts_the_columns_that_are_named_now(root: Path) -> None:
     assert told("short") == [] and told("long", columns={"annotation": "longer"}) != []
 
 
+def test_a_plan_counts_the_sentence_about_the_kind_of_answer(root: Path) -> None:
+    """What preparation adds to a question with a right answer is counted before it adds it."""
+    (root / "kind.csv").write_text("image_path,query,annotation,answer_type\na.jpg,is it red?,yes,yes_no\n")
+
+    def told(name: str, instruct: bool) -> list[str]:
+        document = {
+            "experiment": {"name": name}, "data": {"csv_train": "kind.csv", "csv_val": "kind.csv"},
+            "models": {"language_model_name": "qwen3"}, "evaluation": {"answer_instruction": instruct},
+            "training": {"stage_configs": {"resampler": {"max_text_length": 16}}},
+        }  # fmt: skip
+        (root / f"{name}.yaml").write_text(yaml.safe_dump(document))
+        return length_warnings(WorkflowConfig.load(root / f"{name}.yaml", root), "resampler")
+
+    assert told("without", False) == [] and told("with", True) != []
+
+
 def test_a_plan_tells_it_where_the_tokenizer_is_a_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = ["image_path,query,annotation", "a.jpg,what?,a red box on your left", f"a.jpg,{'what? ' * 20},a box", ""]
     (root / "planned.csv").write_text("\n".join(rows))

@@ -107,6 +107,22 @@ def test_a_run_is_a_line_a_job_with_a_remaining_time(monkeypatch: pytest.MonkeyP
     ]
 
 
+def test_the_first_of_many_jobs_says_nothing_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(run_console.time, "monotonic", lambda: now[0])
+    console = Console(monkeypatch)
+    rules = ["synthesize_data", "pretrain_vision", "train_vision", "train_finetune", "predict"]
+    console.say("", event=LogEvent.RUN_INFO, stats={**dict.fromkeys(rules, 1), "total": 5})
+    left = []
+    for jobid, rule in enumerate(rules):
+        console.begins(jobid, rule)
+        now[0] += 60
+        console.say(None, event=LogEvent.JOB_FINISHED, job_id=jobid)
+        left.append(console.handler.remaining())
+    console.handler.close()
+    assert left == [None, None, pytest.approx(120), pytest.approx(60), 0]
+
+
 def test_a_stage_and_earlier_runs_tell_what_is_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     Path("logs/OTHER").mkdir(parents=True)

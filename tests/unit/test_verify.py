@@ -184,7 +184,8 @@ def test_turns_of_a_conversation_that_share_an_identifier_are_told_apart(
 
     assert (check().state, check().detail) == ("holds", "2 samples")
     again[0]["prediction"] = "another"
-    assert check().state == "differs" and "1 of 2. sample c: recorded 'answer 0', predicted now 'another'" in check().detail
+    assert check().state == "differs"
+    assert "1 of 2. sample c: recorded 'answer 0', predicted now 'another'" in check().detail
 
 
 def test_scores_of_somebodys_csv_are_verified_by_that_csv(tmp_path: Path) -> None:

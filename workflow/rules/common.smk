@@ -36,8 +36,8 @@ from snakemake.settings.types import DeploymentMethod
 # On a full disk Snakemake cannot write its own log: one message is enough, without a traceback for each line.
 logging.raiseExceptions = False
 
-# The main workflow's modifier calls itself a module, too; only a module's own has one above it.
-IS_MODULE = workflow.modifier.parent_modifier is not None
+# The main workflow's modifier calls itself a module, too; only a module's own stands above it.
+IS_MODULE = len(workflow.modifier_stack) > 1
 try:
     if IS_MODULE:  # what `config:` of the other workflow's `module` gives
         COMMAND = command_settings(config, [])

@@ -228,9 +228,11 @@ class LogHandler(LogHandlerBase):
 
     def remaining(self) -> float | None:
         """Seconds that the rest will take: of each rule as long as its jobs took in this run or in earlier ones, of
-        others as long as jobs took on average; a stage's training tells itself. None where nothing is known yet."""
+        others as long as jobs took on average; a stage's training tells itself. None where of more than half of the
+        jobs nothing is known yet: the first that end are short ones."""
         known = [second for several in self.seconds.values() for second in several]
-        if not known:
+        unknown = sum(count for rule, count in self.left.items() if rule not in self.seconds)
+        if not known or 2 * unknown > self.total:
             return None
         mean, now = sum(known) / len(known), time.monotonic()
         rest = sum(

@@ -1,7 +1,7 @@
 """Before any job runs: answers that a stage's `max_text_length` cuts, counted where the tokenizer is at hand.
 
-An experiment and a stage enter, lines for the user leave. The stage itself counts again, on the rows that preparation
-kept; what stands here is remembered by the contents of CSV and tokenizer, so that a second plan reads neither.
+The stage itself counts again, on the rows that preparation kept. What stands here is remembered by the contents of the
+CSV and of the tokenizer's folder, so that a second plan reads neither.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from panollava.config.fingerprints import INDEX_FOLDER
+from panollava.config.fingerprints import INDEX_FOLDER, folder_fingerprint
 from panollava.config.schema import SYNTHETIC
 from panollava.dag.parents import backbone_folder
 from panollava.errors import DataError, StorageError
-from panollava.files import canonical_json, read_json, sha256_file, write_text
+from panollava.files import canonical_json, read_json, write_text
 
 if TYPE_CHECKING:
     from panollava.config import WorkflowConfig
@@ -36,8 +36,7 @@ def length_warnings(experiment: WorkflowConfig, stage: str) -> list[str]:
     folder = backbone_folder(experiment, part)
     if stage == "vision" or folder is None or _is_finished(experiment, stage):
         return []
-    tokenizer = experiment.root / folder / "tokenizer.json"
-    if not tokenizer.is_file():
+    if not (experiment.root / folder / "tokenizer.json").is_file():
         return []
     limit = experiment.settings.training.stage_configs.of(stage).max_text_length
     key = f"training.stage_configs.{stage}.max_text_length"
@@ -45,7 +44,7 @@ def length_warnings(experiment: WorkflowConfig, stage: str) -> list[str]:
     for split in ("train", "val"):
         for csv in experiment.csvs(split, stage):
             if csv != SYNTHETIC:
-                lines += _lines(_counted(experiment, csv, key, tokenizer, limit), csv, key, limit)
+                lines += _lines(_counted(experiment, csv, key, folder, limit), csv, key, limit)
     return lines
 
 
@@ -71,17 +70,18 @@ def _lines(found: dict[str, Any], csv: str, key: str, limit: int) -> Iterator[st
         )
 
 
-def _counted(experiment: WorkflowConfig, csv: str, key: str, tokenizer: Path, limit: int) -> dict[str, Any]:
+def _counted(experiment: WorkflowConfig, csv: str, key: str, folder: str, limit: int) -> dict[str, Any]:
     """`rows`, `cut`, `starved`, `longest` and the first row of each kind, from memory where it is there."""
-    data = experiment.settings.data
-    read_as = [data.format, data.columns.model_dump(mode="json")]
-    told = [experiment.fingerprint_of_csv(csv, key), read_as, sha256_file(tokenizer), limit, MOST_ROWS]
+    data, instruct = experiment.settings.data, experiment.settings.evaluation.answer_instruction
+    read_as = [data.format, data.columns.model_dump(mode="json"), instruct]
+    words = folder_fingerprint(folder, experiment.root)
+    told = [experiment.fingerprint_of_csv(csv, key), read_as, words, limit, MOST_ROWS]
     digest = hashlib.sha256(canonical_json(["lengths", *told]).encode()).hexdigest()
     memory = experiment.root / INDEX_FOLDER / "lengths" / f"{digest[:16]}.json"
     with suppress(OSError, ValueError):
         remembered: dict[str, Any] = json.loads(memory.read_text(encoding="utf-8"))
         return remembered
-    found = _count(experiment, csv, tokenizer, limit)
+    found = _count(experiment, csv, experiment.root / folder / "tokenizer.json", limit)
     if found["rows"]:  # what could not be read may be readable next time
         with suppress(StorageError):  # it is only a memory
             write_text(memory, json.dumps(found, ensure_ascii=False) + "\n")
@@ -91,11 +91,12 @@ def _counted(experiment: WorkflowConfig, csv: str, key: str, tokenizer: Path, li
 def _count(experiment: WorkflowConfig, csv: str, tokenizer: Path, limit: int) -> dict[str, Any]:
     from tokenizers import Tokenizer
 
+    from panollava.data.details import NO_DETAILS
     from panollava.data.formats import read_source
-    from panollava.data.prompting import prompt_of, target_of
+    from panollava.data.prompting import instructed, prompt_of, target_of
 
     found: dict[str, Any] = {"rows": 0, "cut": 0, "starved": 0, "longest": 0, "first_cut": "", "first_starved": ""}
-    settings = experiment.settings.data
+    settings, instruct = experiment.settings.data, experiment.settings.evaluation.answer_instruction
     columns = {name: to for name, to in settings.columns.model_dump().items() if to is not None}
     try:
         rows = read_source(experiment.root / csv, columns, settings.format).rows
@@ -109,10 +110,14 @@ def _count(experiment: WorkflowConfig, csv: str, tokenizer: Path, limit: int) ->
     words.encode_special_tokens = True
     usable = islice((row for row in rows if row.problem is None), MOST_ROWS)
     while some := list(islice(usable, _AT_ONCE)):
-        queries = words.encode_batch([prompt_of(row.query, row.details) for row in some], add_special_tokens=False)
-        answers = words.encode_batch(
-            [target_of(row.annotation, row.details).strip() for row in some], add_special_tokens=False
-        )
+        details = [
+            row.details if row.details is NO_DETAILS else instructed(row.annotation, row.details, instruct)
+            for row in some
+        ]
+        asked = [prompt_of(row.query, more) for row, more in zip(some, details, strict=True)]
+        taught = [target_of(row.annotation, more).strip() for row, more in zip(some, details, strict=True)]
+        queries = words.encode_batch(asked, add_special_tokens=False)
+        answers = words.encode_batch(taught, add_special_tokens=False)
         found["rows"] += len(some)
         for row, query, answer in zip(some, queries, answers, strict=True):
             whole = len(query.ids) + len(answer.ids) + 1

@@ -24,7 +24,7 @@ from panollava.data.download import DownloadError, ImageCache
 from panollava.data.embedded import write_embedded
 from panollava.data.formats import Table, TableRow, read_source
 from panollava.data.prepared_images import write_images
-from panollava.data.prompting import instruction_of
+from panollava.data.prompting import instructed
 from panollava.data.questions import check_places, needs_size
 from panollava.data.samples import PREPARED_COLUMNS, Row, sample_key
 from panollava.data.tables import REJECTED_COLUMNS, is_url, resolve_image, why_no_image, write_table
@@ -151,11 +151,7 @@ def _completed(row: TableRow, root: str | Path, panorama: str, instruct: bool) -
         height, width = _size_of(str(Path(root) / panorama))
         details = replace(details, width=width, height=height)
     check_places(row.annotation, details)
-    if not instruct:
-        return replace(details, answer_instruction="")
-    if not details.answer_instruction:
-        details = replace(details, answer_instruction=instruction_of(row.annotation, details))
-    return details
+    return instructed(row.annotation, details, instruct)
 
 
 @lru_cache(maxsize=1024)

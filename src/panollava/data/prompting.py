@@ -7,6 +7,7 @@ kind of answer that is wanted. A plain caption's query stays as it is.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from panollava.answers.choice import words_of
 from panollava.answers.grading import Question, read_truth
@@ -53,6 +54,16 @@ def target_of(annotation: str, details: Details, shown: Sequence[str] = ()) -> s
         if words.count(words_of(annotation)) == 1:
             return letter(words.index(words_of(annotation)))
     return annotation
+
+
+def instructed(annotation: str, details: Details, instruct: bool) -> Details:
+    """The details with the sentence about the kind of answer: their own, or the one of that kind; none where `instruct`
+    (`evaluation.answer_instruction`) is false."""
+    if not instruct:
+        return replace(details, answer_instruction="")
+    if details.answer_instruction:
+        return details
+    return replace(details, answer_instruction=instruction_of(annotation, details))
 
 
 def instruction_of(annotation: str, details: Details) -> str:
