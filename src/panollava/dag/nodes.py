@@ -109,7 +109,7 @@ _NODES = (
         "miniature_language",
         rule="pretrain_language",
         job=jobs.pretrain_language,
-        code_version=1,
+        code_version=2,
         reads=(*settings.section("models.miniature.language."), "data.synthetic.question_types"),
         adjust=parents.name_instruction,
         cache="miniature/language",
