@@ -164,13 +164,14 @@ def batch_loss(
     correct = torch.zeros(len(documents), dtype=torch.bool)
     count = 0
     for part in np.array_split(by_length, min(_PARTS, len(documents))):
-        batch = _batch([documents[index] for index in part], rng, picture_positions, int(model.config.pad_token_id or 0))
+        padding = int(model.config.pad_token_id or 0)
+        batch = _batch([documents[index] for index in part], rng, picture_positions, padding)
         embedded = embedding_bag(
-            batch.words.flatten(0, 1), model.model.embed_tokens.weight, mode="sum", padding_idx=batch.padding
+            batch.words.flatten(0, 1), model.model.embed_tokens.weight, mode="sum", padding_idx=padding
         ).unflatten(0, batch.words.shape[:2])  # [B, L, D]
         hidden = model.model(
             inputs_embeds=embedded,
-            attention_mask=batch.words[..., 0].ne(batch.padding).long(),
+            attention_mask=batch.words[..., 0].ne(padding).long(),
             position_ids=batch.positions,
             use_cache=False,
         ).last_hidden_state
@@ -193,7 +194,6 @@ class _Batch:
     labels: Tensor
     settled: Tensor
     positions: Tensor
-    padding: int
 
 
 def _batch(documents: Sequence[Document], rng: np.random.Generator, picture_positions: int, padding: int) -> _Batch:
@@ -222,7 +222,7 @@ def _batch(documents: Sequence[Document], rng: np.random.Generator, picture_posi
         positions[row, len(document.head) : behind] = len(document.head) + places
         positions[row, behind:] = len(document.head) + picture + np.arange(length - behind)
     as_tensor = torch.from_numpy
-    return _Batch(as_tensor(words), as_tensor(labels), as_tensor(settled), as_tensor(positions), padding)
+    return _Batch(as_tensor(words), as_tensor(labels), as_tensor(settled), as_tensor(positions))
 
 
 @torch.no_grad()
