@@ -5,6 +5,8 @@ and answers is what transformers makes of them by the family's own processor and
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny_vlms import FAMILIES, vlm_folder
 from torch import Tensor
 
@@ -232,6 +235,79 @@ def test_it_comes_back_from_its_folder_alone_and_merged_as_the_familys_own(tried
     with torch.no_grad():
         output: Any = tried.model(vision_features=features[ABOUT], stage="finetune", full_logits=True, **tried.batch)
     torch.testing.assert_close(merged, output["logits"][0][: len(merged)], atol=2e-3, rtol=1e-3)
+
+
+def test_transformers_own_classes_answer_as_panollava_does(tried: Tried, tmp_path: Path) -> None:
+    from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
+
+    tried.model.save_pretrained(tmp_path, tried.processor)
+    panoramas = [_panorama(seed) for seed in (0, 1)]
+    own = PanoramaProcessor.from_pretrained(tmp_path)
+    pixels = own.pixels(np.stack([own.open(panoramas[row]) for row in ABOUT]))
+    wanted = tried.model.generate(pixels, QUESTIONS, max_new_tokens=6)
+    processor = AutoProcessor.from_pretrained(tmp_path)
+    assert isinstance(processor, PanoramaProcessor)
+    model = AutoModelForImageTextToText.from_pretrained(tmp_path).eval()
+    model.load_adapter(str(tmp_path / "lora_weights"))
+    inputs = processor(images=[panoramas[row] for row in ABOUT], text=QUESTIONS)
+    ids = model.generate(**inputs, max_new_tokens=6, do_sample=False)
+    assert torch.equal(ids[:, inputs["input_ids"].shape[1] :], wanted["generated_ids"])
+    ask = pipeline("image-text-to-text", model=model, processor=processor)
+    answered = ask(images=panoramas[0], text=QUESTIONS[0], return_full_text=False, max_new_tokens=6, do_sample=False)
+    assert answered[0]["generated_text"].strip() == wanted["text"][0]
+
+
+def _panorama(seed: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (64, 128, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "internvl"])
+def test_positions_along_the_ring_go_with_the_inputs(family: str, tmp_path: Path) -> None:
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    model = build_model(config_of(vlm_folder(tmp_path, family), panorama_positions="panorope")).eval()
+    model.merge_lora()
+    model.save_pretrained(tmp_path / "saved")
+    processor = AutoProcessor.from_pretrained(tmp_path / "saved")
+    inputs = processor(images=[_panorama(0), _panorama(1)], text=QUESTIONS[:2])
+    again = PanoramaProcessor.from_pretrained(tmp_path / "saved")
+    pixels = again.pixels(np.stack([again.open(_panorama(seed)) for seed in (0, 1)]))
+    wanted = model.generate(pixels, QUESTIONS[:2], max_new_tokens=6)["generated_ids"]
+    plain = AutoModelForImageTextToText.from_pretrained(tmp_path / "saved").eval()
+    ids = plain.generate(**inputs, max_new_tokens=6, do_sample=False)
+    assert torch.equal(ids[:, inputs["input_ids"].shape[1] :], wanted)
+    without = {key: value for key, value in inputs.items() if key != "position_ids"}
+    with torch.no_grad():
+        assert not torch.allclose(plain(**inputs).logits, plain(**without).logits, atol=1e-4)
+
+
+def test_without_panollava_the_folder_is_the_familys_own(tmp_path: Path) -> None:
+    model = build_model(config_of(vlm_folder(tmp_path, "internvl"))).eval()
+    model.save_pretrained(tmp_path / "saved")
+    code = (
+        "import sys; from transformers import AutoModelForImageTextToText as M, AutoProcessor as P; "
+        f"found = [type(one.from_pretrained({str(tmp_path / 'saved')!r})).__name__ for one in (M, P)]; "
+        "print(found, 'panollava' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.stdout.strip() == "['InternVLForConditionalGeneration', 'InternVLProcessor'] False", done.stderr
+
+
+def test_conversations_are_asked_with_their_own_system_message(tmp_path: Path) -> None:
+    model = build_model(config_of(vlm_folder(tmp_path, "internvl"))).eval()
+    model.save_pretrained(tmp_path / "saved")
+    processor = PanoramaProcessor.from_pretrained(tmp_path / "saved")
+    talk = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "image", "image": _panorama(0)}, {"type": "text", "text": "the sky"}]},
+        {"role": "assistant", "content": "blue"},
+        {"role": "user", "content": QUESTIONS[0]},
+    ]
+    inputs = processor.apply_chat_template(talk, tokenize=True)
+    said = processor.tokenizer.decode(inputs["input_ids"][0])
+    places = [said.index(part) for part in ("Be brief.", "the sky", "blue", QUESTIONS[0])]
+    assert places == sorted(places) and "You look around." not in said
+    assert int((inputs["input_ids"] == model.processing.image_id).sum()) == model.num_image_tokens
 
 
 @torch.no_grad()

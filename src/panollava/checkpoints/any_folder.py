@@ -21,9 +21,9 @@ from panollava.checkpoints.zero_shot import checkpoint_of_model
 from panollava.config.names import token
 from panollava.config.remembered import remembered_settings
 from panollava.errors import CheckpointError, ConfigError
+from panollava.hub import NATIVE_FILE
 from panollava.models.build import is_saved, load_pretrained
-from panollava.models.native_saving import is_saved_native
-from panollava.models.processor import NATIVE_FILE
+from panollava.models.processor_text import is_saved_native
 
 if TYPE_CHECKING:
     from panollava.config import WorkflowConfig

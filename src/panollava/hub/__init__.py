@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import wraps
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
 MODEL_TYPE = "panollava"
+NATIVE_FILE = "panollava.json"
+"""Of a native model that panollava has saved: its settings, beside the family's own files."""
+HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
 _AUTO = "transformers.models.auto"
 
 
@@ -41,6 +45,37 @@ def _register_processor() -> None:
     from panollava.hub.processor import PanoramaProcessor
 
     AutoProcessor.register(PanollavaConfig, PanoramaProcessor, exist_ok=True)
+    _show_views_to_saved_native_models(AutoProcessor)
+
+
+def _show_views_to_saved_native_models(auto_processor: Any) -> None:
+    """A native model's folder is its family's own, for transformers alone too. With panollava, AutoProcessor gives for
+    it the processor that shows a panorama as the views that the model was trained on; `family_processor` the other."""
+    own = auto_processor.from_pretrained
+    if hasattr(own, "family_processor"):
+        return
+
+    def from_pretrained(name: Any, **options: Any) -> Any:
+        found = own(name, **options)
+        if hasattr(found, "image_processor") and hasattr(found, "tokenizer") and _is_saved_native(name, options):
+            from panollava.hub.processor import PanoramaProcessor
+
+            return PanoramaProcessor.from_pretrained(name, **options)
+        return found
+
+    wrapped: Any = wraps(own)(from_pretrained)
+    wrapped.family_processor = own
+    auto_processor.from_pretrained = staticmethod(wrapped)
+
+
+def _is_saved_native(name: Any, options: dict[str, Any]) -> bool:
+    """Whether the folder, or the repository of the hub, is of a native model that panollava has saved."""
+    from transformers.utils import cached_file
+
+    chosen = {key: options[key] for key in HUB_OPTIONS if options.get(key) is not None}
+    silent = ("gated_repo", "missing_entries", "connection_errors")
+    quietly: dict[str, Any] = {f"_raise_exceptions_for_{problem}": False for problem in silent}
+    return cached_file(str(name), NATIVE_FILE, **chosen, **quietly) is not None
 
 
 _REGISTRATIONS: dict[str, Callable[[], None]] = {

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-_HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
+from panollava.hub import HUB_OPTIONS
 
 
 def local_folder(name: str | Path, options: Mapping[str, Any]) -> Path:
@@ -16,7 +16,7 @@ def local_folder(name: str | Path, options: Mapping[str, Any]) -> Path:
         return Path(name)
     from huggingface_hub import snapshot_download
 
-    chosen = {key: options[key] for key in _HUB_OPTIONS if options.get(key) is not None}
+    chosen = {key: options[key] for key in HUB_OPTIONS if options.get(key) is not None}
     return Path(snapshot_download(str(name), **chosen))
 
 

@@ -9,15 +9,27 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from panollava.hub import NATIVE_FILE
+
 
 class PanoramaProcessor:
     """Stands for the class of the same name, which the folder's processor_config.json names."""
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **options: Any) -> Any:
+        """Warns of a native model's adapters, which its family's class does not load by itself."""
         from panollava.hub.folders import local_folder
+        from panollava.logs import LOGGER
 
-        return _processor_class().from_pretrained(local_folder(folder, options))
+        found = local_folder(folder, options)
+        adapters = found / "lora_weights"
+        if (found / NATIVE_FILE).is_file() and adapters.is_dir():
+            LOGGER.warning(
+                "%s: the Auto classes and pipelines of transformers load the model without its adapters. Call "
+                "model.load_adapter(%r), or export with --merge-lora",
+                folder, str(adapters),
+            )  # fmt: skip
+        return _processor_class().from_pretrained(found)
 
 
 @cache

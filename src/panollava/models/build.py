@@ -33,7 +33,7 @@ def build_model(
 
 def is_saved(folder: str | Path) -> bool:
     """Whether `save_pretrained` of either kind wrote this folder."""
-    from panollava.models.native_saving import is_saved_native
+    from panollava.models.processor_text import is_saved_native
     from panollava.models.saving import is_saved_model
 
     return is_saved_model(folder) or is_saved_native(folder)
@@ -43,7 +43,8 @@ def load_pretrained(
     folder: str | Path, *, dtype: torch.dtype = torch.float32, trust_remote_code: bool = False
 ) -> tuple[PanoramaModel, PanoramaProcessor]:
     """Model (in eval mode) and processor of a folder that `save_pretrained` wrote. Raises CheckpointError."""
-    from panollava.models.native_saving import is_saved_native, load_native_folder
+    from panollava.models.native_saving import load_native_folder
+    from panollava.models.processor_text import is_saved_native
 
     if is_saved_native(folder):
         return load_native_folder(Path(folder), dtype, trust_remote_code)

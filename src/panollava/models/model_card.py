@@ -133,15 +133,20 @@ def _use(model: Mapping[str, Any]) -> Iterator[str]:
         "model = PanoramaVLM.from_pretrained(folder)", "processor = PanoramaProcessor.from_pretrained(folder)",
         'pixels = processor.pixels(processor.open("panorama.jpg"))[None]  # [1, V, 3, H, W]',
         'print(model.generate(pixels, ["what is behind me?"])["text"][0])', "```", "",
-        *(_PIPELINE if model.get("vlm_name") is None else ()),
+        *_PIPELINE,
         _loads_by_itself(model),
     ]  # fmt: skip
 
 
 def _loads_by_itself(model: Mapping[str, Any]) -> str:
     if model.get("vlm_name") is not None:
-        adapters = ", `lora_weights/` with peft on it" if model["use_lora"] else ""
-        return f"The folder is the family's own: it loads with `AutoModelForImageTextToText`{adapters}."
+        adapters = (
+            ' without its adapters, which `model.load_adapter(f"{folder}/lora_weights")` adds (of a pipeline: '
+            "`ask.model.load_adapter(…)`)"
+            if model["use_lora"]
+            else ""
+        )
+        return f"The folder is the family's own: `AutoModelForImageTextToText` loads it{adapters}."
     alone = "`language_model/` loads by itself with `AutoModelForCausalLM`, `vision_encoder/` with `AutoModel`."
     if not model["use_lora"]:
         return alone

@@ -42,7 +42,7 @@ from panollava.models.outputs import GenerationOutput, TrainingStageOutput, Visi
 from panollava.models.panorama_model import Grid, PanoramaModel, no_shared_directions
 from panollava.models.projection import VicregProjector
 from panollava.models.prompt import IGNORED, Context, PromptIds, prompts_of, prompts_without_picture
-from panollava.models.reading import copy_rows
+from panollava.models.reading import checkpoints_activations, copy_rows
 from panollava.models.selection import select_rows
 from panollava.models.vision import settings_of
 from panollava.views.strategies import plan_views
@@ -422,7 +422,7 @@ class NativeVLM(PanoramaModel):
         return {key: value.to(self.device).repeat(panoramas, 1) for key, value in self._grids.items()}
 
     def _may_share(self) -> bool:
-        return self._shares and not (self.training and self.core.is_gradient_checkpointing)
+        return self._shares and not (self.training and checkpoints_activations(self.core))
 
     def _read(self, features: Tensor, image_index: Tensor | None = None) -> Any:
         """The cache of the head for each panorama [P, …], or for each sequence about one; None where a family remembers

@@ -169,7 +169,6 @@ class NativeProcessing:
 
 @functools.lru_cache(maxsize=8)
 def _processing(source: str, trust_remote_code: bool, stamp: tuple[tuple[str, int, int], ...]) -> NativeProcessing:
-    from transformers import AutoProcessor
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
     config = checkpoint_config(source, trust_remote_code)
@@ -187,7 +186,7 @@ def _processing(source: str, trust_remote_code: bool, stamp: tuple[tuple[str, in
         )
     try:
         with quiet_loading():
-            processor: Any = AutoProcessor.from_pretrained(source, trust_remote_code=trust_remote_code)
+            processor = _family_processor(source, trust_remote_code)
     except ImportError as error:
         lacking = next((name for name in _PACKAGES if name in str(error)), None)
         told = f"needs the package {lacking}: {_EXTRA}" if lacking else " ".join(str(error).split())
@@ -212,6 +211,14 @@ def _processing(source: str, trust_remote_code: bool, stamp: tuple[tuple[str, in
             f"models.vlm_name: {source} ({family.name}) cannot be used as a native model: it lacks {', '.join(lacks)}"
         )
     return NativeProcessing(source, config, family, processor, int(cast(int, image_id)))
+
+
+def _family_processor(source: str, trust_remote_code: bool) -> Any:
+    """The family's own processor, also of a folder that panollava has saved (`hub`)."""
+    from transformers import AutoProcessor
+
+    load = getattr(AutoProcessor.from_pretrained, "family_processor", AutoProcessor.from_pretrained)
+    return load(source, trust_remote_code=trust_remote_code)
 
 
 def _stamp(source: str) -> tuple[tuple[str, int, int], ...]:

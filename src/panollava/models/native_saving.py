@@ -1,6 +1,7 @@
 """A native model as its family's own folder, which plain transformers loads, and back.
 
-FOLDER/config.json, model.safetensors, …   as the family has them: AutoModelForImageTextToText, AutoProcessor
+FOLDER/config.json, model.safetensors, …   as the family has them: AutoModelForImageTextToText, AutoProcessor (with
+                                           panollava imported its own, which shows a panorama's views)
 FOLDER/panollava.json                      views, positions, prompt: the settings, and where the model comes from
 FOLDER/lora_weights/                       adapters, where they are not merged
 FOLDER/README.md                           the model card
@@ -17,9 +18,11 @@ from transformers import GenerationConfig
 
 from panollava.errors import CheckpointError, ConfigError
 from panollava.files import read_json, write_json, write_text
+from panollava.hub import NATIVE_FILE
 from panollava.models.config import ModelConfig
 from panollava.models.model_card import model_card
-from panollava.models.processor import NATIVE_FILE, PanoramaProcessor
+from panollava.models.processor import PanoramaProcessor
+from panollava.models.processor_text import is_saved_native
 from panollava.models.vision import quiet_loading
 from panollava.trust import check_parts
 
@@ -28,11 +31,6 @@ if TYPE_CHECKING:
 
 _ADAPTER = "lora_weights"
 _REMEDY = "Restore the file, or export the model again."
-
-
-def is_saved_native(folder: str | Path) -> bool:
-    """Whether `save_native` wrote this folder."""
-    return (Path(folder) / NATIVE_FILE).is_file()
 
 
 def save_native(model: NativeVLM, folder: Path, processor: PanoramaProcessor | None = None) -> None:

@@ -24,10 +24,16 @@ from transformers.image_processing_base import ImageProcessingMixin
 
 from panollava.errors import CheckpointError, ConfigError
 from panollava.files import read_json, write_json
+from panollava.hub import NATIVE_FILE
 from panollava.hub.folders import upload
 from panollava.models.config import ModelConfig
 from panollava.models.native_processing import NativeProcessing
-from panollava.models.processor_text import TextSide, has_text_side, list_of_panoramas
+from panollava.models.processor_text import (
+    TextSide,
+    has_text_side,
+    is_saved_native,
+    list_of_panoramas,
+)
 from panollava.models.shapes import plan_model_views
 from panollava.models.vision import VisionEncoder, VisionSpec, describe_vision
 from panollava.views.panorama import decode_panorama, place_image, read_planned
@@ -36,8 +42,6 @@ from panollava.views.rendering import DEFAULT_RENDERING, Rendering
 from panollava.views.strategies import View
 
 PROCESSOR_FILE = "processor_config.json"
-NATIVE_FILE = "panollava.json"
-"""Of a native model that panollava has saved: its settings, beside the family's own files."""
 Triple = tuple[float, float, float]
 
 
@@ -88,7 +92,7 @@ class PanoramaProcessor:
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> PanoramaProcessor:
         """The processor of a folder that `save_pretrained` wrote. Raises CheckpointError where it is not one."""
-        native = (Path(folder) / NATIVE_FILE).is_file()  # beside the family's own processor_config.json
+        native = is_saved_native(folder)  # beside the family's own processor_config.json
         path = Path(folder) / (NATIVE_FILE if native else PROCESSOR_FILE)
         try:
             document = read_json(path)
@@ -104,7 +108,8 @@ class PanoramaProcessor:
         self, images: Any = None, text: str | Sequence[str] | None = None, *, return_tensors: str = "pt", **_: Any
     ) -> BatchFeature:
         """`pixel_values` [B, V, 3, h, w] of one panorama or a list of them, and with `text` (one question a panorama)
-        `input_ids`, `attention_mask` and `image_token_mask` [B, L] of prompts, padded left.
+        `input_ids`, `attention_mask` and `image_token_mask` [B, L] of prompts, padded left. Of a saved native model the
+        inputs of its family instead, as AutoModelForImageTextToText takes them.
 
         A panorama is a path, a PIL image or an array uint8 [H, W, 3]. Text needs a processor of a whole saved model.
         Raises DataError for what is no panorama, ValueError for other numbers of questions.
@@ -114,13 +119,17 @@ class PanoramaProcessor:
         panoramas = [] if images is None else list_of_panoramas(images)
         batch: dict[str, Any] = {}
         if panoramas:
-            batch["pixel_values"] = self.pixels(np.stack([self.open(one) for one in panoramas]))
+            batch |= self._pictures(np.stack([self.open(one) for one in panoramas]))
         if text is not None:
             asked = [text] if isinstance(text, str) else list(text)
             if len(asked) != len(panoramas):
                 raise ValueError(f"{len(asked)} questions about {len(panoramas)} panoramas: give one each")
             batch |= self.text_side.batch(asked)
         return BatchFeature(batch)
+
+    def _pictures(self, views: NDArray[np.uint8]) -> dict[str, Any]:
+        whole = self.folder is not None and has_text_side(self.folder)
+        return self.text_side.pictures(self, views) if whole else {"pixel_values": self.pixels(views)}
 
     def apply_chat_template(self, conversation: Any, **options: Any) -> Any:
         """As transformers' processors: `__call__` of conversations, whose user turn names the panorama.
@@ -151,8 +160,10 @@ class PanoramaProcessor:
         return self.batch_decode([ids], **options)[0]
 
     def post_process_image_text_to_text(self, generated: Any, **options: Any) -> list[str]:
-        """The answers in generated ids [B, T]: what pipelines call."""
-        return [text.strip() for text in self.batch_decode(generated, **options)]
+        """The answers in generated ids [B, T]: what pipelines call. A native model's ids begin with the prompt, which
+        pipelines find again and take away."""
+        texts = self.batch_decode(generated, **options)
+        return texts if self.folder and is_saved_native(self.folder) else [text.strip() for text in texts]
 
     def open(self, panorama: str | Path | Image | NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The panorama's views, uint8 RGB [V, h, w, 3], of a path, a PIL image or an array uint8 [H, W, 3].

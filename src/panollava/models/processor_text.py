@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from transformers import AutoTokenizer, BatchFeature
 
 from panollava.errors import CheckpointError, ConfigError
 from panollava.files import read_json
+from panollava.hub import NATIVE_FILE
 from panollava.models.config import ModelConfig
 from panollava.models.prompt import ChatPrompt, Turn
 from panollava.models.shapes import count_image_tokens
@@ -24,7 +27,12 @@ _IMAGE_KEYS = ("image", "path", "url", "image_url")
 
 def has_text_side(folder: Path) -> bool:
     """Whether a saved model's folder has a language model's tokenizer."""
-    return (folder / "config.json").is_file() and (folder / "language_model").is_dir()
+    return (folder / "config.json").is_file() and ((folder / "language_model").is_dir() or is_saved_native(folder))
+
+
+def is_saved_native(folder: str | Path) -> bool:
+    """Whether the folder is of a native model that panollava has saved."""
+    return (Path(folder) / NATIVE_FILE).is_file()
 
 
 def list_of_panoramas(images: Any) -> list[Any]:
@@ -55,6 +63,10 @@ class TextSide:
                 "this processor knows no tokenizer: read it from a whole model's folder "
                 "(PanoramaProcessor.from_pretrained of what `panollava export` wrote)"
             )
+        if is_saved_native(folder):
+            from panollava.models.processor_native import NativeTextSide
+
+            return NativeTextSide.of_folder(folder)
         language = folder / "language_model"
         try:
             told = {**read_json(folder / "config.json")["model"], "trust_remote_code": False}
@@ -65,6 +77,10 @@ class TextSide:
             raise CheckpointError(f"{folder / 'config.json'} cannot be read: {error!r}") from error
         tokenizer = AutoTokenizer.from_pretrained(language)
         return cls(ChatPrompt(tokenizer, count_image_tokens(config), config.system_message))
+
+    def pictures(self, processor: PanoramaProcessor, views: NDArray[np.uint8]) -> dict[str, Any]:
+        """What the model takes of panoramas' views, uint8 [B, V, h, w, 3]."""
+        return {"pixel_values": processor.pixels(views)}
 
     def batch(self, questions: Sequence[str]) -> dict[str, Any]:
         """Prompts of questions without context."""
@@ -102,9 +118,10 @@ class TextSide:
         """This, or with the conversations' own system message."""
         if len(set(systems)) > 1:
             raise ValueError("the conversations of a batch have different system messages")
-        if systems[0] is None:
-            return self
-        return replace(self, prompt=ChatPrompt(self.prompt.tokenizer, self.prompt.num_image_tokens, systems[0]))
+        return self if systems[0] is None else replace(self, prompt=self._prompt_with(systems[0]))
+
+    def _prompt_with(self, system_message: str) -> ChatPrompt:
+        return ChatPrompt(self.prompt.tokenizer, self.prompt.num_image_tokens, system_message)
 
     def _collate(self, asked: Sequence[tuple[Sequence[Turn], str]]) -> dict[str, Any]:
         sequences = [self.prompt.generation(question, tuple(context)) for context, question in asked]

@@ -14,13 +14,18 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from panollava.models.language import LanguageModel
 from panollava.models.losses import supervised_positions
 from panollava.models.probes import is_shared_cache
 from panollava.models.prompt import ChatPrompt, PromptIds
 from panollava.models.selection import select_rows
+
+
+def checkpoints_activations(model: nn.Module) -> bool:
+    """Whether activations are computed again in the backward pass, by whatever name this transformers calls it."""
+    return any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
 
 
 def cache_image_prefix(
@@ -35,7 +40,7 @@ def cache_image_prefix(
     begin = int(image_token_mask[0].nonzero()[-1]) + 1
     head = begin - tokens.shape[1]
     same = (input_ids == input_ids[:1]) & (image_token_mask == image_token_mask[:1])
-    checkpoints = language.training and language.model.is_gradient_checkpointing
+    checkpoints = language.training and checkpoints_activations(language.model)
     if checkpoints or not language.supports_prefix_cache or not bool(same[:, :begin].all()):
         return None, begin
     embedded = language.embed(input_ids[:1, :head]).expand(len(tokens), -1, -1)  # [P, L_head, D_lm]

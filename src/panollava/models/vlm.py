@@ -119,7 +119,8 @@ class PanoramaVLM(PanoramaModel):
 
         Raises CheckpointError that names missing and unexpected keys.
         """
-        from panollava.models.native_saving import is_saved_native, load_native_folder
+        from panollava.models.native_saving import load_native_folder
+        from panollava.models.processor_text import is_saved_native
         from panollava.models.saving import load_model
 
         if is_saved_native(folder):
