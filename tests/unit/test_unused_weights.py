@@ -14,7 +14,7 @@ from tiny_models import vision_folder
 from tiny_vlms import vlm_folder
 
 from panollava.errors import CheckpointError, ConfigError
-from panollava.hub import NATIVE_FILE
+from panollava.hub.folders import NATIVE_FILE
 from panollava.models.build import build_model, load_pretrained
 from panollava.models.config import LoraSettings, ModelConfig
 from panollava.models.native import NativeVLM

@@ -21,7 +21,7 @@ from panollava.checkpoints.zero_shot import checkpoint_of_model
 from panollava.config.names import token
 from panollava.config.remembered import remembered_settings
 from panollava.errors import CheckpointError, ConfigError
-from panollava.hub import NATIVE_FILE
+from panollava.hub.folders import NATIVE_FILE
 from panollava.models.build import is_saved, load_pretrained
 from panollava.models.processor_text import is_saved_native
 

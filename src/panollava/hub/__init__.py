@@ -14,9 +14,6 @@ from types import ModuleType
 from typing import Any
 
 MODEL_TYPE = "panollava"
-NATIVE_FILE = "panollava.json"
-"""Of a native model that panollava has saved: its settings, beside the family's own files."""
-HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
 _AUTO = "transformers.models.auto"
 
 
@@ -71,6 +68,8 @@ def _show_views_to_saved_native_models(auto_processor: Any) -> None:
 def _is_saved_native(name: Any, options: dict[str, Any]) -> bool:
     """Whether the folder, or the repository of the hub, is of a native model that panollava has saved."""
     from transformers.utils import cached_file
+
+    from panollava.hub.folders import HUB_OPTIONS, NATIVE_FILE
 
     chosen = {key: options[key] for key in HUB_OPTIONS if options.get(key) is not None}
     silent = ("gated_repo", "missing_entries", "connection_errors")

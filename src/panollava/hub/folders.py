@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from panollava.hub import HUB_OPTIONS
+NATIVE_FILE = "panollava.json"
+"""Of a native model that panollava has saved: its settings, beside the family's own files."""
+HUB_OPTIONS = ("revision", "token", "cache_dir", "local_files_only", "force_download")
 
 
 def local_folder(name: str | Path, options: Mapping[str, Any]) -> Path:

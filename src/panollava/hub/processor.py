@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from panollava.hub import NATIVE_FILE
+from panollava.hub.folders import NATIVE_FILE
 
 
 class PanoramaProcessor:

@@ -18,7 +18,7 @@ from transformers import GenerationConfig
 
 from panollava.errors import CheckpointError, ConfigError
 from panollava.files import read_json, write_json, write_text
-from panollava.hub import NATIVE_FILE
+from panollava.hub.folders import NATIVE_FILE
 from panollava.models.config import ModelConfig
 from panollava.models.model_card import model_card
 from panollava.models.processor import PanoramaProcessor

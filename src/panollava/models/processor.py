@@ -24,10 +24,10 @@ from transformers.image_processing_base import ImageProcessingMixin
 
 from panollava.errors import CheckpointError, ConfigError
 from panollava.files import read_json, write_json
-from panollava.hub import NATIVE_FILE
-from panollava.hub.folders import upload
+from panollava.hub.folders import NATIVE_FILE, upload
 from panollava.models.config import ModelConfig
 from panollava.models.native_processing import NativeProcessing
+from panollava.models.processor_native import NativeTextSide
 from panollava.models.processor_text import (
     TextSide,
     has_text_side,
@@ -141,7 +141,8 @@ class PanoramaProcessor:
     @cached_property
     def text_side(self) -> TextSide:
         """Tokenizer and prompt of the saved model. Raises ConfigError where there is none."""
-        return TextSide.load(self.folder)
+        native = self.folder is not None and is_saved_native(self.folder)
+        return NativeTextSide.load(self.folder) if native else TextSide.load(self.folder)
 
     @property
     def tokenizer(self) -> Any:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from panollava.errors import CheckpointError
 from panollava.files import read_json
-from panollava.hub import NATIVE_FILE
+from panollava.hub.folders import NATIVE_FILE
 from panollava.models.config import ModelConfig
 from panollava.models.native_positions import head_positions, sequence_positions
 from panollava.models.native_prompt import NativePrompt, native_prompt
@@ -42,8 +42,10 @@ class NativeTextSide(TextSide):
     config: ModelConfig
 
     @classmethod
-    def of_folder(cls, folder: Path) -> NativeTextSide:
-        """Raises CheckpointError for a panollava.json that cannot be read, ConfigError as `native_prompt`."""
+    def load(cls, folder: Path | None) -> NativeTextSide:
+        """Reads configurations and the tokenizer, no weights. Raises CheckpointError for a panollava.json that cannot be
+        read, ConfigError as `native_prompt`."""
+        assert folder is not None
         path = folder / NATIVE_FILE
         try:
             told = {**read_json(path)["model"], "trust_remote_code": False}

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, BatchFeature
 
 from panollava.errors import CheckpointError, ConfigError
 from panollava.files import read_json
-from panollava.hub import NATIVE_FILE
+from panollava.hub.folders import NATIVE_FILE
 from panollava.models.config import ModelConfig
 from panollava.models.prompt import ChatPrompt, Turn
 from panollava.models.shapes import count_image_tokens
@@ -63,10 +63,6 @@ class TextSide:
                 "this processor knows no tokenizer: read it from a whole model's folder "
                 "(PanoramaProcessor.from_pretrained of what `panollava export` wrote)"
             )
-        if is_saved_native(folder):
-            from panollava.models.processor_native import NativeTextSide
-
-            return NativeTextSide.of_folder(folder)
         language = folder / "language_model"
         try:
             told = {**read_json(folder / "config.json")["model"], "trust_remote_code": False}
