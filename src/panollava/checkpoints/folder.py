@@ -129,8 +129,8 @@ def find_stage_folder(path: str | Path, stage: str | None = None) -> Path:
             )
     wanted = f"stage {stage}" if stage else "a finished stage"
     raise CheckpointError(
-        f"{folder}: {wanted} is not there (no {METADATA}, no .ckpt file); the folder holds: {_listing(folder)}. {_PASS}; "
-        "an experiment without stages (training.stages: []) has no such folder and is named by --config"
+        f"{folder}: {wanted} is not there (no {METADATA}, no .ckpt file); the folder holds: {_listing(folder)}. "
+        f"{_PASS}; an experiment without stages (training.stages: []) has no such folder and is named by --config"
     )
 
 

@@ -43,8 +43,10 @@ class NativeTextSide(TextSide):
 
     @classmethod
     def load(cls, folder: Path | None) -> NativeTextSide:
-        """Reads configurations and the tokenizer, no weights. Raises CheckpointError for a panollava.json that cannot be
-        read, ConfigError as `native_prompt`."""
+        """Reads configurations and the tokenizer, no weights.
+
+        Raises CheckpointError for a panollava.json that cannot be read, ConfigError as `native_prompt`.
+        """
         assert folder is not None
         path = folder / NATIVE_FILE
         try:
