@@ -11,10 +11,11 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 
@@ -239,15 +240,18 @@ def _in_turn(
     pool: ThreadPoolExecutor, files: Sequence[str], root: Path, fetch: ImageCache | None
 ) -> Iterator[tuple[str, _Image]]:
     """Each file and what it is, as they are done; never more than _WAITING wait to be."""
-    futures: dict[Future[_Image], str] = {}
+    waiting: dict[Future[_Image], str] = {}
+    done: SimpleQueue[Future[_Image]] = SimpleQueue()
     for file in files:
-        if len(futures) >= _WAITING:
-            done, _ = wait(futures, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield futures.pop(future), future.result()
-        futures[pool.submit(_check_image, file, root, fetch)] = file
-    for future in as_completed(futures):
-        yield futures[future], future.result()
+        if len(waiting) >= _WAITING:
+            future = done.get()
+            yield waiting.pop(future), future.result()
+        future = pool.submit(_check_image, file, root, fetch)
+        waiting[future] = file
+        future.add_done_callback(done.put)
+    while waiting:
+        future = done.get()
+        yield waiting.pop(future), future.result()
 
 
 def _check_image(file: str, root: Path, fetch: ImageCache | None) -> _Image:

@@ -7,6 +7,7 @@ dual_fisheye` converts them where the camera's own stitcher is not at hand.
 from __future__ import annotations
 
 import re
+from functools import cache
 
 import cv2
 import numpy as np
@@ -60,9 +61,16 @@ def _match(exif: Image.Exif, cameras: tuple[tuple[str, str], ...]) -> str | None
 
 def shows_two_discs(pixels: Pixels) -> bool:
     """Whether a 2:1 picture [H, W, 3] is two bright discs side by side on black, as two fisheye lenses see."""
-    small = cv2.resize(pixels, (2 * _HEIGHT, _HEIGHT), interpolation=cv2.INTER_AREA).max(axis=-1)  # [64, 128]
+    red, green, blue = cv2.split(cv2.resize(pixels, (2 * _HEIGHT, _HEIGHT), interpolation=cv2.INTER_AREA))
+    small = np.maximum(np.maximum(red, green), blue)  # [64, 128]
+    halves = (small[:, :_HEIGHT], small[:, _HEIGHT:])
+    outside, inside = _outside_and_inside()
+    return all(np.mean(half[outside] <= _BLACK) > 0.97 and np.mean(half[inside] >= _BRIGHT) > 0.7 for half in halves)
+
+
+@cache
+def _outside_and_inside() -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Of a half of the small picture: what no lens sees, and what it sees well; [64, 64] each."""
     across, down = np.meshgrid(*(2 * (np.arange(_HEIGHT) + 0.5) / _HEIGHT - 1,) * 2)
     radius = np.hypot(across, down)
-    outside, inside = radius > 1.1, radius < 0.7
-    halves = (small[:, :_HEIGHT], small[:, _HEIGHT:])
-    return all(np.mean(half[outside] <= _BLACK) > 0.97 and np.mean(half[inside] >= _BRIGHT) > 0.7 for half in halves)
+    return radius > 1.1, radius < 0.7
