@@ -246,6 +246,16 @@ def test_csv_of_metadata(theirs: Path, marked: Path, tmp_path: Path, told: str) 
     evaluate_folder(EvalRequest(theirs, csv_input=tmp_path / "outside/test.csv", output_dir=marked / "out"))
 
 
+def test_pictures_beside_their_csv_are_shown(marked: Path, tmp_path: Path) -> None:
+    (marked / "data/images").mkdir(parents=True)
+    Image.new("RGB", (64, 32)).save(marked / "data/images/a.png")
+    table = marked / "data/own.csv"
+    table.write_text("image_path,query,annotation\nimages/a.png,what?,a box\n../../b.png,what?,a box\n")
+    Image.new("RGB", (64, 32)).save(marked.parent / "b.png")
+    (found,) = find_examples(table, marked, COLUMNS, within=[marked])
+    assert found.path == marked / "data/images/a.png"
+
+
 @pytest.mark.parametrize("linked", [False, True])
 def test_pictures_of_their_csv(theirs: Path, marked: Path, tmp_path: Path, linked: bool) -> None:
     private = tmp_path / "private.png"

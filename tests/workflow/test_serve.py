@@ -233,5 +233,6 @@ def test_bad_uploads_are_answered_kindly_and_the_page_goes_on(page: Any) -> None
         assert page.locator("pano-view").count() == 0
     drop(page, "good.webp", encoded((256, 128), "WEBP"))
     page.locator("pano-view[yaw]").wait_for()
+    assert not page.get_by_text("Questions of the test set").is_visible()  # of a panorama of one's own there are none
     assert page.locator("#notice [role=alert]").count() == 0
     assert "256 x 128" in page.locator("#notice").inner_text()

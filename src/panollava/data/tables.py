@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,12 +22,10 @@ def resolve_image(
 
     With `within` the CSV is others': a picture outside of these folders is not there.
     """
-    if within is not None and find_inside(image_path, within) is None:
-        return None
     for folder in (Path(csv_path).parent, Path(root)):
         candidate = folder / image_path
         try:
-            if candidate.is_file():
+            if candidate.is_file() and (within is None or find_inside(os.path.abspath(candidate), within) is not None):
                 return candidate
         except OSError:  # a name too long for the file system, or a folder that may not be read
             continue

@@ -77,15 +77,15 @@ def build_page(answering: Answering, examples: Sequence[Example], about: Sequenc
 
     def take(path: str | None) -> tuple[Any, ...]:
         if path is None:
-            return None, gr.update(samples=[]), None, _EMPTY, None, [], [], ""
+            return None, _asked([]), None, _EMPTY, None, [], [], ""
         try:
-            return None, gr.update(samples=[]), *look(path, uploaded=True)  # the drop zone is free for the next one
+            return None, _asked([]), *look(path, uploaded=True)  # the drop zone is free for the next one
         finally:
             Path(path).unlink(missing_ok=True)  # gradio's copy of the upload: nothing reads it again
 
     def choose(event: gr.SelectData) -> tuple[Any, ...]:
         example = examples[event.index]
-        return gr.update(samples=[[one] for one in example.questions]), example.questions[0], *look(example.path)
+        return _asked(example.questions), example.questions[0], *look(example.path)
 
     def ask(
         views: Any, question: str | None, told: list[tuple[str, str]], tokens: float, sample: bool, temperature: float,
@@ -135,7 +135,7 @@ def build_page(answering: Answering, examples: Sequence[Example], about: Sequenc
                 notice = gr.HTML("", elem_id="notice")
                 questions = gr.Dataset(
                     components=[question], samples=[], label="Questions of the test set", elem_id="questions",
-                    samples_per_page=6,
+                    samples_per_page=6, visible=False,
                 )  # fmt: skip
                 with gr.Accordion("How it answers", open=False, elem_id="options"):
                     tokens = gr.Slider(1, limit, value=most_tokens, step=1, label="Most tokens")
@@ -161,8 +161,8 @@ def build_page(answering: Answering, examples: Sequence[Example], about: Sequenc
         given = [views, question, told, tokens, sample, temperature, top_p, seed, follows]
         upload.upload(take, upload, [upload, questions, *shown])
         gallery.select(choose, None, [questions, question, *shown])
-        questions.click(lambda chosen: chosen[0], questions, question)
-        clear.click(lambda: ([], [], ""), None, [chat, told, notice])
+        questions.click(lambda chosen: chosen[0], questions, question, api_name="question")
+        clear.click(lambda: ([], [], ""), None, [chat, told, notice], api_name="clear")
         for event in (button.click, question.submit):
             event(ask, given, [chat, told, notice])
     return page
@@ -173,6 +173,12 @@ def _shown(told: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
     return [
         {"role": role, "content": text} for one, answer in told for role, text in (("user", one), ("assistant", answer))
     ]
+
+
+def _asked(questions: Sequence[str]) -> dict[str, Any]:
+    """The list of a panorama's questions, which is there where there are some."""
+    update: dict[str, Any] = gr.update(samples=[[one] for one in questions], visible=bool(questions))
+    return update
 
 
 def _about(sentences: Sequence[str]) -> str:
