@@ -233,6 +233,30 @@ def test_columns_of_several_types_lose_no_text_and_gain_no_quotes(folder: Path) 
             assert [row.annotation for row in rows] == expected[name], (source, rejected)
 
 
+def test_class_labels_are_read_by_name(folder: Path) -> None:
+    """datasets stores the number of a class; what is asked for is its name. -1 is none: a missing answer."""
+    datasets = pytest.importorskip("datasets")
+    label = datasets.ClassLabel(names=["street", "beach"])
+    columns = {
+        "image": ["images/a.png", "images/b.jpg", "images/a.png"],
+        "question": ["which place?", "and here?", "and now?"], "answer": [1, 0, -1],
+        "options": [[0, 1], [1, 0], [0, 1]], "category": [1, 1, 1],
+    }  # fmt: skip
+    features = datasets.Features(
+        {"image": datasets.Value("string"), "question": datasets.Value("string"), "answer": label,
+         "options": datasets.List(label), "category": label}
+    )  # fmt: skip
+    table = datasets.Dataset.from_dict(columns, features=features)
+    table.to_parquet(str(folder / "labels.parquet"))
+    table.save_to_disk(str(folder / "labels"))
+    for source in (folder / "labels.parquet", folder / "labels"):
+        _, rows, rejected = prepare(folder, source)
+        assert [row.annotation for row in rows] == ["beach", "street"]
+        assert [row.details.options for row in rows] == [("street", "beach"), ("beach", "street")]
+        assert {row.details.category for row in rows} == {"beach"}
+        assert len(rejected) == 1
+
+
 def test_what_save_to_disk_writes(folder: Path) -> None:
     datasets = pytest.importorskip("datasets")
     images = [str(folder / "images/a.png"), str(folder / "images/b.jpg")]

@@ -1,7 +1,8 @@
 """Parquet files, folders of them, and what `datasets.save_to_disk` writes. Needs the extra `datasets` (pyarrow).
 
 The image column holds paths or image files themselves, as Hugging Face's image feature does (`{"bytes", "path"}`). A
-column of several types (4 beside "four", content that is a text or a list) is one of JSON texts since datasets 5.
+column of several types (4 beside "four", content that is a text or a list) is one of JSON texts since datasets 5. A
+ClassLabel of datasets is read as the name of its class.
 Rows are read in small batches, and of pictures no more than the digest is kept.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +85,44 @@ def _rows_of_arrow(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def _dictionaries(batch: Any) -> Iterator[dict[str, Any]]:
-    """The rows of a record batch; JSON texts as what they say."""
+    """The rows of a record batch; JSON texts as what they say, class labels as their names."""
     with_json = [field for field in batch.schema if _JSON in str(field.type) or _is_json(field)]
+    labels = _class_labels(batch.schema.metadata or {})
     for row in batch.to_pylist():
-        yield row | {field.name: _decoded(row[field.name], field) for field in with_json}
+        yield (
+            row
+            | {field.name: _decoded(row[field.name], field) for field in with_json}
+            | {column: _class_name(row[column], names) for column, names in labels.items() if column in row}
+        )
+
+
+def _class_labels(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
+    """The names of the classes of each column of class labels, or of lists of them, as datasets notes them."""
+    try:
+        features = json.loads(metadata[b"huggingface"])["info"]["features"]
+        return {
+            column: feature["names"]
+            for column, told in features.items()
+            for feature in (told if isinstance(told, dict) else {}, _element(told))
+            if feature.get("_type") == "ClassLabel" and feature.get("names")
+        }
+    except (KeyError, ValueError, TypeError, AttributeError):  # another program's, or none
+        return {}
+
+
+def _element(feature: Any) -> dict[str, Any]:
+    """What a list holds: `{"feature": ..., "_type": "List"}`, before datasets 4 `[...]` or "Sequence"."""
+    inner = feature[0] if isinstance(feature, list) and feature else feature.get("feature")
+    return inner if isinstance(inner, dict) else {}
+
+
+def _class_name(value: Any, names: Sequence[str]) -> Any:
+    """The name of a class; None where it has none (datasets writes -1)."""
+    if isinstance(value, list):
+        return [_class_name(one, names) for one in value]
+    if not isinstance(value, int):
+        return value
+    return names[value] if 0 <= value < len(names) else None
 
 
 def _is_json(field: Any) -> bool:
