@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -135,3 +137,27 @@ def test_the_sample_is_read_and_its_own_answers_are_right() -> None:
     assert always_yes.num_unreadable == 96 + 32 + 31
     signature = always_yes.metrics["accuracy"].signature
     assert signature is not None and "rule panoenv/distance" in signature
+
+
+def test_what_text_alone_gives_is_printed(tmp_path: Path) -> None:
+    """Twelve scenes whose questions about views follow from the box, and whose other answers follow the wording."""
+    places = {"Front": 1280, "Right": 1920, "Left": 640, "Back": 20}
+    lines = []
+    for scene in range(12):
+        name = list(places)[scene % 4]
+        box = f"[{places[name] - 20}, 600, {places[name] + 20}, 680]"
+        for question, method, answer in (
+            (f"Which view does the pipe (boundingbox: {box}) come from?", "mcq", name),
+            (f"Is the pipe (boundingbox: {box}) here?", "yes_no", "Yes" if scene < 9 else "No"),
+        ):
+            said = [{"from": "human", "value": question}, {"from": "gpt", "value": f"<Answer>{answer}</Answer>"}]
+            row = {"conversations": said, "image": f"{scene}.png", "question_type": "a type"}
+            lines.append(json.dumps({**row, "accu_reward_method": method, "expected_answer": answer}))
+    (tmp_path / "val.jsonl").write_text("\n".join(lines))
+    script = Path(__file__).parents[2] / "benchmarks/panoenv_text_only.py"
+    done = subprocess.run([sys.executable, script, tmp_path / "val.jsonl"], capture_output=True, text=True, timeout=300)
+    assert "24 questions about 12 panoramas" in done.stdout, done.stderr
+    cells = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in done.stdout.splitlines() if "|" in line}
+    kind, boxes = (float(cells["mcq"][place].split()[0]) for place in (2, 6))
+    assert boxes == 1.0 and kind <= 0.25
+    assert cells["yes_no"][2].startswith("0.750")
