@@ -28,7 +28,7 @@ from panollava.evaluation.measures.measured import Measured
 from panollava.evaluation.metrics import MetricResult
 from panollava.evaluation.predictions import Prediction, read_predictions, write_predictions
 from panollava.evaluation.protocols import apply_protocol
-from panollava.evaluation.score_files import score_files
+from panollava.evaluation.score_files import score_csv, score_files
 from panollava.reports.comparison import write_comparison
 from panollava.reports.comparison_page import SAMPLES
 from panollava.reports.comparison_tables import COLUMNS, console_lines
@@ -407,6 +407,44 @@ def test_results_of_others_open_no_picture_elsewhere(tmp_path: Path, monkeypatch
     assert "data:image" in page("data/")
     monkeypatch.chdir(theirs)  # the user's own
     assert "data:image" in page(f"{private}/")
+
+
+def test_what_text_alone_gives_stands_beside_the_scores(tmp_path: Path) -> None:
+    files = [evaluated(tmp_path / "A"), evaluated(tmp_path / "B", poor)]
+    plain = compare_results(read_results(files), 100)
+    assert "text only" not in console_lines(plain)[0]
+    document = json.loads(files[1].read_text())
+    document["controls"]["text_only"] = {"bleu4": 0.125, "rouge_l": 0.25}
+    files[1].write_text(json.dumps(document))
+    write_comparison(read_results(files), tmp_path / "c.csv", tmp_path / "c.html", 100)
+    with (tmp_path / "c.csv").open(newline="") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["query_type"] == "all"]
+    assert {(row["experiment"], row["metric"]): row["text_only"] for row in rows} == {
+        ("A", "bleu4"): "", ("B", "bleu4"): "0.125", ("A", "rouge_l"): "", ("B", "rouge_l"): "0.25",
+    }  # fmt: skip
+    lines = console_lines(compare_results(read_results(files), 100))
+    assert "blind  text only" in lines[0] and "0.1250" in lines[2]
+    page = (tmp_path / "c.html").read_text(encoding="utf-8")
+    assert "text only" in page and "0.1250" in page and "without any picture" in page
+
+
+def test_scored_predictions_of_others_show_the_pictures_beside_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two CSVs of one test set, scored by `eval --csv-input`; their paths start from the CSVs' folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "theirs").mkdir()
+    Image.new("RGB", (64, 32)).save(tmp_path / "theirs/pano.png")
+    for name, said in (("a", "a red box"), ("b", "a blue cone")):
+        text = f"image_path,original_query,prediction,reference\npano.png,what?,{said},a red box\n"
+        (tmp_path / f"theirs/{name}.csv").write_text(text)
+        score_csv(Path(f"theirs/{name}.csv"), "grouped")
+    with pytest.raises(EvaluationError, match=r"a.csv is no metrics.json.*panollava eval --csv-input theirs/a.csv"):
+        metrics_path("theirs/a.csv")
+    results = read_results([metrics_path("theirs/a_eval"), metrics_path("theirs/b_eval")])
+    write_comparison(results, tmp_path / "c.csv", tmp_path / "c.html", 100)
+    page = (tmp_path / "c.html").read_text(encoding="utf-8")
+    assert "data:image" in page and "a blue cone" in page and "1 panorama," in page
 
 
 @pytest.mark.parametrize("told", [{"scale": "0-1, lower is better"}, {"scale": "0-1", "lower_is_better": True}])

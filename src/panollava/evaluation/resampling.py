@@ -51,7 +51,8 @@ def too_few(units: int, what: str = "panoramas") -> str | None:
     if units >= ENOUGH_UNITS:
         return None
     if units < LEAST_UNITS:
-        return f"no intervals: the test set has {units} {what}, they need at least {LEAST_UNITS}"
+        counted = f"{units} {what.removesuffix('s') if units == 1 else what}"
+        return f"no intervals: the test set has {counted}, they need at least {LEAST_UNITS}"
     return f"intervals of {units} {what} are too narrow: 95 % needs at least {ENOUGH_UNITS}"
 
 

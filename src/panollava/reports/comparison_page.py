@@ -16,7 +16,7 @@ from panollava.evaluation.metrics import LABELS
 from panollava.evaluation.metrics.result import arrow
 from panollava.evaluation.metrics.sums import ratio
 from panollava.evaluation.protocols import KEY
-from panollava.reports.comparison_tables import notes
+from panollava.reports.comparison_tables import has_text_only, notes
 from panollava.reports.rendering import Picture, panorama, write_page
 from panollava.reports.samples_page import mark_of, options_of
 from panollava.trust import find_inside, project_of
@@ -41,6 +41,7 @@ def write_comparison_page(comparison: Comparison, path: Path) -> None:
         labels={metric: f"{LABELS.get(metric, metric)} {_arrow(comparison, metric)}" for metric in metrics},
         verdict_classes=_CLASSES,
         has_blind=any(line.blind is not None for line in comparison.lines),
+        has_text_only=has_text_only(comparison),
         types=_by_type(comparison),
         answers=_answers(comparison),
         most_references=_REFERENCES,
@@ -125,17 +126,18 @@ def _panorama(compared: Sequence[Result], index: int, comparison: Comparison) ->
     sought = []
     for result in compared:
         image = result.scored.rows[comparison.order[result.name][index]].get(KEY[0], "")
-        if (found := _picture_file(image, result.folder.resolve())) is not None:
+        if (found := _picture_file(image, result.folder.resolve(), result.predictions_folder.resolve())) is not None:
             return panorama(found)
         sought.append(image)
     return Picture(None, sought[0] or "the predictions name none")
 
 
-def _picture_file(image: str, folder: Path) -> Path | None:
-    """Below the working folder, the results' project or the results themselves; anywhere where they are the user's own,
-    in the project of the working folder. Results of others open no other file (see `trust`)."""
+def _picture_file(image: str, folder: Path, predictions: Path) -> Path | None:
+    """Below the working folder, the results' project, the results themselves or their predictions' folder; anywhere
+    where they are the user's own, in the project of the working folder. Results of others open no other file (see
+    `trust`)."""
     project = project_of(folder / "metrics.json")
-    found = find_inside(image, [Path(), *([project] if project else []), folder])
+    found = find_inside(image, [Path(), *([project] if project else []), folder, predictions])
     if found is None and image and project == Path.cwd().resolve():
         found = Path(image)
     return found if found is not None and found.is_file() else None

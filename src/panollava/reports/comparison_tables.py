@@ -13,8 +13,8 @@ from panollava.files import write_text
 from panollava.reports.rendering import between, number, probability
 
 COLUMNS = (
-    "metric", "query_type", "experiment", "protocol", "num_samples", "value", "low", "high", "blind", "baseline",
-    "difference", "difference_low", "difference_high", "p", "verdict", "note",
+    "metric", "query_type", "experiment", "protocol", "num_samples", "value", "low", "high", "blind", "text_only",
+    "baseline", "difference", "difference_low", "difference_high", "p", "verdict", "note",
 )  # fmt: skip
 
 
@@ -28,8 +28,8 @@ def write_csv(comparison: Comparison, path: Path) -> None:
         rows.append(
             [
                 line.metric, line.query_type, line.experiment, protocols[line.experiment], line.num_samples, line.value,
-                low, high, line.blind, comparison.baseline.name, line.difference, below, above, line.p, line.verdict,
-                comparison.refused.get(line.experiment) or line.note,
+                low, high, line.blind, line.text_only, comparison.baseline.name, line.difference, below, above, line.p,
+                line.verdict, comparison.refused.get(line.experiment) or line.note,
             ]
         )  # fmt: skip
     write_text(path, pd.DataFrame(rows, columns=COLUMNS, dtype=object).to_csv(index=False, lineterminator="\n"))
@@ -37,14 +37,17 @@ def write_csv(comparison: Comparison, path: Path) -> None:
 
 def console_lines(comparison: Comparison) -> list[str]:
     """The table of all samples, each metric's lines together, and below it what must be known to read it."""
-    header = ["", "experiment", "score", "95 % interval", "blind", "difference", "95 % interval", "p", "verdict"]
+    controls = ["blind", *(["text only"] if has_text_only(comparison) else [])]
+    header = ["", "experiment", "score", "95 % interval", *controls, "difference", "95 % interval", "p", "verdict"]
     rows = []
     before = None
     for line in comparison.lines:
-        rows.append([LABELS.get(line.metric, line.metric) if line.metric != before else "", *_cells(line)])
+        rows.append(
+            [LABELS.get(line.metric, line.metric) if line.metric != before else "", *_cells(line, len(controls))]
+        )
         before = line.metric
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    right = {2, 4, 5, 7}
+    right = {2, *range(4, 5 + len(controls)), 6 + len(controls)}
     lines = []
     for row in [header, *rows]:
         padded = [
@@ -79,10 +82,16 @@ def notes(comparison: Comparison) -> list[str]:
     return found
 
 
-def _cells(line: Line) -> list[str]:
+def has_text_only(comparison: Comparison) -> bool:
+    """Whether any of the results has a control that was shown no picture."""
+    return any(line.text_only is not None for line in comparison.lines)
+
+
+def _cells(line: Line, controls: int) -> list[str]:
     verdict = line.verdict or line.note or ""
     return [
-        line.experiment, number(line.value), between(line.interval), number(line.blind),
+        line.experiment, number(line.value), between(line.interval),
+        *[number(control) for control in (line.blind, line.text_only)[:controls]],
         "" if line.verdict == BASELINE else number(line.difference, "+.4f"), between(line.difference_interval, "+.4f"),
         probability(line.p), verdict,
     ]  # fmt: skip

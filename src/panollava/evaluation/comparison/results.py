@@ -43,9 +43,16 @@ class Result:
     def protocol(self) -> str:
         return self.scored.protocol
 
-    def blind(self, metric: str) -> float | None:
-        value: float | None = (self.document["controls"]["blind"] or {}).get(metric)
+    def control(self, kind: str, metric: str) -> float | None:
+        """What a metric says of a control (`blind`, `text_only`); None where it was not made."""
+        value: float | None = (self.document["controls"].get(kind) or {}).get(metric)
         return value
+
+    @property
+    def predictions_folder(self) -> Path:
+        """The folder of the predictions, which relative paths of their pictures may start from."""
+        found = predictions_path(self.document, self.folder / "metrics.json")
+        return found.parent if found is not None else self.folder
 
 
 def read_results(paths: Sequence[Path], custom_metrics: Collection[str] = ()) -> list[Result]:
@@ -62,6 +69,11 @@ def metrics_path(word: str, root: Path = Path()) -> Path:
     """The metrics.json that a user means: the file, its folder, or an experiment's name. Raises EvaluationError."""
     path = root / word
     if path.is_file():
+        if path.suffix != ".json":
+            raise EvaluationError(
+                f"{word} is no metrics.json. Score predictions first, then compare the folders that this writes beside "
+                f"them: panollava eval --csv-input {word}; panollava compare {path.with_suffix('')}_eval …"
+            )
         return path
     if (path / "metrics.json").is_file():
         return path / "metrics.json"

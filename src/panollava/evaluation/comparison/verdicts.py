@@ -40,6 +40,7 @@ class Line:
     value: float | None
     interval: Interval = None
     blind: float | None = None
+    text_only: float | None = None
     difference: float | None = None
     difference_interval: Interval = None
     p: float | None = None
@@ -187,7 +188,7 @@ def _lines(
     for result in results:
         name, found = result.name, result.metrics.get(metric)
         line = Line(metric, ALL, name, result.scored.num_samples, None if found is None else found.value)
-        line = replace(line, blind=result.blind(metric))
+        line = replace(line, blind=result.control("blind", metric), text_only=result.control("text_only", metric))
         if found is None:
             lines.append(replace(line, note="has no such score"))
             continue
