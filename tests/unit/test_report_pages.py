@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,14 @@ def test_answers_stand_beside_their_references(tmp_path: Path, panorama: str) ->
     assert "left &lt;b&gt;" in page and "<b>" not in page and "blindly" in page
     assert "All 3 samples" in page
     assert "kind-1" not in samples(tmp_path, rows[:2])  # one type: nothing to filter
+
+
+def test_the_turns_before_a_question_stand_beside_it(tmp_path: Path, panorama: str) -> None:
+    turns = [["user", "what is <ahead>?"], ["assistant", "a door"]]
+    rows = [{**row(panorama, "and behind?", "a wall", "a box"), "context_turns": json.dumps(turns)}]
+    page = samples(tmp_path, rows)
+    assert "asked: what is &lt;ahead&gt;?<br>answered: a door" in page
+    assert "earlier turns" in page and "earlier turns" not in samples(tmp_path, [row(panorama, "q", "a", "b")])
 
 
 def test_free_text_gets_no_wrong_marks(tmp_path: Path, panorama: str) -> None:

@@ -18,7 +18,7 @@ from panollava.evaluation.metrics.sums import ratio
 from panollava.evaluation.protocols import KEY
 from panollava.reports.comparison_tables import has_text_only, notes
 from panollava.reports.rendering import Picture, panorama, write_page
-from panollava.reports.samples_page import mark_of, options_of
+from panollava.reports.samples_page import mark_of, options_of, turns_of
 from panollava.trust import find_inside, project_of
 
 SAMPLES = 16
@@ -95,6 +95,7 @@ def _answers(comparison: Comparison) -> dict[str, Any] | None:
             {
                 "picture": _panorama(compared, i, comparison),
                 "query": first.rows[i].get(KEY[1], ""),
+                "turns": turns_of(first.rows[i]),
                 "options": options_of(first.rows[i]),
                 "answers": shown,
                 "references": first.references[i],

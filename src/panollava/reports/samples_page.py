@@ -59,6 +59,7 @@ def write_samples_page(
             {
                 "picture": panorama(root / row["image_path"]),
                 "query": row["original_query"],
+                "turns": turns_of(row),
                 "options": options_of(row),
                 "answer": answer,
                 "error": row.get("error", ""),
@@ -83,6 +84,12 @@ def options_of(row: Mapping[str, str]) -> list[str]:
     """The options of a question, each behind its letter, in the order in which the model saw them."""
     options = Details.from_fields({"options": row.get(SHOWN) or row.get("options", "")}).options
     return [f"{letter(place)}. {option}" for place, option in enumerate(options)]
+
+
+def turns_of(row: Mapping[str, str]) -> list[dict[str, str]]:
+    """The turns of a conversation before its question, which the model was told."""
+    turns = Details.from_fields({"context_turns": row.get("context_turns", "")}).context_turns
+    return [{"who": "asked" if role == "user" else "answered", "text": text} for role, text in turns]
 
 
 def _worst_first(samples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
