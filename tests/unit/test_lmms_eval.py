@@ -104,7 +104,10 @@ def lmms_eval(task: Path, arguments: str, output: Path, check: bool = True) -> s
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(output / "cache"),
                    "HF_HOME": str(output / "home")}  # fmt: skip
     done = subprocess.run(command, env=environment, text=True, capture_output=True, timeout=600)
-    assert not check or done.returncode == 0, done.stdout + done.stderr
+    said = done.stdout + done.stderr
+    assert not check or (done.returncode == 0 and "Error during evaluation" not in said), (
+        said
+    )  # it ends with 0 then too
     return done
 
 
@@ -127,9 +130,9 @@ def test_lmms_eval_asks_a_checkpoint_and_its_samples_are_scored_here(
     assert document["num_samples"] == 5 and document["metrics"]["accuracy"]["value"] is not None
 
     # the same answers as ours, by the same folder
-    from panollava.evaluation.answer import Question, answer
+    from panollava.evaluation.answer import InferRequest, answer
 
-    asked = Question(task / "pano_tiny/p1.png", "is there a box?", checkpoint)
+    asked = InferRequest(task / "pano_tiny/p1.png", "is there a box?", checkpoint)
     assert answer(asked, {"max_new_tokens": 6})["text"] == said[3]
 
 

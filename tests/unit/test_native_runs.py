@@ -111,6 +111,30 @@ def test_zero_shot_goes_from_the_csv_to_metrics_without_a_stage(root: Path) -> N
     assert not list((root / "runs").glob("zero/*/*_native"))
 
 
+def test_zero_shot_needs_a_test_set_alone(root: Path) -> None:
+    alone = experiment(root, "zero-test-alone", training__stages=[], data__csv_train=None, data__csv_val=None)
+    assert alone.splits == ("test",) and alone.names.datasets["finetune"] == Path(alone.csvs("test")[0]).stem
+    answers(root, alone, "metrics")
+    with chdir(root):
+        Pipeline(alone).make("prepare_experiment")
+        prepared = Path(alone.names.metrics).parent / "prepared"
+        assert [(prepared / f"{split}.csv").read_text() for split in ("train", "val")] == [
+            "image_path,query,annotation\n"
+        ] * 2
+        assert len((prepared / "test.csv").read_text().splitlines()) == 5
+    with pytest.raises(ConfigError, match=r"csv_train must be a path.*alone needs none"):
+        experiment(root, "trained-on-nothing", data__csv_train=None)
+    (root / "config/experiments/trained-on-nothing.yaml").unlink()
+    with pytest.raises(ConfigError, match=r"csv_test must be a path.*no data.csv_val to test instead"):
+        experiment(root, "nothing", training__stages=[], data__csv_val=None, data__csv_test=None)
+    (root / "config/experiments/nothing.yaml").unlink()
+    gone = experiment(root, "zero-gone", training__stages=[], data__csv_train="data/gone.csv")
+    with pytest.raises(ConfigError, match=r"data.csv_train \(null where nothing is trained\): data/gone.csv does not"):
+        gone.digest("metrics")
+        gone.digest("prepare_train")
+    (root / "config/experiments/zero-gone.yaml").unlink()
+
+
 def test_other_weights_of_a_zero_shot_model_are_refused_and_another_model_is_stale(root: Path, tmp_path: Path) -> None:
     cfg = experiment(root, "zero-again", training__stages=[])
     answers(root, cfg)

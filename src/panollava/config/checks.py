@@ -20,7 +20,7 @@ DENSECL_KEY = "training.stage_configs.vision.densecl_temperature"
 
 def cross_errors(settings: Settings, written: Collection[str] = ()) -> list[tuple[str, str]]:
     """Combinations that cannot work. `written` are the keys that the experiment itself sets, where that is known."""
-    found, reason = _stage_errors(settings), None
+    found, reason = _stage_errors(settings) + _data_errors(settings), None
     try:
         reason = without_shared_directions(settings)
     except ConfigError as error:  # each value is legal, all of them together are not
@@ -97,6 +97,20 @@ def without_shared_directions(settings: Settings) -> str | None:
     if count < 2:
         return f"crop_strategy {images.crop_strategy} gives {len(views)} view{'s' * (len(views) != 1)}"
     return f"the {count} views of crop_strategy {images.crop_strategy} share no directions"
+
+
+def _data_errors(settings: Settings) -> list[tuple[str, str]]:
+    """Splits that are needed and not configured."""
+    data, wanted = settings.data, "must be a path, a list of paths or 'synthetic', got null"
+    if settings.training.stages:
+        lacking = [key for key in ("csv_train", "csv_val") if getattr(data, key) is None]
+        return [
+            (f"data.{key}", f"{wanted}: an experiment without stages (training.stages: []) alone needs none")
+            for key in lacking
+        ]
+    if data.csv_test is None and data.csv_val is None:
+        return [("data.csv_test", f"{wanted}, and there is no data.csv_val to test instead")]
+    return []
 
 
 def _stage_errors(settings: Settings) -> list[tuple[str, str]]:

@@ -31,7 +31,6 @@ from panollava.config.values import (
     ImageSize,
     Line,
     Precision,
-    RequiredCsv,
     Text,
     choice_or_list,
     custom_metric,
@@ -92,11 +91,12 @@ class ColumnSettings(Section):
 
 
 class DataSettings(Section):
-    csv_train: RequiredCsv = key(
+    csv_train: Csv = key(
         "data/quic360/train.csv",
-        "Training CSV: a path, a list of paths (concatenated) or `synthetic` (drawn by the DAG).",
+        "Training CSV: a path, a list of paths (concatenated) or `synthetic` (drawn by the DAG). It and csv_val may be "
+        "null where training.stages is [].",
     )
-    csv_val: RequiredCsv = key("data/quic360/valid.csv", "Validation CSV; chooses the best checkpoint.")
+    csv_val: Csv = key("data/quic360/valid.csv", "Validation CSV; chooses the best checkpoint.")
     csv_test: Csv = key("data/quic360/test.csv", "Test CSV that is predicted and scored; null takes csv_val.")
     dataset_name: Line | None = key(
         None, "Name of the data in checkpoint names; null takes the stem of the stage's first training CSV."

@@ -87,12 +87,6 @@ def csv_paths(value: Any) -> Any:
     return value
 
 
-def required_csv_paths(value: Any) -> Any:
-    if value is None:
-        raise ValueError(f"must be a path, a list of paths or '{SYNTHETIC}', got null")
-    return csv_paths(value)
-
-
 def miniature_or(expected: str) -> Any:
     def check(value: Any) -> Any:
         if isinstance(value, str) and value.startswith("miniature/") and value != expected:
@@ -164,7 +158,6 @@ Text = Annotated[str, Field(min_length=1)]
 Line = Annotated[str, Field(min_length=1), BeforeValidator(one_line)]
 Folder = Annotated[str, Field(min_length=1), BeforeValidator(folder)]
 Csv = Annotated[str | list[str] | None, BeforeValidator(csv_paths)]
-RequiredCsv = Annotated[str | list[str], BeforeValidator(required_csv_paths)]
 ExperimentName = Annotated[
     str, Field(pattern=f"^{NAME_PATTERN.pattern}$", max_length=NAME_MAX_LENGTH), BeforeValidator(experiment_name)
 ]

@@ -118,7 +118,7 @@ class WorkflowConfig:
     @cached_property
     def names(self) -> ExperimentNames:
         models, paths = self.settings.models, self.settings.paths
-        csvs = {stage: self.csvs("train", stage) for stage in STAGES}
+        csvs = {stage: self.csvs("train", stage) or self.csvs("test") for stage in STAGES}
         own = [(stage, split) for stage in STAGES for split in ("train", "val") if self._own_csv(split, stage)]
         return ExperimentNames(
             experiment=self._name[0],
@@ -145,7 +145,8 @@ class WorkflowConfig:
     def csvs(self, split: str, stage: str | None = None) -> list[str]:
         """The CSVs of a split as configured (`["synthetic"]` where the DAG draws them).
 
-        `stage` asks for the stage's own data where it has some. Without csv_test, the test split is csv_val.
+        `stage` asks for the stage's own data where it has some. Without csv_test, the test split is csv_val. An
+        experiment without stages may have no training and no validation split: [].
         """
         return list(self.csvs_by_stage[split, stage])
 
@@ -156,14 +157,21 @@ class WorkflowConfig:
         for split in SPLITS:
             for stage in (None, *STAGES):
                 own = self._own_csv(split, stage) if stage else None
-                value = own or getattr(self.settings.data, f"csv_{split}") or self.settings.data.csv_val
-                found[split, stage] = [value] if isinstance(value, str) else list(value)
+                value = own or getattr(self.settings.data, f"csv_{split}")
+                if value is None and split == "test":
+                    value = self.settings.data.csv_val
+                found[split, stage] = [value] if isinstance(value, str) else list(value or ())
         return found
 
     @cached_property
     def backbones(self) -> dict[str, tuple[str, ...]]:
         """What each stage is built upon: "vision", "language"; of a native model "vlm", "adapter"."""
         return {stage: backbones_of(self.settings, stage) for stage in STAGES}
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that are configured: all three wherever something is trained."""
+        return tuple(split for split in SPLITS if self.csvs(split))
 
     def missing_csvs(self) -> list[str]:
         """Configured files and folders of data that do not exist, as `key: path`: an error when the DAG is planned."""

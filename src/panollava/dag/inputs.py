@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from panollava.config.names import SPLITS
 from panollava.dag.node import CACHE, Files, Task
 from panollava.dag.parents import last_stage, previous_stage, wants_text_only
 from panollava.evaluation.measures import measures_of
@@ -66,8 +65,8 @@ def of_views(task: Task) -> Files:
 
 
 def of_prepared(task: Task) -> Files:
-    """The prepared CSVs of the three splits, and what they rejected."""
-    keys = [task.experiment.csv_key(split) for split in SPLITS]
+    """The prepared CSVs of the splits, and what they rejected."""
+    keys = [task.experiment.csv_key(split) for split in task.experiment.splits]
     return {"csvs": [cached("csv", key, name) for key in keys for name in ("prepared.csv", "rejected.csv")]}
 
 

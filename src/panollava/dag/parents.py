@@ -12,7 +12,6 @@ from panollava.config.dotted import copy_values
 from panollava.config.encoder_check import check_encoder_folder
 from panollava.config.fingerprints import file_fingerprint, folder_fingerprint
 from panollava.config.language_folder import language_folder_problem
-from panollava.config.names import SPLITS
 from panollava.config.own_code import code_digest
 from panollava.config.schema import MINIATURE_LANGUAGE, MINIATURE_VISION, MINIATURE_VLM, SYNTHETIC
 from panollava.dag.native_check import check_native
@@ -54,6 +53,8 @@ def of_prepare(cfg: WorkflowConfig, node: str, stage: str | None) -> Parents:
         drawn = "val" if split == "test" and cfg.settings.data.csv_test is None else split
         return {"csvs": [{"path": SYNTHETIC, "split": drawn}]}, [("synthetic", None)]
     key = f"data.csv_{split}" if stage is None else f"training.stage_configs.{stage}.data.csv_{split}"
+    if not cfg.settings.training.stages and split != "test":
+        key += " (null where nothing is trained)"
     return {"csvs": [cfg.fingerprint_of_csv(path, key) for path in csvs]}, []
 
 
@@ -87,7 +88,7 @@ def name_encoder(cfg: WorkflowConfig, config: dict[str, Any]) -> None:
 
 
 def of_prepared(cfg: WorkflowConfig, node: str, _: str | None) -> Parents:
-    return {}, [(f"prepare_{split}", None) for split in SPLITS]
+    return {}, [(f"prepare_{split}", None) for split in cfg.splits]
 
 
 # ---- stages --------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from panollava.config.dotted import value_at
-from panollava.config.names import SPLITS
 from panollava.dag.node import CACHE
 
 if TYPE_CHECKING:
@@ -15,8 +14,8 @@ if TYPE_CHECKING:
 
 
 def prepared_slice(experiment: WorkflowConfig) -> dict[str, Any]:
-    """Of `prepare_experiment`, which gathers the prepared CSVs of the three splits."""
-    folders = {split: f"{CACHE}/csv/{experiment.csv_key(split)}" for split in SPLITS}
+    """Of `prepare_experiment`, which gathers the prepared CSVs of the splits."""
+    folders = {split: f"{CACHE}/csv/{experiment.csv_key(split)}" for split in experiment.splits}
     return {"node": "prepare_experiment", "inputs": folders}
 
 

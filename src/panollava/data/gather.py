@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from panollava.data.prepared_images import leakage, read_images
+from panollava.data.samples import PREPARED_COLUMNS
 from panollava.data.tables import REJECTED_COLUMNS, write_table
 from panollava.files import atomic_path
 from panollava.logs import LOGGER
@@ -16,7 +17,8 @@ _NAMES = {"train": "training", "val": "validation", "test": "test"}
 
 
 def gather_prepared(folders: dict[str, str], output: Path) -> None:
-    """Copy each split's prepared.csv to {output}/{split}.csv and join their rejected.csv, without doubles.
+    """Copy each split's prepared.csv to {output}/{split}.csv and join their rejected.csv, without doubles. A split that
+    is not configured, of an experiment without stages, is a CSV without rows.
 
     The first three columns are where a row stood and why it left; the others are its fields, by position under the
     longest of the files' headers (files of one experiment may have different columns). A warning says where splits
@@ -31,6 +33,8 @@ def gather_prepared(folders: dict[str, str], output: Path) -> None:
             reader = csv.reader(stream)
             header = max(header, next(reader, []), key=len)
             rows |= dict.fromkeys(tuple(row) for row in reader)
+    for split in _NAMES.keys() - folders.keys():
+        write_table(output / f"{split}.csv", PREPARED_COLUMNS, [])
     for line in shared_panoramas(folders):
         LOGGER.warning("%s", line)
     write_table(output / "rejected.csv", header, [[*row, *[""] * (len(header) - len(row))] for row in rows])
