@@ -12,6 +12,7 @@ import argparse
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -127,7 +128,8 @@ def served(experiment: str) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = ["panollava", "serve", "--checkpoint-dir", f"runs/{experiment}", "--port", str(port)]
-    server = subprocess.Popen([sys.executable, "-m", *command], stderr=subprocess.DEVNULL)
+    said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - read when the server has ended
+    server = subprocess.Popen([sys.executable, "-m", *command], stdout=said, stderr=said)
     try:
         until = time.monotonic() + _STARTS_WITHIN_S
         while server.poll() is None and time.monotonic() < until:
@@ -135,6 +137,9 @@ def served(experiment: str) -> Iterator[str]:
                 if tried.connect_ex(("127.0.0.1", port)) == 0:
                     break
             time.sleep(0.5)
+        if server.poll() is not None:
+            said.seek(0)
+            sys.exit(f"{' '.join(command)} ended before its page was there:\n{said.read()}")
         yield f"http://127.0.0.1:{port}/"
     finally:
         server.terminate()

@@ -48,9 +48,16 @@ def attach(model: Any, parts: NativeParts, settings: LoraSettings) -> tuple[Any,
         experts += stacked
         weights = sum(parts.core.get_submodule(name).weight.numel() for name in found)
         weights += sum(parts.core.get_parameter(name).numel() for name in stacked)
+        kinds = dict.fromkeys(name.rpartition(".")[2] for name in (*found, *stacked))
+        whole = sum(
+            one.numel()
+            for name, one in parts.core.named_parameters()
+            if part_of_adapter(parts.host_of(name)) == LORA_NAMES[part]
+        )
         LOGGER.info(
-            "LoRA: %d linear layers%s of %s, %s weights",
-            len(found), f" and {len(stacked)} stacks of experts" if stacked else "", part, f"{weights:,}",
+            "LoRA: adapters on %d linear layers%s of %s (%s), which hold %.1f %% of the part's %s weights",
+            len(found), f" and {len(stacked)} stacks of experts" if stacked else "", part, ", ".join(kinds),
+            100 * weights / whole, f"{whole:,}",
         )  # fmt: skip
     adapted = adapters.attach(model, settings, Targets(tuple(modules), tuple(experts)), task=None)
     return adapted, tuple(part for part in LORA_PARTS if part in settings.parts)

@@ -163,7 +163,7 @@ def _write_features(
     dtype = feature_dtype(precision)
     starts = range(0, len(paths), images_per_batch)
     with target.open("wb") as stream:
-        for start in track(starts, len(starts), f"Encoding {images_per_batch} panoramas a time"):
+        for start in track(starts, len(starts), f"Encoding batches of {images_per_batch} panoramas"):
             pictures = [np.array(views[path]) for path in paths[start : start + images_per_batch]]
             pixels = picture_batch(pictures, processor)["pixel_values"].to(device)
             with autocast(precision, device):
