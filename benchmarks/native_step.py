@@ -156,7 +156,8 @@ class Bench:
         write_folder(shape, folder / "vlm")
         config = ModelConfig(
             vlm_name="a Qwen2.5-VL with random weights", vlm_path=str(folder / "vlm"),
-            image_size=(shape.side, shape.side), lora=LoraSettings(16, 32, 0.0), max_text_length=MAX_TEXT,
+            image_size=(shape.side, shape.side), max_text_length=MAX_TEXT,
+            lora=LoraSettings(rank=16, alpha=32, dropout=0.0),
         )  # fmt: skip
         torch.manual_seed(1)
         self.ours = NativeVLM(config)

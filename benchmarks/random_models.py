@@ -39,7 +39,7 @@ EXP1 = Sizes(
      "patch_size": 16},
     {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4,
      "num_key_value_heads": 4, "head_dim": 64, "vocab_size": 512},
-    {"latent_dimension": 128, "lora": LoraSettings(8, 16, 0.0)},
+    {"latent_dimension": 128, "lora": LoraSettings(rank=8, alpha=16, dropout=0.0)},
     24,
     3,
 )  # fmt: skip
@@ -49,7 +49,7 @@ LARGE = Sizes(
      "image_size": 256, "patch_size": 16},
     {"hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16,
      "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936},
-    {"latent_dimension": 768, "lora": LoraSettings(16, 32, 0.0)},
+    {"latent_dimension": 768, "lora": LoraSettings(rank=16, alpha=32, dropout=0.0)},
     2,
     2,
 )  # fmt: skip

@@ -33,7 +33,7 @@ def test_gradients_are_the_same_to_the_last_bit(folders: Path, family: str) -> N
     gradients = []
     for checkpointing in (False, True):
         torch.manual_seed(0)
-        config = tiny_config(folders, language=family, use_lora=True, lora=LoraSettings(4, 8, 0.3))
+        config = tiny_config(folders, language=family, use_lora=True, lora=LoraSettings(rank=4, alpha=8, dropout=0.3))
         model = PanoramaVLM(config)
         freeze_for_stage(model, "finetune", 1)
         choose_checkpointing(model, checkpointing, 2, 200, "32-true")

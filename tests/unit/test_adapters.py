@@ -107,13 +107,13 @@ def test_stacked_experts_have_no_dora(root: Path) -> None:
 def test_a_name_that_matches_nothing_is_refused(root: Path, names: tuple[str, ...]) -> None:
     wrong = next(name for name in names if name != "q_proj")
     with pytest.raises(ConfigError, match=rf"names \['{wrong}'\].*it has .*'q_proj'"):
-        language_of(root, "llama").add_lora(LoraSettings(rank=2, target_modules=names))
+        language_of(root, "llama").add_lora(LoraSettings(rank=2, target_modules=list(names)))
 
 
 def test_names_may_be_qualified_or_full_and_mean_experts(root: Path) -> None:
     language = language_of(root, "qwen3_moe")
     names = ("self_attn.q_proj", "model.layers.1.self_attn.v_proj", "experts.down_proj")
-    language.add_lora(LoraSettings(rank=2, dropout=0.0, target_modules=names))
+    language.add_lora(LoraSettings(rank=2, dropout=0.0, target_modules=list(names)))
     found = adapted_names(language.model)
     assert {kind_of(name) for name in found} == {"self_attn.q_proj", "self_attn.v_proj", "mlp.experts.down_proj"}
     assert [name for name in found if name.endswith("v_proj")] == ["model.layers.1.self_attn.v_proj"]
@@ -121,7 +121,7 @@ def test_names_may_be_qualified_or_full_and_mean_experts(root: Path) -> None:
 
 def test_layers_of_no_gradient_cannot_be_named_alone(root: Path) -> None:
     with pytest.raises(ConfigError, match=r"leaves nothing to adapt in BartForCausalLM.*text alone never passes it"):
-        language_of(root, "bart").add_lora(LoraSettings(rank=2, target_modules=("encoder_attn.q_proj",)))
+        language_of(root, "bart").add_lora(LoraSettings(rank=2, target_modules=["encoder_attn.q_proj"]))
 
 
 def test_the_log_counts_every_weight_of_the_blocks_once(root: Path) -> None:

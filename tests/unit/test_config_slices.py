@@ -397,14 +397,3 @@ def test_a_chosen_resampler_reaches_the_models_configuration(busy: WorkflowConfi
         assert configs[stage].resampler_options == {"num_queries": 9, "layers": 2, "heads": 8}
         assert configs[stage].qformer.layers == 2  # switched off: as if it had not been written
     assert (configs["vision"].vision_loss, configs["vision"].densecl_temperature) == ("densecl", 0.3)
-
-
-def test_model_settings_have_the_defaults_of_the_models_own_configuration() -> None:
-    from panollava.models.config import ModelConfig
-
-    document = ModelConfig().to_json()
-    settings = Settings()
-    for section in (settings.models, settings.image_processing):
-        for name, value in section.model_dump().items():
-            if name in document and name != "vicreg_projector_dim":
-                assert document[name] == value, name

@@ -1,10 +1,14 @@
-"""docs/extending.md: a crop strategy, a resampler and a metric of one's own, as they stand there."""
+"""docs/extending.md: a crop strategy, a resampler, a benchmark, a metric and a setting, as they stand there."""
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +22,6 @@ from panollava.data import formats
 from panollava.data.prepare import prepare_csv
 from panollava.data.samples import read_rows
 from panollava.evaluation.score import score_predictions
-from panollava.models import config as model_config
 from panollava.models.choices import STAGES, Stage
 from panollava.models.resamplers import RESAMPLERS
 from panollava.models.shapes import count_image_tokens
@@ -62,8 +65,6 @@ def pooled(monkeypatch: pytest.MonkeyPatch) -> Any:
     for block in examples("A resampler"):
         exec(block, names)
     monkeypatch.setitem(RESAMPLERS, "pooled", names["PooledResampler"])
-    known = (*get_args(model_config.ResamplerName), "pooled")
-    monkeypatch.setattr(model_config, "ResamplerName", Literal[known])
     return names["PooledResampler"]
 
 
@@ -84,7 +85,7 @@ def test_a_token_is_the_mean_of_its_patches(pooled: Any, grid: tuple[int, int]) 
 def test_it_takes_part_in_every_stage(pooled: Any, tmp_path: Path) -> None:
     vision_folder(tmp_path, "siglip")
     language_folder(tmp_path, "qwen3")
-    config = tiny_config(tmp_path, resampler_type="pooled", stitching_mode="drop_overlap")
+    config = tiny_config(tmp_path, stitching_mode="drop_overlap").model_copy(update={"resampler_type": "pooled"})
     pixels = torch.randn(2, 9, 3, 16, 16, generator=torch.Generator().manual_seed(3))
     for stage in STAGES:
         torch.manual_seed(0)
@@ -144,3 +145,39 @@ def test_a_metric_in_a_file_of_the_project(tmp_path: Path, monkeypatch: pytest.M
     answers, references = ["a red box", "sky"], [["a red box"], ["the sky"]]
     found = compute_text_metrics(answers, references, metrics=["bleu4"], custom_metrics=[metric])["words"]
     assert (found["value"], found["scale"]) == (2.0, "0 or more")
+
+
+# ---- a setting -----------------------------------------------------------------------------------
+_SETTING = """
+from panollava.config import WorkflowConfig
+from panollava.config.default_file import default_yaml
+from panollava.dag.nodes import TABLE, earliest_node
+from panollava.models.config import ModelConfig
+from panollava.models.stage_config import stage_model_config
+
+key = "image_processing.view_gap"
+assert "# Blank tokens between two views. In [0, 64]; typically in [0, 4]." in default_yaml()
+assert [name for name, node in TABLE.items() if key in node.reads] == ["train_resampler", "train_finetune"]
+assert earliest_node(key) == "train_resampler" and ModelConfig(view_gap=3).view_gap == 3
+cfg = WorkflowConfig.from_dict({"experiment": {"name": "A"}, "data": dict.fromkeys(
+    ("csv_train", "csv_val", "csv_test"), "synthetic"), "models": {
+    "vision_name": "miniature/siglip", "language_model_name": "miniature/qwen3"}})
+changed = cfg.with_values({key: 3})
+assert "view_gap" not in cfg.slices.text("train_finetune")  # nobody's results become stale
+stale = {node: cfg.digest(node) != changed.digest(node) for node in ("train_vision", "train_resampler")}
+assert stale == {"train_vision": False, "train_resampler": True}
+found = stage_model_config("finetune", changed.slice_of("train_finetune")["config"], (8, 8), None, None)
+assert found.view_gap == 3
+"""
+
+
+def test_a_setting_of_the_model_is_one_field_in_one_file(tmp_path: Path) -> None:
+    package = shutil.copytree(ROOT / "src/panollava", tmp_path / "src/panollava")
+    (field,) = examples("A setting")
+    file = package / "settings/model.py"
+    before = file.read_text(encoding="utf-8")
+    file.write_text(before.replace("    view_labels: bool", f"{field}    view_labels: bool"), encoding="utf-8")
+    assert file.read_text(encoding="utf-8") != before
+    env = {**os.environ, "PYTHONPATH": str(tmp_path / "src")}
+    done = subprocess.run([sys.executable, "-c", _SETTING], env=env, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

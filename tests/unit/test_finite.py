@@ -69,7 +69,9 @@ def test_a_native_models_adapters_and_its_positions(tmp_path: Path) -> None:
     pytest.importorskip("torchvision", reason="native models need the extra `native`")
     folder = vlm_folder(tmp_path, "llava")
     settings: dict[str, Any] = {"vlm_name": str(folder), "crop_strategy": "e2p", "fov_deg": 150.0, "overlap_ratio": 0.2}
-    model = build_model(ModelConfig(**settings, lora=LoraSettings(2, 4.0, 0.0, parts=("language",)))).eval()
+    model = build_model(
+        ModelConfig(**settings, lora=LoraSettings(rank=2, alpha=4.0, dropout=0.0, parts=["language"]))
+    ).eval()
     assert isinstance(model, NativeVLM) and model.positions is not None
     batch = model.prompt.collate([model.prompt.training("where? " * model.positions, "there", 9)], side="right")
     features = torch.zeros(1, *model.feature_shape)

@@ -37,7 +37,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def adapted(folder: Path, targets: str | tuple[str, ...] = "auto", **options: Any) -> LanguageModel:
+def adapted(folder: Path, targets: str | list[str] = "auto", **options: Any) -> LanguageModel:
     language = LanguageModel(str(folder)).eval()
     language.add_lora(LoraSettings(rank=2, dropout=0.0, target_modules=targets, **options))
     generator = torch.Generator().manual_seed(0)
@@ -53,7 +53,7 @@ def logits_of(language: LanguageModel) -> torch.Tensor:
 
 def test_a_tied_head_is_not_merged(root: Path) -> None:
     """Its adapter would change the embeddings, too: 13 of 24 answers differed."""
-    language = adapted(root / "qwen3", ("lm_head", "q_proj"))
+    language = adapted(root / "qwen3", ["lm_head", "q_proj"])
     before = logits_of(language)
     with pytest.raises(ConfigError, match=r"of lm_head is also that of model\.embed_tokens.*without --merge-lora"):
         language.merge_lora()
@@ -61,7 +61,7 @@ def test_a_tied_head_is_not_merged(root: Path) -> None:
 
 
 def test_an_untied_head_is_merged(root: Path) -> None:
-    language = adapted(root / "llama", ("lm_head", "q_proj"))
+    language = adapted(root / "llama", ["lm_head", "q_proj"])
     before = logits_of(language)
     language.merge_lora()
     torch.testing.assert_close(logits_of(language), before, rtol=1e-4, atol=1e-4)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +15,7 @@ from tiny_models import tiny_config, vision_folder
 from panollava.config import Settings, WorkflowConfig
 from panollava.dag.options import untracked
 from panollava.errors import CheckpointError, ConfigError, PromptTooLong
-from panollava.models.config import ModelConfig, QueryOptions
+from panollava.models.config import ModelConfig, QuerySettings
 from panollava.models.context import check_context
 from panollava.models.shapes import count_image_tokens
 from panollava.models.vlm import PanoramaVLM
@@ -49,18 +48,18 @@ def test_the_numbers_and_the_key_to_change(root: Path) -> None:
     allowed = r"are 201 tokens, more than the 200 positions of tiny/qwen3 \(max_position_embeddings\)"
     with pytest.raises(ConfigError, match=rf"{found} \({KEY}\) {allowed}\. Lower {KEY} to at most {room}, "):
         check_context(config, {"generation.max_new_tokens": 1, KEY: room + 1})
-    longer = replace(config, system_message="You look around.")
+    longer = config.changed(system_message="You look around.")
     with pytest.raises(ConfigError, match=KEY):
         check_context(longer, {KEY: room})
     with pytest.raises(ConfigError, match=r"324 image tokens \(9 views\).*leave no room.*image_processing\.image_size.*"
                        r"stitching_mode to drop_overlap or stride_views.*resampler_type: qformer"):  # fmt: skip
-        check_context(replace(config, image_size=(24, 24)), {KEY: 1})
+        check_context(config.changed(image_size=(24, 24)), {KEY: 1})
 
 
 @pytest.mark.parametrize("change", [{"stitching_mode": "stride_views"}, {"image_size": (8, 16)}, {"fov_deg": 120.0},
                                     {"stitching_mode": "drop_overlap"}, {"resampler_type": "qformer"}])  # fmt: skip
 def test_what_the_message_advises_helps(root: Path, change: dict[str, Any]) -> None:
-    config = tiny_config(root, **change, qformer=QueryOptions(num_queries=4))
+    config = tiny_config(root, **change, qformer=QuerySettings(num_queries=4))
     assert count_image_tokens(config) < 144
     assert check_context(config, {KEY: 30})
 
@@ -82,7 +81,7 @@ def test_every_stage_asks_before_it_begins(root: Path, caplog: pytest.LogCapture
     }
     assert prompt["language_path"] == "qwen3"
     config = tiny_config(root, latent_dimension=24)
-    blind = replace(config, language_model_name="nobody/knows", language_path=None)
+    blind = config.changed(language_model_name="nobody/knows", language_path=None)
 
     def check(stage: str, model_config: ModelConfig, **changed: Any) -> None:
         found = {**prompt, "language_path": str(root / "qwen3"), **changed}

@@ -74,16 +74,16 @@ def test_the_dtype_is_the_asked_one_and_adapters_stay_in_float32(root: Path) -> 
 
 
 def test_targets_are_named_or_found(root: Path) -> None:
-    def adapted(targets: str | tuple[str, ...]) -> set[str]:
+    def adapted(targets: str | list[str]) -> set[str]:
         model = LanguageModel(str(root / "qwen3"))
         model.add_lora(LoraSettings(rank=2, target_modules=targets))
         return {name.split(".lora_")[0].rpartition(".")[2] for name, _ in model.named_parameters() if "lora_" in name}
 
-    assert adapted(("q_proj", "v_proj")) == {"q_proj", "v_proj"}
-    assert adapted("auto") == adapted("all-linear")
+    assert adapted(["q_proj", "v_proj"]) == {"q_proj", "v_proj"}
+    assert adapted("auto") == adapted(["all-linear"])
     assert "lm_head" not in adapted("auto")
     with pytest.raises(ConfigError, match=r"names \['query'\].*it has .*q_proj"):
-        adapted(("query",))
+        adapted(["query"])
 
 
 @pytest.mark.parametrize("family", LANGUAGES)
@@ -155,8 +155,8 @@ def test_dora_in_half_precision_keeps_its_adapters_in_float32(root: Path) -> Non
 def test_the_projections_of_gpt2_can_be_named(root: Path) -> None:
     model = LanguageModel(str(root / "families/gpt2"))
     with pytest.raises(ConfigError, match=r"it has .*'c_attn'"):
-        model.add_lora(LoraSettings(rank=2, target_modules=("q_proj",)))
-    model.add_lora(LoraSettings(rank=2, target_modules=("c_attn",)))
+        model.add_lora(LoraSettings(rank=2, target_modules=["q_proj"]))
+    model.add_lora(LoraSettings(rank=2, target_modules=["c_attn"]))
     assert len(model.lora_modules()) == 2 * 2
 
 

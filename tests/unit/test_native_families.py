@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ class Tried:
 
 
 def config_of(folder: Path, **settings: Any) -> ModelConfig:
-    lora = LoraSettings(rank=2, alpha=4.0, dropout=0.0, parts=("language", "vision"))
+    lora = LoraSettings(rank=2, alpha=4.0, dropout=0.0, parts=["language", "vision"])
     values: dict[str, Any] = {
         "vlm_name": str(folder), "crop_strategy": "e2p", "fov_deg": 150.0, "overlap_ratio": 0.2, "lora": lora,
         "system_message": "You look around.",
@@ -72,7 +72,9 @@ def adapted_parts(family: str) -> tuple[str, ...]:
 def tried(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tried]:
     folder = vlm_folder(tmp_path_factory.mktemp("vlm"), request.param)
     torch.manual_seed(0)
-    model = build_model(config_of(folder, lora=LoraSettings(2, 4.0, 0.0, adapted_parts(request.param)))).eval()
+    model = build_model(
+        config_of(folder, lora=LoraSettings(rank=2, alpha=4.0, dropout=0.0, parts=list(adapted_parts(request.param))))
+    ).eval()
     assert isinstance(model, NativeVLM)
     for name, parameter in model.named_parameters():  # adapters that say something
         if "lora_B" in name:
@@ -375,7 +377,7 @@ def test_a_processor_that_resizes_is_refused(tmp_path: Path, monkeypatch: pytest
         text.replace('"shortest_edge": 56', '"shortest_edge": 70'), encoding="utf-8"
     )
     with pytest.raises(ConfigError, match=r"does not see views of .* as they are rendered"):
-        count_image_tokens(replace(config_of(folder)))
+        count_image_tokens(config_of(folder))
 
 
 def test_words_that_read_like_pictures_or_control_are_text(tmp_path: Path) -> None:

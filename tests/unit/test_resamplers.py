@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from tiny_models import language_folder, tiny_config, vision_folder
 from torch import nn
 
-from panollava.config.schema import RESAMPLER_OPTIONS, Settings
+from panollava.config.schema import RESAMPLER_OPTIONS
 from panollava.errors import ConfigError
 from panollava.models.choices import STAGES, Stage
-from panollava.models.config import BimambaOptions, ModelConfig, QueryOptions, ResamplerName
+from panollava.models.config import BimambaSettings, ModelConfig, QuerySettings, ResamplerName
 from panollava.models.resamplers import RESAMPLERS, build_resampler
 from panollava.models.resamplers.queries import AnchoredQueries, query_grid
 from panollava.models.shapes import count_image_tokens
@@ -60,7 +60,6 @@ def test_the_names_of_resamplers_and_of_their_options_agree() -> None:
     assert tuple(RESAMPLERS) == get_args(ResamplerName)
     sections = tuple(f"models.{name}." for name in RESAMPLERS if hasattr(ModelConfig(), name))
     assert sections == RESAMPLER_OPTIONS
-    assert all(hasattr(Settings().models, section.split(".")[1]) for section in sections)
 
 
 def test_a_name_that_is_none() -> None:
@@ -252,21 +251,21 @@ def test_one_query_a_view_cannot_be_compared_but_answers(root: Path, name: str) 
 
 
 def test_options_are_checked_and_survive_json() -> None:
-    config = ModelConfig(resampler_type="qformer", qformer=QueryOptions(num_queries=9, layers=3, heads=4))
+    config = ModelConfig(resampler_type="qformer", qformer=QuerySettings(num_queries=9, layers=3, heads=4))
     again = ModelConfig.from_json(json.loads(json.dumps(config.to_json())))
     assert again == config and again.resampler_options == {"num_queries": 9, "layers": 3, "heads": 4}
     assert ModelConfig().resampler_options == {}
-    assert ModelConfig(resampler_type="bimamba").resampler_options["state_size"] == BimambaOptions().state_size
-    for settings, error, words in (
-        ({"resampler_type": "bimamba", "latent_dimension": 100}, ValueError, r"of bimamba\.heads \(8\), got 100"),
-        ({"qformer": {"num_queries": 0}}, ValueError, "num_queries must be >= 1"),
-        ({"perceiver": {"layers": 1.5}}, TypeError, "layers must be a whole number"),
-        ({"bimamba": 3}, TypeError, "bimamba must be BimambaOptions or a mapping"),
-        ({"vision_loss": "moco"}, ValueError, "vision_loss must be one of vicreg, densecl"),
-        ({"densecl_temperature": 0.0}, ValueError, "densecl_temperature must be > 0"),
+    assert ModelConfig(resampler_type="bimamba").resampler_options["state_size"] == BimambaSettings().state_size
+    for settings, words in (
+        ({"resampler_type": "bimamba", "latent_dimension": 100}, r"of bimamba\.heads \(8\), got 100"),
+        ({"qformer": {"num_queries": 0}}, r"qformer\.num_queries must be .*in \[1, 4096\], got 0"),
+        ({"perceiver": {"layers": 1.5}}, r"perceiver\.layers must be a whole number"),
+        ({"bimamba": 3}, "bimamba must be BimambaSettings or a mapping"),
+        ({"vision_loss": "moco"}, "vision_loss must be one of vicreg, densecl"),
+        ({"densecl_temperature": 0.0}, r"densecl_temperature must be in \(0, 10\]"),
     ):  # fmt: skip
-        with pytest.raises(error, match=words):
-            ModelConfig(**settings)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=words):
+            ModelConfig(**settings)
     assert ModelConfig(latent_dimension=100).latent_dimension == 100  # mlp has no heads
 
 

@@ -159,7 +159,7 @@ def test_settings_that_no_model_has_are_named(root: Path, tmp_path: Path) -> Non
     path = tmp_path / "saved/config.json"
     whole = json.loads(path.read_text())
     for changes, said in (
-        ({"model": {**whole["model"], "fov_deg": None}}, "model: fov_deg must be a number, got None"),
+        ({"model": {**whole["model"], "fov_deg": None}}, "model: fov_deg must be a number in .*, got null"),
         ({"model": {**whole["model"], "resampler_type": "x"}}, "model: resampler_type must be one of"),
         ({"model": [1]}, "expected mappings under model and origin"),
         ({"origin": 3.5}, "expected mappings under model and origin"),

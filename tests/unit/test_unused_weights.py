@@ -73,7 +73,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def adapter(folder: Path, tmp_path: Path) -> Path:
     """A peft folder whose adapters say something."""
-    model = build_model(config(folder, use_lora=True, lora=LoraSettings(2, 4.0, 0.0)))
+    model = build_model(config(folder, use_lora=True, lora=LoraSettings(rank=2, alpha=4.0, dropout=0.0)))
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, 0, 0.2)

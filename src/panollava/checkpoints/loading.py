@@ -5,7 +5,7 @@ Whom a folder may make open files or run code: `trust`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +73,7 @@ def load_stage(
     if model_config.is_native:
         folders = {"vlm": model_config.vlm_path}
     trusted = trust_remote_code or may_run_code(metadata, folders, config)
-    model_config = replace(model_config, trust_remote_code=model_config.trust_remote_code and trusted)
+    model_config = model_config.changed(trust_remote_code=model_config.trust_remote_code and trusted)
     dtype = language_dtype(metadata["training_config"]["precision"])
     model = build_model(model_config, with_language=metadata["stage"] != "vision", dtype=dtype)
     header, state = load_weights(checkpoint.path)

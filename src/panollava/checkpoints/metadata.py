@@ -22,8 +22,8 @@ from panollava.config.schema import (
     Section,
     Settings,
 )
-from panollava.config.wording import shown
 from panollava.errors import CheckpointError
+from panollava.settings.wording import shown
 
 _TODAY = Settings()
 REMEDY = "Restore the file, or remove it and train the stage again."

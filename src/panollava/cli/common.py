@@ -37,7 +37,7 @@ def custom_metrics_of(text: str | None) -> list[str] | None:
     """`module:function,module:function` as a list; None where the option is not given. Raises ConfigError."""
     if text is None:
         return None
-    from panollava.config.values import custom_metric
+    from panollava.settings.values import custom_metric
 
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:

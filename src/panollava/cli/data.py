@@ -8,9 +8,9 @@ from typing import Annotated, cast, get_args
 import typer
 
 from panollava.cli.common import image_cache_of
-from panollava.config.choices import FormatName
 from panollava.errors import DataError
 from panollava.files import refuse_overwriting
+from panollava.settings.choices import FormatName
 from panollava.views.rendering import Renderer, Rendering
 from panollava.views.strategies import CropStrategy
 

@@ -9,9 +9,9 @@ import typer
 
 from panollava.cli import completion
 from panollava.cli.common import AnsweringStage, custom_metrics_of, image_cache_of, load_experiment, results_dir_of
-from panollava.config.choices import Protocol
 from panollava.errors import ConfigError
 from panollava.evaluation.measures import EXTRA_NODES
+from panollava.settings.choices import Protocol
 
 
 def add_to(app: typer.Typer) -> None:

@@ -19,10 +19,10 @@ import typer
 from panollava.cli import completion
 from panollava.cli.common import ablation_named, load_experiment
 from panollava.cli.tables import print_table
-from panollava.config.choices import NAME_PATTERN
 from panollava.errors import ConfigError
 from panollava.logs import CONSOLE_LEVEL
 from panollava.processes import die_with_parent
+from panollava.settings.choices import NAME_PATTERN
 
 if TYPE_CHECKING:
     from panollava.config import Project

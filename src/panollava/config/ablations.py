@@ -32,9 +32,9 @@ from panollava.config.loading import shown_path
 from panollava.config.messages import unknown_key
 from panollava.config.names import check_name
 from panollava.config.schema import KEYS, Section, Settings
-from panollava.config.wording import shown
 from panollava.config.yaml_file import YamlFile, read_yaml
 from panollava.errors import ConfigError
+from panollava.settings.wording import shown
 
 ABLATIONS_FOLDER = Path("config/ablations")
 MOST_CELLS = 10_000

@@ -16,8 +16,8 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from panollava.config.messages import bounds_of
 from panollava.config.schema import Section, Settings
+from panollava.settings.problems import bounds_of
 
 _HEAD = """\
 # yaml-language-server: $schema=schema.json

@@ -12,12 +12,11 @@ from typing import Any
 from panollava.config.dotted import copy_values
 from panollava.config.native import COMPOSING, NATIVE_ONLY
 from panollava.config.schema import KEYS, RESAMPLER_OPTIONS, Settings
-from panollava.config.values import OLD_NAMES
+from panollava.settings.model import LoraSettings
+from panollava.settings.values import OLD_NAMES
 from panollava.views.strategies import CROP_STRATEGIES, STRATEGY_SETTINGS
 
-LORA = (
-    "lora.parts", "lora.rank", "lora.alpha", "lora.dropout", "lora.target_modules", "lora.use_rslora", "lora.use_dora",
-)  # fmt: skip
+LORA = tuple(f"lora.{name}" for name in LoraSettings.model_fields)
 """Settings that count only with `lora.use_lora`."""
 VICREG_TERMS = ("vicreg_similarity_weight", "vicreg_variance_weight", "vicreg_covariance_weight")
 """Settings of the vision stage that count only with its loss `vicreg`."""

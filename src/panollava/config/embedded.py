@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from panollava.config.section import Section, key
+from panollava.settings.section import Section, key
 
 QuestionType = Literal["text", "yes_no", "choice", "number", "direction"]
 

@@ -33,6 +33,8 @@ class _ForEditors(GenerateJsonSchema):
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
         section = super().model_schema(schema)
         for setting in section.get("properties", {}).values():
+            for mark in ("of", "stages"):
+                setting.pop(mark, None)
             if typical := setting.pop("typical", None):
                 setting["description"] += f" Typically in {typical}."
         return {**section, "type": ["object", "null"]}

@@ -9,8 +9,8 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import Any
 
-from panollava.config.values import OLD_NAMES
 from panollava.config.yaml_file import YamlFile
+from panollava.settings.values import OLD_NAMES
 
 MOVED = {
     "paths.csv_train": "data.csv_train",

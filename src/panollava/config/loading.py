@@ -23,9 +23,9 @@ from panollava.config.legacy import move_legacy_keys, replaced_key
 from panollava.config.messages import describe_errors
 from panollava.config.native import without_composition
 from panollava.config.schema import KEYS, Section, Settings
-from panollava.config.wording import shown
 from panollava.config.yaml_file import YamlFile, read_yaml
 from panollava.errors import ConfigError
+from panollava.settings.wording import shown
 
 if TYPE_CHECKING:
     from panollava.config.ablations import Cell
@@ -144,20 +144,21 @@ def validate(
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any], section: type[Section] | None = Settings) -> dict[str, Any]:
-    """`over` on top of `base`. A section that is left empty (`data:` with nothing below) changes nothing."""
+    """`over` on top of `base`. A section that is left empty (`data:` with nothing below) changes nothing.
+
+    Neither of the two is changed; values that the result shares with them must not be changed either.
+    """
     sections = section.inner if section else {}
-    merged = {name: value if name in over else plain_copy(value) for name, value in base.items()}
+    merged = dict(base)
     for name, value in over.items():
         inner = sections.get(name)
         if inner is not None and value is None:
-            if name in merged:
-                merged[name] = plain_copy(merged[name])
             continue
         if isinstance(value, Mapping) and (inner is not None or isinstance(merged.get(name), Mapping)):
             below = merged.get(name)
             merged[name] = merge(below if isinstance(below, Mapping) else {}, value, inner)
         else:
-            merged[name] = plain_copy(value)
+            merged[name] = value
     return {name: value for name, value in merged.items() if value is not None or name not in sections}
 
 

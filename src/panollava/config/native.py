@@ -9,23 +9,16 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from panollava.config.dotted import differing
-from panollava.config.schema import KEYS, RESAMPLER_OPTIONS, STAGES, Settings
-from panollava.config.wording import shown
+from panollava.config.schema import KEYS, STAGES, Settings, model_keys
+from panollava.settings.wording import shown
 
-_COMPOSES = (
-    "models.vision_name", "models.language_model_name", "models.resampler_type", "models.latent_dimension",
-    "models.use_projection_positional_encoding", "image_processing.stitching_mode",
-    "image_processing.use_vision_processor",
-    *(f"training.stage_configs.{stage}.vision_trainable_blocks" for stage in STAGES),
-)  # fmt: skip
-_PREFIXES = (*RESAMPLER_OPTIONS, "models.miniature.vision.", "models.miniature.language.")
 _BLOCKS = "vision_trainable_blocks"
+_COMPOSES = {*model_keys(of="composed"), *(f"training.stage_configs.{stage}.{_BLOCKS}" for stage in STAGES)}
+_MINIATURES = ("models.miniature.vision.", "models.miniature.language.")
 
-NATIVE_ONLY = ("models.adapter", "models.panorama_positions", "models.quantization", "image_processing.view_labels")
+NATIVE_ONLY = tuple(key for key in model_keys(of="native") if key != "models.vlm_name")
 """Settings that only a native model reads."""
-
-
-COMPOSING = tuple(key for key in KEYS if key in _COMPOSES or key.startswith(_PREFIXES))
+COMPOSING = tuple(key for key in KEYS if key in _COMPOSES or key.startswith(_MINIATURES))
 """Settings of the composed model alone."""
 
 

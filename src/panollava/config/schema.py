@@ -1,9 +1,9 @@
 """Every setting: its type, default, range and meaning. The schema is the source of `config/default.yaml`.
 
-A merged YAML document enters, a frozen `Settings` leaves. Field descriptions are what `config/default.yaml` shows
-as comments (a test compares them). Checks of odd values stand in `values.py`, those that need two keys in `checks.py`,
-the wording of errors in `messages.py`. Strict types: `"3"` is not 3 and `1` is not true, because YAML already knows the
-difference.
+`Settings` is made from a merged YAML document and never changes. Field descriptions are what `config/default.yaml`
+shows as comments (a test compares them). The model's own settings are in `settings/model.py`, types that take odd
+values in `settings/values.py`, checks of two keys in `checks.py`, the wording of errors in `messages.py`. Strict types:
+`"3"` is not 3 and `1` is not true, because YAML already knows the difference.
 """
 
 from __future__ import annotations
@@ -13,53 +13,48 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from panollava.config.choices import JUDGE_NAMES
-from panollava.config.choices import ExtraName as ExtraName
-from panollava.config.choices import FormatName as FormatName
-from panollava.config.choices import MetricName as MetricName
-from panollava.config.choices import Protocol as Protocol
 from panollava.config.embedded import MiniatureSettings, SyntheticSettings
-from panollava.config.section import Section, key
-from panollava.config.values import NAME_MAX_LENGTH as NAME_MAX_LENGTH
-from panollava.config.values import NAME_PATTERN as NAME_PATTERN
-from panollava.config.values import SYNTHETIC as SYNTHETIC
-from panollava.config.values import (
+from panollava.models.choices import MINIATURE_LANGUAGE as MINIATURE_LANGUAGE
+from panollava.models.choices import MINIATURE_VISION as MINIATURE_VISION
+from panollava.models.choices import MINIATURE_VLM as MINIATURE_VLM
+from panollava.models.choices import STAGES as STAGES
+from panollava.models.choices import Stage, VisionLoss
+from panollava.settings.choices import JUDGE_NAMES
+from panollava.settings.choices import ExtraName as ExtraName
+from panollava.settings.choices import FormatName as FormatName
+from panollava.settings.choices import MetricName as MetricName
+from panollava.settings.choices import Protocol as Protocol
+from panollava.settings.model import (
+    DenseclSettings,
+    LoraSettings,
+    ModelParts,
+    OverlapLossSettings,
+    VicregSettings,
+    ViewReadingSettings,
+    names,
+)
+from panollava.settings.section import Section, key
+from panollava.settings.values import NAME_MAX_LENGTH as NAME_MAX_LENGTH
+from panollava.settings.values import NAME_PATTERN as NAME_PATTERN
+from panollava.settings.values import SYNTHETIC as SYNTHETIC
+from panollava.settings.values import (
     Csv,
     ExperimentName,
     Folder,
     Heap,
-    ImageSize,
     Line,
     Precision,
     Text,
     choice_or_list,
     custom_metric,
-    miniature_or,
     renamed,
     some_of,
 )
-from panollava.models.choices import STAGES as STAGES
-from panollava.models.choices import (
-    LoraPart,
-    OverlapFeatures,
-    PanoramaPositions,
-    Quantization,
-    ResamplerName,
-    Stage,
-    StitchingMode,
-    VicregMode,
-    VisionLoss,
-)
-from panollava.views.rendering import Renderer
-from panollava.views.strategies import MAX_VIEWS, CropStrategy, Level
 
 SCORE_NAMES: tuple[str, ...] = (*get_args(MetricName), *get_args(ExtraName), *JUDGE_NAMES)
 
-RESAMPLER_OPTIONS = ("models.qformer.", "models.perceiver.", "models.bimamba.")
+RESAMPLER_OPTIONS = tuple(f"models.{name}." for name in ModelParts.inner)
 """Settings that count only while their resampler is chosen, by prefix."""
-MINIATURE_VISION = "miniature/siglip"
-MINIATURE_LANGUAGE = "miniature/qwen3"
-MINIATURE_VLM = "miniature/vlm"
 
 
 class ExperimentSettings(Section):
@@ -114,99 +109,16 @@ class DataSettings(Section):
     synthetic: SyntheticSettings = SyntheticSettings()
 
 
-class QuerySettings(Section):
-    """Mirrors `panollava.models.config.QueryOptions`, key by key."""
-
-    num_queries: int | None = key(
-        None,
-        "Visual tokens of a view, best a product of two similar numbers (a grid); null takes a quarter of its patches.",
-        ge=1, le=4096, typical="[4, 144]",
-    )  # fmt: skip
-    layers: int = key(2, "Number of layers.", ge=1, le=48, typical="[1, 6]")
-    heads: int = key(8, "Attention heads; latent_dimension is a multiple of it.", ge=1, le=256)
-
-
-class BimambaSettings(Section):
-    """Mirrors `panollava.models.config.BimambaOptions`, key by key."""
-
-    layers: int = key(1, "Number of layers.", ge=1, le=48, typical="[1, 6]")
-    heads: int = key(8, "Heads, each with its own decay; latent_dimension is a multiple of it.", ge=1, le=256)
-    state_size: int = key(64, "Numbers that each channel remembers.", ge=1, le=1024, typical="[16, 128]")
-    expand: int = key(2, "Width inside a layer, in multiples of latent_dimension.", ge=1, le=8)
-
-
-class ModelSettings(Section):
-    vision_name: Annotated[Text, BeforeValidator(miniature_or(MINIATURE_VISION))] = key(
-        "google/siglip-base-patch16-224",
-        f"Vision encoder: hub id, local folder, or `{MINIATURE_VISION}` (built by the DAG).",
-    )
-    language_model_name: Annotated[Text, BeforeValidator(miniature_or(MINIATURE_LANGUAGE))] = key(
-        "Qwen/Qwen2.5-0.5B", f"Language model: hub id, local folder, or `{MINIATURE_LANGUAGE}` (built by the DAG)."
-    )
-    vlm_name: Annotated[Text | None, BeforeValidator(miniature_or(MINIATURE_VLM))] = key(
-        None,
-        f"Native vision-language model: hub id, local folder, or `{MINIATURE_VLM}` (built by the DAG). It stands in "
-        "the place of vision_name, language_model_name, resampler_type and latent_dimension; null composes a model.",
-    )
-    adapter: Text | None = key(
-        None, "LoRA adapters (peft) of a native model to start from or to evaluate as they are: hub id or folder."
-    )
-    panorama_positions: PanoramaPositions = key(
-        "native",
-        "Positions of a native model's visual tokens: its own, or panorope, those of the directions that they show.",
-    )
-    quantization: Quantization | None = key(
-        None, "Hold a native model's base weights in 8bit or 4bit (extra `quant`, on a GPU); null does not."
-    )
-    resampler_type: ResamplerName = key("mlp", "What turns patch features into visual tokens.")
-    qformer: QuerySettings = QuerySettings()
-    perceiver: QuerySettings = QuerySettings()
-    bimamba: BimambaSettings = BimambaSettings()
-    latent_dimension: int = key(768, "Width of the resampler's output.", ge=1, le=65536, typical="[128, 1536]")
-    vicreg_projector_dim: int | None = key(
-        None, "Width of the VICReg projector's output; null takes latent_dimension.", ge=1, le=65536,
-        typical="[128, 2048]",
-    )  # fmt: skip
-    use_projection_positional_encoding: bool = key(
-        True, "Tell the language model where each visual token looks (yaw and place in the view)."
-    )
-    trust_remote_code: bool = key(False, "Run Python code that comes with a hub model. Only for models you trust.")
+class ModelSettings(ModelParts):
     miniature: MiniatureSettings = MiniatureSettings()
 
 
-class ImageProcessingSettings(Section):
-    crop_strategy: CropStrategy = key(
-        "anyres_e2p", "How a panorama becomes views; the anyres ones begin with a view of the whole."
-    )
-    fov_deg: float = key(90.0, "Horizontal field of view of a view, in degrees.", gt=0, lt=180, typical="[60, 120]")
-    overlap_ratio: float = key(0.5, "Share of a view that its neighbour sees too.", gt=0, lt=1, typical="[0.3, 0.7]")
-    image_size: ImageSize = key(None, "Size of a view in pixels: N or [height, width]; null takes the vision model's.")
-    anyres_max_patches: int = key(
-        9, "Most views of anyres and anyres_max, the global one included.", ge=1, le=MAX_VIEWS, typical="[5, 13]"
-    )
-    cubemap_poles: bool = key(True, "Whether cubemap has its up and down faces (6 views) or not (4).")
-    antialias: bool = key(True, "Anti-aliased rendering; false samples points, as py360convert does.")
-    level: Level = key(
-        "auto", "Whether the camera's pitch and roll, which a panorama's GPano metadata state, are taken out of it."
-    )
-    north: bool = key(False, "Whether panoramas are turned so that north, by their GPano metadata, is in the middle.")
+class ImageProcessingSettings(ViewReadingSettings):
     min_coverage: float = key(
         0.5, "Share of a view that a partial panorama must cover for the view to count in the overlap loss.", ge=0, le=1
     )
-    renderer: Renderer = key(
-        "panollava",
-        "Who cuts perspective views; py360convert's e2p samples points by its own conventions, as the original project "
-        "did (docs/views.md).",
-    )
     view_cache: Literal["raw", "jpeg"] = key(
         "raw", "How cached views are kept: raw pixels (exact, fastest), or JPEGs of quality 95 (a fifth of the space)."
-    )
-    stitching_mode: StitchingMode = key("concat", "How the views' tokens become one sequence.")
-    view_labels: bool = key(
-        False, "Say before each view of a native model where it looks: `view 2 of 9, 45° to the right:`."
-    )
-    use_vision_processor: bool = key(
-        True, "Take mean and std from the vision model's image processor; resizing and cropping are always ours."
     )
 
 
@@ -236,7 +148,7 @@ def _vision_trainable_blocks(default: int) -> Any:
     return key(default, "Blocks of the vision encoder that train: 0 none, N the last N, -1 all.", ge=-1, le=1000)
 
 
-class StageSettings(Section):
+class OptimisationSettings(Section):
     epochs: int = _epochs(1)
     batch_size: int = _batch_size(8)
     accumulate_grad_batches: int = key(1, "Batches per optimiser step.", ge=1, le=65536)
@@ -252,22 +164,15 @@ class StageSettings(Section):
     max_grad_norm: float = key(1.0, "Gradients are clipped to this norm; 0 does not clip.", ge=0)
     max_text_length: int = _max_text_length(128)
     vision_trainable_blocks: int = _vision_trainable_blocks(0)
-    vicreg_loss_weight: float = key(1.0, "Weight of the overlap loss (read in the vision stage).", ge=0)
-    vicreg_mode: VicregMode = key(
-        "pairwise", "What the overlap loss compares: each pair of views within itself, or over the batch."
-    )
-    vicreg_similarity_weight: float = key(25.0, "VICReg: weight of the invariance term.", ge=0)
-    vicreg_variance_weight: float = key(25.0, "VICReg: weight of the variance term.", ge=0)
-    vicreg_covariance_weight: float = key(1.0, "VICReg: weight of the covariance term.", ge=0)
+
+
+class StageSettings(VicregSettings, OptimisationSettings):
     data: StageDataSettings = StageDataSettings()
 
 
-class VisionStageSettings(StageSettings):
+class VisionStageSettings(DenseclSettings, StageSettings):
     loss: VisionLoss = key(
         "vicreg", "Loss on neighbouring views: VICReg, or DenseCL's contrast of matched with other directions."
-    )
-    densecl_temperature: float = key(
-        0.2, "DenseCL: similarities are divided by it (read when loss is densecl).", gt=0, le=10, typical="[0.05, 0.5]"
     )
     epochs: int = _epochs(3)
     batch_size: int = _batch_size(32)
@@ -283,15 +188,8 @@ class ResamplerStageSettings(StageSettings):
     max_text_length: int = _max_text_length(64)
 
 
-class FinetuneStageSettings(StageSettings):
-    overlap_loss_weight: float = key(
-        0.0, "Weight of an overlap loss beside the answers' loss; 0 leaves it out.", ge=0, typical="[0.01, 1]"
-    )
-    overlap_loss: VisionLoss = key("vicreg", "That loss: VICReg, or DenseCL's contrast.")
-    overlap_features: OverlapFeatures = key(
-        "connector",
-        "What it compares: tokens of the vision tower, or those of the connector behind it (composed: the resampler).",
-    )
+class FinetuneStageSettings(OverlapLossSettings, StageSettings):
+    overlap_loss: VisionLoss = key("vicreg", "The overlap loss: VICReg, or DenseCL's contrast.")
     epochs: int = _epochs(10)
 
 
@@ -360,20 +258,12 @@ class TrainingSettings(Section):
     stage_configs: StageConfigs = StageConfigs()
 
 
-class LoraSettings(Section):
+class _UseLora(Section):
     use_lora: bool = key(True, "Train LoRA adapters of the language model in the finetune stage.")
-    parts: Annotated[list[LoraPart], Field(min_length=1)] = key(
-        ["language"], "Parts that get adapters: language; of a native model vision and connector too."
-    )
-    rank: int = key(16, "Rank of the adapters.", ge=1, le=4096, typical="[4, 64]")
-    alpha: float = key(32, "Scale of the adapters: their output is multiplied by alpha / rank.", gt=0)
-    dropout: float = key(0.1, "Dropout before the adapters.", ge=0, lt=1, typical="[0, 0.2]")
-    target_modules: Annotated[Literal["auto"] | list[str], BeforeValidator(choice_or_list(None, "module"))] = key(
-        "auto",
-        "Names of the linear layers that get adapters, full or their ends; auto takes all of the blocks, experts too.",
-    )
-    use_rslora: bool = key(False, "Rank-stabilised: the output is multiplied by alpha / sqrt(rank) instead.")
-    use_dora: bool = key(False, "DoRA: the adapted weights' size is trained apart from their direction.")
+
+
+class LoraSection(LoraSettings, _UseLora):
+    """Whether there are adapters, and which."""
 
 
 class GenerationSettings(Section):
@@ -485,7 +375,7 @@ class Settings(Section):
     models: ModelSettings = ModelSettings()
     image_processing: ImageProcessingSettings = ImageProcessingSettings()
     training: TrainingSettings = TrainingSettings()
-    lora: LoraSettings = LoraSettings()
+    lora: LoraSection = LoraSection()
     generation: GenerationSettings = GenerationSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     system_messages: SystemMessages = SystemMessages()
@@ -514,3 +404,14 @@ def _leaf_keys(section: type[Section], prefix: str = "") -> Iterator[str]:
 
 KEYS: tuple[str, ...] = tuple(_leaf_keys(Settings))
 """Every setting's dotted key, in the order of the schema."""
+
+
+def model_keys(**marks: str | None) -> tuple[str, ...]:
+    """Dotted keys of the model's settings that have these marks (`settings.model`), in the order of the schema.
+
+    >>> model_keys(of="native", stages=None)
+    ('models.vlm_name', 'models.adapter', 'models.quantization', 'image_processing.view_labels')
+    """
+    sections = (("models", ModelParts), ("image_processing", ViewReadingSettings))
+    found = {f"{head}.{name}" for head, section in sections for name in names(section, **marks)}
+    return tuple(key for key in KEYS if key in found or key.rpartition(".")[0] in found)

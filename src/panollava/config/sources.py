@@ -123,7 +123,7 @@ class Sources:
                 document = merge(base, {key: value for key, value in raw.file.values.items() if key in _NAMING})
                 prefix = raw.prefix if raw.prefix is not None else default.prefix
                 if document["experiment"]["name"] is None and not document["experiment"]["auto_name"]:
-                    document["experiment"]["name"] = prefix
+                    document["experiment"] = {**document["experiment"], "name": prefix}
                 names.setdefault(resolve_name(document)[0], []).append(path)
             except ConfigError as error:
                 shown = self.shown(path)

@@ -31,9 +31,9 @@ from panollava.config.names import (
 )
 from panollava.config.native import backbones_of
 from panollava.config.schema import STAGES, SYNTHETIC, Settings
-from panollava.config.wording import visible
 from panollava.config.yaml_file import YamlFile
 from panollava.errors import ConfigError
+from panollava.settings.wording import visible
 
 if TYPE_CHECKING:
     from panollava.dag.slices import Slices

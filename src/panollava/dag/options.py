@@ -14,12 +14,12 @@ from panollava.config.remembered import remembered_settings
 from panollava.dag.inputs import source_csvs
 from panollava.dag.node import CACHE, Task
 from panollava.dag.parents import backbone_folder
+from panollava.dag.settings import UNTRACKED
 
 if TYPE_CHECKING:
     from panollava.config import WorkflowConfig
 
-_OF_TRAINING = ("num_workers", "gradient_checkpointing", "checkpoint_every_n_steps", "keep_checkpoints",
-                "log_every_n_steps", "tensorboard", "wandb_project")  # fmt: skip
+_OF_TRAINING = [key.removeprefix("training.") for key in UNTRACKED if key.rpartition(".")[0] == "training"]
 
 
 # ---- data ----------------------------------------------------------------------------------------

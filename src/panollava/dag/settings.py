@@ -6,8 +6,9 @@ test proves it).
 
 from __future__ import annotations
 
-from panollava.config.effective import LORA, OVERLAP_LOSS, VICREG_TERMS
-from panollava.config.schema import KEYS, RESAMPLER_OPTIONS, STAGES
+from panollava.config.effective import LORA, OVERLAP_LOSS
+from panollava.config.schema import KEYS, STAGES, OptimisationSettings, model_keys
+from panollava.settings.model import VicregSettings, ViewSettings
 
 
 def section(prefix: str | tuple[str, ...]) -> tuple[str, ...]:
@@ -19,31 +20,21 @@ def _named(section_name: str, *names: str) -> tuple[str, ...]:
     return tuple(f"{section_name}.{name}" for name in names)
 
 
-VIEWS = _named(
-    "image_processing", "crop_strategy", "fov_deg", "overlap_ratio", "image_size", "anyres_max_patches",
-    "cubemap_poles", "antialias", "level", "north", "renderer",
-)  # fmt: skip
+VIEWS = _named("image_processing", *ViewSettings.model_fields)
 """What views there are, and their pixels."""
 MACHINE = _named("training", "devices", "strategy", "precision", "cpu_threads")
 """What decides about the last bits of a number."""
-NATIVE = (*_named("models", "vlm_name", "adapter", "quantization"), "image_processing.view_labels")
-"""The model, where it is a native one."""
-VISION = (
-    *VIEWS, *NATIVE, "image_processing.use_vision_processor", "models.vision_name", "models.trust_remote_code",
-    "models.resampler_type", "models.latent_dimension", *section(RESAMPLER_OPTIONS),
-)  # fmt: skip
-"""The model of the vision stage."""
-LANGUAGE = (
-    *VISION, "image_processing.stitching_mode", "models.language_model_name",
-    "models.use_projection_positional_encoding", "models.panorama_positions", "system_messages.default",
-)  # fmt: skip
+VISION = model_keys(stages=None)
+"""The model of the vision stage, as far as the other stages have it too."""
+LANGUAGE = (*VISION, *model_keys(stages="text"), "system_messages.default")
 """The model of the stages that read text."""
-ZERO_SHOT = (*VIEWS, *NATIVE, "models.trust_remote_code", "models.panorama_positions", "training.precision",
-             "system_messages.default")  # fmt: skip
+ZERO_SHOT = (
+    *(key for key in LANGUAGE if key not in model_keys(of="composed")), "training.precision",
+)  # fmt: skip
 """A native model that answers as it comes."""
 ANSWERS = (
-    *_named("generation", "max_new_tokens", "do_sample", "temperature", "top_p"),
-    "training.eval_batch_size", "training.seed", "evaluation.shuffle_options", "evaluation.turns", *MACHINE,
+    *section("generation."), *_named("training", "eval_batch_size", "seed"),
+    *_named("evaluation", "shuffle_options", "turns"), *MACHINE,
 )  # fmt: skip
 """How answers are generated; the model follows from the checkpoint."""
 
@@ -60,12 +51,11 @@ JUDGE = (
     *_named("training", "eval_batch_size", "precision", "cpu_threads"),
 )  # fmt: skip
 
-_OPTIMISATION = ("epochs", "batch_size", "accumulate_grad_batches", "optimizer", "lr", "muon_lr", "weight_decay",
-                 "warmup_ratio", "max_grad_norm", "vision_trainable_blocks", "max_text_length")  # fmt: skip
-_VICREG = ("vicreg_loss_weight", "vicreg_mode", *VICREG_TERMS)
+_OPTIMISATION = tuple(OptimisationSettings.model_fields)
+_VICREG = tuple(VicregSettings.model_fields)
 
 OF_VISION_STAGE = (
-    *VISION, "image_processing.min_coverage", "models.vicreg_projector_dim", *MACHINE,
+    *VISION, *model_keys(stages="vision"), "image_processing.min_coverage", *MACHINE,
     *_named("training", "seed", "cache_vision_features"),
     *_named("training.stage_configs.vision", *_OPTIMISATION, "loss", "densecl_temperature", *_VICREG),
 )  # fmt: skip

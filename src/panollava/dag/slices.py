@@ -1,6 +1,6 @@
 """What a node of the DAG depends on, as one document: the reason why exactly the stale parts run again.
 
-An experiment's configuration and a node's name enter; a slice leaves:
+A slice is made from an experiment's configuration and a node's name:
 
     {"node", "code_version",
      "config":   the settings that this node reads, nested as in the configuration,
@@ -17,22 +17,33 @@ caches know no experiment and no split: equal content, equal key. No node is nam
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from panollava.config.dotted import differing, nested, plain_copy
+from panollava.config.dotted import differing, nested
 from panollava.config.effective import DEFAULTS
 from panollava.config.schema import KEYS
 from panollava.dag.always import ALWAYS
 from panollava.dag.node import Parent, Parents
 from panollava.dag.nodes import KINDS, NODES, TABLE
 from panollava.errors import ConfigError
-from panollava.files import canonical_json, digest_of_text
+from panollava.files import canonical_json_and_digest
 
 if TYPE_CHECKING:
     from panollava.config import WorkflowConfig
 
 
-_SHARED: dict[str, tuple[str, dict[str, Any]]] = {}
+class Slice(NamedTuple):
+    """What a node depends on. Nobody changes the document."""
+
+    document: dict[str, Any]
+    text: str
+    """The same as canonical JSON: the one parameter of the node's rule."""
+    digest: str
+    """16 hexadecimal digits that name it."""
+
+
+_SHARED: dict[str, Slice] = {}
+"""Slices by their digest: of thousands of experiments most are equal, and each is held once."""
 
 
 class Slices:
@@ -41,36 +52,28 @@ class Slices:
     def __init__(self, experiment: WorkflowConfig, own_data: frozenset[tuple[str, str]]) -> None:
         self._experiment, self._own_data = experiment, own_data
         self._parents: dict[tuple[str, str | None], Parents] = {}
-        self._documents: dict[tuple[str, str | None], dict[str, Any]] = {}
-        self._texts: dict[tuple[str, str | None], str] = {}
-        self._digests: dict[tuple[str, str | None], str] = {}
+        self._slices: dict[tuple[str, str | None], Slice] = {}
 
-    def document(self, node: str, stage: str | None = None) -> dict[str, Any]:
-        """The slice; `stage` asks for prepared data and views of a stage with data of its own.
+    def of(self, node: str, stage: str | None = None) -> Slice:
+        """The node's slice; `stage` asks for prepared data and views of a stage with data of its own.
 
         Raises ConfigError for a CSV that does not exist and for a stage that the experiment does not train.
         """
         key = self._key(node, stage)
-        if key not in self._documents:
-            self._documents[key] = self._build(*key)
-        return self._documents[key]
+        if key not in self._slices:
+            document = self._build(*key)
+            text, digest = canonical_json_and_digest(document)
+            self._slices[key] = _SHARED.setdefault(digest, Slice(document, text, digest))
+        return self._slices[key]
+
+    def document(self, node: str, stage: str | None = None) -> dict[str, Any]:
+        return self.of(node, stage).document
 
     def text(self, node: str, stage: str | None = None) -> str:
-        """The slice as canonical JSON: the one parameter of the node's rule."""
-        key = self._key(node, stage)
-        if key not in self._texts:
-            document = self.document(node, stage)
-            text = canonical_json(document)
-            # Of thousands of experiments most slices are equal: each is held once. Nobody changes them.
-            self._texts[key], self._documents[key] = _SHARED.setdefault(text, (text, document))
-        return self._texts[key]
+        return self.of(node, stage).text
 
     def digest(self, node: str, stage: str | None = None) -> str:
-        """16 hexadecimal digits that name the slice."""
-        key = self._key(node, stage)
-        if key not in self._digests:
-            self._digests[key] = digest_of_text(self.text(node, stage))
-        return self._digests[key]
+        return self.of(node, stage).digest
 
     def parents(self, node: str, stage: str | None = None) -> list[Parent]:
         """The nodes before, each with the stage for whose own data it stands."""
@@ -98,7 +101,8 @@ class Slices:
         node = TABLE[KINDS[name]]
         if node.document is not None:
             return node.document(self._experiment)
-        config: dict[str, Any] = plain_copy(self._configs[node.name])
+        read = [key for key in node.reads if key in ALWAYS or key in self._changed]
+        config = nested(self._experiment.effective, read)
         if node.adjust is not None:
             node.adjust(self._experiment, config)
         if (name, stage) not in self._parents and node.parents is not None:
@@ -116,9 +120,7 @@ class Slices:
         }
 
     @cached_property
-    def _configs(self) -> dict[str, dict[str, Any]]:
-        """The settings in each node's slice: of those that it reads, what is no later one at its default."""
-        values = self._experiment.effective
-        changed = set(differing(values, DEFAULTS, (key for key in KEYS if key not in ALWAYS)))
-        reads = {name: [key for key in node.reads if key in ALWAYS or key in changed] for name, node in TABLE.items()}
-        return {name: nested(values, keys) for name, keys in reads.items()}
+    def _changed(self) -> frozenset[str]:
+        """The later settings that are not at their default."""
+        later = (key for key in KEYS if key not in ALWAYS)
+        return frozenset(differing(self._experiment.effective, DEFAULTS, later))

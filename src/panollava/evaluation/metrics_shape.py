@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from panollava.config.wording import shown
+from panollava.settings.wording import shown
 
 _MOST_DRAWS = 100_000  # as `evaluation.bootstrap_samples`
 _SHOWN = 3

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
@@ -26,8 +26,8 @@ from transformers.pytorch_utils import Conv1D
 
 from panollava.errors import CheckpointError, ConfigError
 from panollava.logs import LOGGER
-from panollava.models.config import LoraSettings
 from panollava.models.gradient_reach import without_reach
+from panollava.settings.model import LoraSettings
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def find_targets(
     requires a gradient; what no gradient reaches is left out. Raises ConfigError for a name that matches nothing.
     """
     wanted = settings.target_modules
-    names = (wanted,) if isinstance(wanted, str) else wanted
+    names = (wanted,) if isinstance(wanted, str) else tuple(wanted)
     if names == ("auto",):
         modules, parameters = block_linears(model, part), block_experts(model, part)
     elif names == ("all-linear",):
@@ -154,7 +154,7 @@ def attach(model: Any, settings: LoraSettings, targets: Targets, task: str | Non
             "lora.dropout %g is set to 0: peft adapts weights that are stacked or wrapped (%s, …) without dropout only",
             settings.dropout, targets.parameters[0],
         )  # fmt: skip
-        settings = replace(settings, dropout=0.0)
+        settings = settings.model_copy(update={"dropout": 0.0})
     everything = [name for name, _ in model.named_modules()]
     weights = [name for name, _ in model.named_parameters()]
     alpha: Any = settings.alpha  # peft computes with it; its annotation says int

@@ -18,3 +18,8 @@ Quantization = Literal["8bit", "4bit"]
 LoraPart = Literal["language", "vision", "connector"]
 LORA_PARTS: tuple[LoraPart, ...] = get_args(LoraPart)
 """What LoRA adapters can sit in; the composed model has them in its language model alone."""
+
+MINIATURE_VISION = "miniature/siglip"
+MINIATURE_LANGUAGE = "miniature/qwen3"
+MINIATURE_VLM = "miniature/vlm"
+"""Backbones that the DAG builds itself."""

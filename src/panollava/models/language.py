@@ -29,13 +29,13 @@ from panollava.files import atomic_path
 from panollava.logs import LOGGER
 from panollava.models.adapters import attach, describe, find_targets, language_part, lost_by_peft
 from panollava.models.checks import check_length
-from panollava.models.config import LoraSettings
 from panollava.models.language_weights import causal_class, load_language, text_config
 from panollava.models.merging import merged
 from panollava.models.probes import probe
 from panollava.models.prompt import pad_id_of
 from panollava.models.tokenizer import load_tokenizer
 from panollava.models.vision import checkpoint_config
+from panollava.settings.model import LoraSettings
 
 _FLASH_INSTALL = "pip install flash-attn --no-build-isolation"
 

@@ -16,7 +16,6 @@ import copy
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -100,7 +99,7 @@ class NativeVLM(PanoramaModel):
             self.model = native_adapters.load_adapter(self.model, self.core_parts, config.adapter_source)
             self._adapted = native_adapters.parts_with_adapters(self.model, self.core_parts)
         elif config.use_lora if with_lora is None else with_lora:
-            self._attach(config.lora.parts)
+            self._attach(config.lora.ordered_parts)
         self.requires_grad_(False)
         self.vicreg_projector.requires_grad_(True)
         self.train()
@@ -299,7 +298,7 @@ class NativeVLM(PanoramaModel):
         elif stage == "resampler":
             wanted = ("connector",)
         else:
-            wanted = tuple(LORA_NAMES[part] for part in self.config.lora.parts) if self.config.use_lora else ()
+            wanted = tuple(LORA_NAMES[part] for part in self.config.lora.ordered_parts) if self.config.use_lora else ()
             wanted += ("language_model",) if self.config.full_finetune else ()
         return tuple(name for name in wanted if name in present)
 
@@ -611,7 +610,7 @@ class NativeVLM(PanoramaModel):
             self.model = self.model.unload()
             self._adapted = ()
         self.model, self._adapted = native_adapters.attach(
-            self.model, self.core_parts, replace(self.config.lora, parts=tuple(wanted))
+            self.model, self.core_parts, self.config.lora.model_copy(update={"parts": list(wanted)})
         )
 
     def _known_part(self, key: str) -> str | None:

@@ -22,9 +22,10 @@ from panollava.files import atomic_path
 from panollava.logs import LOGGER
 from panollava.models import adapters
 from panollava.models.adapters import Targets, block_experts
-from panollava.models.config import LORA_PARTS, LoraSettings
+from panollava.models.choices import LORA_PARTS
 from panollava.models.finite import refuse_not_finite
 from panollava.models.native_parts import LORA_NAMES, NativeParts, part_of_adapter
+from panollava.settings.model import LoraSettings
 
 
 def attach(model: Any, parts: NativeParts, settings: LoraSettings) -> tuple[Any, tuple[str, ...]]:
@@ -34,8 +35,10 @@ def attach(model: Any, parts: NativeParts, settings: LoraSettings) -> tuple[Any,
     """
     modules: list[str] = []
     experts: list[str] = []
-    for part in settings.parts:
-        found = _chosen(parts.linears(part), settings.target_modules, part)
+    wanted = settings.target_modules
+    targets = wanted if isinstance(wanted, str) else tuple(wanted)
+    for part in settings.ordered_parts:
+        found = _chosen(parts.linears(part), targets, part)
         if not found:
             raise ConfigError(f"lora.parts names {part}, which has no linear layer in {type(parts.core).__name__}")
         modules += found
@@ -60,7 +63,7 @@ def attach(model: Any, parts: NativeParts, settings: LoraSettings) -> tuple[Any,
             100 * weights / whole, f"{whole:,}",
         )  # fmt: skip
     adapted = adapters.attach(model, settings, Targets(tuple(modules), tuple(experts)), task=None)
-    return adapted, tuple(part for part in LORA_PARTS if part in settings.parts)
+    return adapted, settings.ordered_parts
 
 
 def load_adapter(model: Any, parts: NativeParts, folder: str) -> Any:

@@ -9,7 +9,6 @@ FOLDER/README.md                           the model card
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,10 +57,9 @@ def save_native(model: NativeVLM, folder: Path, processor: PanoramaProcessor | N
     adapted = model.has_adapters
     if adapted:
         model.save_adapter(folder / _ADAPTER)
-    config = dataclasses.replace(
-        model.config, vlm_path=None, adapter=None, adapter_path=None, use_lora=adapted,
-        image_size=processor.image_size,
-    ).to_json()  # fmt: skip
+    config = model.config.changed(
+        vlm_path=None, adapter=None, adapter_path=None, use_lora=adapted, image_size=processor.image_size
+    ).to_json()
     write_text(folder / "README.md", model_card(config, model.origin))
     write_json(
         folder / NATIVE_FILE,

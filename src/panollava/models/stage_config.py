@@ -1,23 +1,16 @@
 """The model's configuration in a stage, from the settings of an experiment or of a slice of one.
 
-Enters: `models.*`, `image_processing.*`, `lora.*` and the stage's own settings. Leaves: a `ModelConfig`. No weights.
+It needs `models.*`, `image_processing.*`, `lora.*` and the stage's own settings, and no weights.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from panollava.models.config import ModelConfig
-
-_LANGUAGE = ("language_model_name", "use_projection_positional_encoding", "stitching_mode", "panorama_positions")
-"""Fields of the stages that read text. A field that stands in no list here counts in every stage of every model."""
-_VISION_STAGE = ("vicreg_projector_dim",)
-_NATIVE = ("vlm_name", "adapter", "quantization", "view_labels", "panorama_positions")
-_COMPOSED = ("vision_name", "resampler_type", "qformer", "perceiver", "bimamba", "latent_dimension",
-             "use_vision_processor")  # fmt: skip
+from panollava.settings.model import names
 
 
 def stage_model_config(
@@ -30,7 +23,8 @@ def stage_model_config(
     if config["models"].get("vlm_name") is not None:
         return native_model_config(stage, config, image_size, None)
     settings, full = config["training"]["stage_configs"][stage], bool(config["training"].get("full_finetune"))
-    document = _of_same_name(config, without=(*_NATIVE, *(_LANGUAGE if stage == "vision" else _VISION_STAGE)))
+    other_stages = names(ModelConfig, stages="text" if stage == "vision" else "vision")
+    document = _of_same_name(config, without=(*names(ModelConfig, of="native"), *other_stages))
     document |= {"vision_path": vision.as_posix() if vision else None, "image_size": list(image_size)}
     if stage == "vision":
         document["use_lora"] = False
@@ -93,8 +87,9 @@ def native_model_config(
 def native_document(config: Mapping[str, Any], vlm: Path | None) -> dict[str, Any]:
     """What `ModelConfig` needs of a native model whatever the stage, from a slice's or an experiment's settings."""
     models, adapter = config["models"], config["models"]["adapter"]
+    of_some_stages = (*names(ModelConfig, stages="text"), *names(ModelConfig, stages="vision"))
     return {
-        **_of_same_name(config, without=(*_COMPOSED, *_LANGUAGE, *_VISION_STAGE)),
+        **_of_same_name(config, without=(*names(ModelConfig, of="composed"), *of_some_stages)),
         "vlm_path": vlm.as_posix() if vlm else _folder_of(models["vlm_name"]),
         "adapter_path": _folder_of(adapter) if adapter else None,
     }
@@ -103,7 +98,7 @@ def native_document(config: Mapping[str, Any], vlm: Path | None) -> dict[str, An
 def _of_same_name(config: Mapping[str, Any], without: Collection[str]) -> dict[str, Any]:
     """The settings of `models` and `image_processing` that `ModelConfig` has under the same name. Those that joined
     later are not in a slice at their default, which is the model configuration's own."""
-    known = {entry.name for entry in fields(ModelConfig)}.difference(without)
+    known = set(ModelConfig.model_fields).difference(without)
     return {
         name: value for part in ("models", "image_processing") for name, value in config[part].items() if name in known
     }

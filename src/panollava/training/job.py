@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ def model_config_of(job: StageJob, image_size: tuple[int, int]) -> ModelConfig:
     prompt = job.untracked.get("prompt")
     if job.stage != "vision" or prompt is None:
         return config
-    return replace(config, language_model_name=prompt["language_model_name"])
+    return config.changed(language_model_name=prompt["language_model_name"])
 
 
 def check_prompt(job: StageJob, model_config: ModelConfig) -> None:
@@ -89,7 +89,7 @@ def check_prompt(job: StageJob, model_config: ModelConfig) -> None:
         return
     if job.stage == "vision":
         settings = {key: value for key, value in prompt.items() if key not in ("text", "csvs")}
-        model_config = replace(model_config, **settings)
+        model_config = model_config.changed(**settings)
         folder = prompt["language_path"]
         if folder is not None and not (job.root / folder).is_dir():
             return  # the DAG builds it meanwhile

@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from panollava.config.choices import JUDGE_NAMES
 from panollava.evaluation.judging.prompt import Request
 from panollava.evaluation.judging.reading import read_score
 from panollava.evaluation.measures.measured import JUDGED, Measured
 from panollava.evaluation.metrics.result import MetricResult
 from panollava.evaluation.protocols import KEY, ScoredTexts
 from panollava.extras import install
+from panollava.settings.choices import JUDGE_NAMES
 from panollava.versions import package_version
 
 _SCALE = "0-100"

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from panollava.config.choices import JUDGE_NAMES
 from panollava.errors import EvaluationError
 from panollava.evaluation.metrics.result import MetricResult
 from panollava.evaluation.metrics.sums import Array, SampleSums, ratio
@@ -21,6 +20,7 @@ from panollava.evaluation.protocols import KEY
 from panollava.evaluation.resampling import interval_of, units_of
 from panollava.evaluation.score import ScoreReport
 from panollava.files import read_json, write_json
+from panollava.settings.choices import JUDGE_NAMES
 
 # The columns of `samples` whose sums' quotient the score is (None: their number); of perplexity e to its power.
 _COLUMNS: dict[str, tuple[str, str | None]] = {

@@ -22,6 +22,6 @@ class Section(BaseModel):
         }
 
 
-def key(default: Any, about: str, *, typical: str | None = None, **bounds: Any) -> Any:
+def key(default: Any, about: str | None, *, typical: str | None = None, **bounds: Any) -> Any:
     """A setting with its default, the comment that explains it, and its range."""
     return Field(default, description=about, json_schema_extra={"typical": typical}, **bounds)

@@ -1,7 +1,7 @@
-"""Checks of single values, before their type is checked: what pydantic cannot say, or would say less clearly.
+"""Types of settings that need more than pydantic says, or would say less clearly.
 
-A value as YAML gave it enters, the same leaves (a folder in its one plain form); ValueError says what is allowed, what
-was found and what helps. The type is checked afterwards: a value of another one passes here.
+A check is given a value as YAML gave it, before its type is checked, and returns it; ValueError says what is allowed,
+what was found and what helps. A value of another type passes here.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from panollava.config.choices import NAME_MAX_LENGTH as NAME_MAX_LENGTH
-from panollava.config.choices import NAME_PATTERN as NAME_PATTERN
-from panollava.config.wording import shown
+from panollava.settings.choices import NAME_MAX_LENGTH as NAME_MAX_LENGTH
+from panollava.settings.choices import NAME_PATTERN as NAME_PATTERN
+from panollava.settings.wording import shown
 
 SYNTHETIC = "synthetic"
 HEAP_PATTERN = "[1-9][0-9]*[kmgKMG]"
@@ -34,6 +34,54 @@ def path(value: Any) -> Any:
     return one_line(value)
 
 
+def model_name(value: Any) -> Any:
+    if isinstance(value, str) and "://" in value:
+        owner_and_name = "/".join(value.partition("://")[2].split("/")[1:3])
+        raise ValueError(f"must be a hub id or a local folder, got an address. Typical: {owner_and_name}")
+    return path(value)
+
+
+def image_size(value: Any) -> Any:
+    sides = value if isinstance(value, list) else [value]
+    whole = all(isinstance(side, int) and not isinstance(side, bool) and 8 <= side <= 4096 for side in sides)
+    if value is not None and not (whole and (not isinstance(value, list) or len(value) == 2)):
+        raise ValueError(
+            f"must be a whole number or [height, width] in [8, 4096], or null for the vision model's own size, "
+            f"got {shown(value)}. Typical: 224"
+        )
+    return value
+
+
+def miniature_or(expected: str) -> Any:
+    def check(value: Any) -> Any:
+        if isinstance(value, str) and value.startswith("miniature/") and value != expected:
+            raise ValueError(f"must be a hub id, a local folder or '{expected}', got {shown(value)}")
+        return model_name(value)
+
+    return check
+
+
+def choice_or_list(choices: tuple[str, ...] | None, word: str) -> Any:
+    def check(value: Any) -> Any:
+        if value == "auto" and isinstance(value, str):
+            return value
+        if not isinstance(value, list) or not value or not all(isinstance(item, str) and item for item in value):
+            allowed = f" of {', '.join(choices)}" if choices else ""
+            alone = isinstance(value, str) and (value in choices if choices else len(value) <= 60)
+            hint = f". Write it as a list: [{value}]" if alone else ""
+            raise ValueError(f"must be auto or a list{allowed}, got {shown(value)}{hint}")
+        if len(set(value)) != len(value):
+            raise ValueError(f"names a {word} twice: {shown(value)}")
+        unknown = [item for item in value if choices and item not in choices]
+        if choices and unknown:
+            near = get_close_matches(unknown[0].lower(), choices, n=1)
+            hint = f". Did you mean {near[0]}?" if near else ""
+            raise ValueError(f"must be auto or a list of {', '.join(choices)}, got {shown(unknown[0])}{hint}")
+        return value
+
+    return check
+
+
 def folder(value: Any) -> Any:
     if isinstance(value, str) and (set(value) & set("{}*?[]") or value.startswith("~")):
         raise ValueError(f"must be a folder's path; ~ and patterns are not expanded, got {shown(value)}")
@@ -46,30 +94,12 @@ def folder(value: Any) -> Any:
     return plain
 
 
-def model_name(value: Any) -> Any:
-    if isinstance(value, str) and "://" in value:
-        owner_and_name = "/".join(value.partition("://")[2].split("/")[1:3])
-        raise ValueError(f"must be a hub id or a local folder, got an address. Typical: {owner_and_name}")
-    return path(value)
-
-
 def experiment_name(value: Any) -> Any:
     if isinstance(value, str) and not (NAME_PATTERN.fullmatch(value) and len(value) <= NAME_MAX_LENGTH):
         found = value if len(value) <= 60 else f"{value[:57]}..."
         raise ValueError(
             f"must start with a letter or digit, hold only letters, digits, '.', '_' and '-', and have at most "
             f"{NAME_MAX_LENGTH} characters, got {found!r}"
-        )
-    return value
-
-
-def image_size(value: Any) -> Any:
-    sides = value if isinstance(value, list) else [value]
-    whole = all(isinstance(side, int) and not isinstance(side, bool) and 8 <= side <= 4096 for side in sides)
-    if value is not None and not (whole and (not isinstance(value, list) or len(value) == 2)):
-        raise ValueError(
-            f"must be a whole number or [height, width] in [8, 4096], or null for the vision model's own size, "
-            f"got {shown(value)}. Typical: 224"
         )
     return value
 
@@ -85,15 +115,6 @@ def csv_paths(value: Any) -> Any:
     if isinstance(value, list) and SYNTHETIC in value and len(value) > 1:
         raise ValueError(f"'{SYNTHETIC}' stands alone, got a list that mixes it with files: {shown(value)}")
     return value
-
-
-def miniature_or(expected: str) -> Any:
-    def check(value: Any) -> Any:
-        if isinstance(value, str) and value.startswith("miniature/") and value != expected:
-            raise ValueError(f"must be a hub id, a local folder or '{expected}', got {shown(value)}")
-        return model_name(value)
-
-    return check
 
 
 def short_precision(value: Any) -> Any:
@@ -132,38 +153,9 @@ def some_of(choices: tuple[str, ...]) -> Any:
     return check
 
 
-def choice_or_list(choices: tuple[str, ...] | None, word: str) -> Any:
-    def check(value: Any) -> Any:
-        if value == "auto" and isinstance(value, str):
-            return value
-        if not isinstance(value, list) or not value or not all(isinstance(item, str) and item for item in value):
-            allowed = f" of {', '.join(choices)}" if choices else ""
-            alone = isinstance(value, str) and (value in choices if choices else len(value) <= 60)
-            hint = f". Write it as a list: [{value}]" if alone else ""
-            raise ValueError(f"must be auto or a list{allowed}, got {shown(value)}{hint}")
-        if len(set(value)) != len(value):
-            raise ValueError(f"names a {word} twice: {shown(value)}")
-        unknown = [item for item in value if choices and item not in choices]
-        if choices and unknown:
-            near = get_close_matches(unknown[0].lower(), choices, n=1)
-            hint = f". Did you mean {near[0]}?" if near else ""
-            raise ValueError(f"must be auto or a list of {', '.join(choices)}, got {shown(unknown[0])}{hint}")
-        return value
-
-    return check
-
-
-# The types of settings. Where a validator takes other values than the type says, `WithJsonSchema` says which.
+# Where a validator takes other values than the type says, `WithJsonSchema` says which.
 Text = Annotated[str, Field(min_length=1)]
-Line = Annotated[str, Field(min_length=1), BeforeValidator(one_line)]
-Folder = Annotated[str, Field(min_length=1), BeforeValidator(folder)]
-Csv = Annotated[str | list[str] | None, BeforeValidator(csv_paths)]
-ExperimentName = Annotated[
-    str, Field(pattern=f"^{NAME_PATTERN.pattern}$", max_length=NAME_MAX_LENGTH), BeforeValidator(experiment_name)
-]
-Heap = Annotated[str, Field(pattern=f"^{HEAP_PATTERN}$"), BeforeValidator(heap)]
 _SIDE = {"type": "integer", "minimum": 8, "maximum": 4096}
-_SIDES = {"type": "array", "items": _SIDE, "minItems": 2, "maxItems": 2}
 ImageSize = Annotated[
     int | list[int] | None,
     BeforeValidator(image_size),
@@ -171,6 +163,13 @@ ImageSize = Annotated[
         {"anyOf": [_SIDE, {"type": "array", "items": _SIDE, "minItems": 2, "maxItems": 2}, {"type": "null"}]}
     ),
 ]
+Line = Annotated[str, Field(min_length=1), BeforeValidator(one_line)]
+Folder = Annotated[str, Field(min_length=1), BeforeValidator(folder)]
+Csv = Annotated[str | list[str] | None, BeforeValidator(csv_paths)]
+ExperimentName = Annotated[
+    str, Field(pattern=f"^{NAME_PATTERN.pattern}$", max_length=NAME_MAX_LENGTH), BeforeValidator(experiment_name)
+]
+Heap = Annotated[str, Field(pattern=f"^{HEAP_PATTERN}$"), BeforeValidator(heap)]
 Precision = Annotated[
     Literal["auto", "32-true", "bf16-mixed", "16-mixed"],
     BeforeValidator(short_precision),
