@@ -30,9 +30,12 @@ _CHATTER = re.compile(
     r"|Some jobs were triggered by provenance|Rules with |\d+ jobs have (missing|outdated)|\d+ jobs have "
     r"|Would remove|Removing temporary|Reasons:|\(check individual jobs|Finished job|Trying to restart job"
     r"|Exiting because a job execution failed|Complete log|The run involves checkpoint|The order of jobs"
-    r"|This was a dry-run|Full Traceback|\s*$"
+    r"|This was a dry-run|Full Traceback|Shutting down, this might|Removing output files of failed job|\s*$"
 )
-_TOLD_ALREADY = re.compile(r"Exiting because a job execution failed|(RuleException:\s*)?CalledProcessError in file")
+_TOLD_ALREADY = re.compile(
+    r"Exiting because a job execution failed|(RuleException:\s*)?CalledProcessError in file"
+    r"|(WorkflowError:\s*)?At least one job did not complete successfully"
+)
 """Errors that repeat, with the job's whole command, what the job's own lines and its line here have said."""
 _ADVICE = re.compile(r"--cleanup-metadata|--rerun-triggers|--ignore-incomplete|--touch")
 """Advice that would let a result pass for one of other settings: it is not passed on."""
