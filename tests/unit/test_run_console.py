@@ -96,8 +96,8 @@ def test_a_run_is_a_line_a_job_with_a_remaining_time(monkeypatch: pytest.MonkeyP
     console.say(
         "RuleException:\nCalledProcessError in file \"a.smk\", line 3:\nCommand 'exec …' --slice", logging.ERROR
     )
-    console.say("Removing output files of failed job predict since they might be corrupted:\na.csv", logging.WARNING)
-    console.say("Shutting down, this might take some time.", logging.WARNING)
+    console.say("Removing output files of failed job predict since they might be corrupted:\na.csv")
+    console.say("Shutting down, this might take some time.")
     console.say("WorkflowError:\nAt least one job did not complete successfully.", logging.ERROR)
     console.say("disk nearly full", logging.WARNING)
     console.handler.close()
