@@ -202,6 +202,9 @@ def test_commands_ask_a_model_as_it_comes_by_its_experiment_alone(root: Path) ->
     chosen = json.loads((root / cfg.names.checkpoint_json).read_text())
     assert document["provenance"]["checkpoint"]["sha256"] == chosen["sha256"]
     answers(root, cfg, "metrics")
+    with chdir(root):
+        Pipeline(cfg).make("stage_state")
+        assert "no stages: the model answers as it comes" in runner.invoke(app, ["status", "asked"]).stdout
     by_the_dag_scored = json.loads((root / cfg.names.metrics).read_text())
     assert document["metrics"]["perplexity"] == by_the_dag_scored["metrics"]["perplexity"]
     assert ThreeStageTrainer(cfg).run() == root / cfg.names.checkpoint_json

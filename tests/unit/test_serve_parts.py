@@ -148,5 +148,9 @@ def test_what_a_visitor_is_told() -> None:
     told = trained_on(metadata, {"evaluation": scores})
     assert told[0] == "Trained on 1,200 questions and answers of rooms.csv."
     assert told[1] == "On its test set: cider 0.52, 0.31 with other pictures." and len(told) == 3
+    assert trained_on({**metadata, "stage": None, "dataset": {}}, None) == [
+        "Nothing was trained on panoramas here: the model answers as it comes.",
+        "About panoramas it may be wrong, in any words.",
+    ]
     drawn = {**metadata, "model_config": {"vision_name": "miniature/siglip"}, "dataset": {}}
     assert "of photographs means nothing" in trained_on(drawn, None)[0]

@@ -287,7 +287,10 @@ def status(
         minutes = "" if row["elapsed_minutes"] is None else f"{row['elapsed_minutes']:.1f}"
         rows.append([stage, row["status"], loss, minutes, row["error"] or place])
     columns = ["stage", "status", "best validation loss", "minutes", ""]
-    print_table(columns, rows, right=columns[2:4])
+    if rows:
+        print_table(columns, rows, right=columns[2:4])
+    else:
+        print("no stages: the model answers as it comes")
     if found.missing_csvs():
         return  # its jobs are not known
     if used := used_by([found]):

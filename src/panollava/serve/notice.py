@@ -19,6 +19,9 @@ def trained_on(metadata: Mapping[str, Any], origin: Mapping[str, Any] | None) ->
     if (rows := dataset.get("num_train_samples")) is not None:
         source = dataset.get("dataset_name") or _name_of(dataset.get("train_csv"))
         found.append(f"Trained on {rows:,} questions and answers{f' of {source}' if source else ''}.")
+    untrained = "stage" in metadata and metadata["stage"] is None
+    if untrained:
+        found.append("Nothing was trained on panoramas here: the model answers as it comes.")
     if _is_drawn(metadata):
         found.append(
             "Its encoder and language model are miniatures made for drawn scenes: what it says of photographs means "
@@ -26,7 +29,8 @@ def trained_on(metadata: Mapping[str, Any], origin: Mapping[str, Any] | None) ->
         )
     if score := _score((origin or {}).get("evaluation")):
         found.append(score)
-    found.append("About other panoramas, places and kinds of questions than those it may be wrong, in any words.")
+    about = "panoramas" if untrained else "other panoramas, places and kinds of questions than those"
+    found.append(f"About {about} it may be wrong, in any words.")
     return found
 
 
