@@ -73,9 +73,14 @@ def test_any_value_in_any_place_is_told_or_does_no_harm(tmp_path: Path) -> None:
         ("remembered", "training", {"seed": "x"}, r"remembered\.training\.seed: .*valid integer, got 'x'"),
         ("remembered", "evaluation", {"metrics": 3.5}, r"remembered\.evaluation\.metrics"),
         ("checkpoint_info", "project_root", ..., r"it lacks checkpoint_info\.project_root"),
-        ("model_config", "fov_deg", None, "model_config: fov_deg must be a number, got None"),
+        ("model_config", "fov_deg", None, r"model_config: fov_deg must be a number in .*, got null"),
         ("processor", "views", ..., "processor lacks 'views'"),
-        ("model_config", "lora", {"target_modules": []}, "model_config: lora.target_modules must name at least one"),
+        (
+            "model_config",
+            "lora",
+            {"target_modules": []},
+            r"model_config: lora.target_modules must be auto or a list, got \[\]",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, section: str, key: str, value: Any, said: str) -> None:

@@ -5,9 +5,9 @@ Validated settings enter; (dotted key, message) pairs leave.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container
+from collections.abc import Collection, Container, Iterator
 
-from panollava.config.native import NATIVE_ONLY, native_errors, overlap_errors
+from panollava.config.native import NATIVE_ONLY, native_errors
 from panollava.config.schema import KEYS, MINIATURE_VISION, RESAMPLER_OPTIONS, SCORE_NAMES, STAGES, Settings
 from panollava.errors import ConfigError
 
@@ -26,7 +26,30 @@ def cross_errors(settings: Settings, written: Collection[str] = ()) -> list[tupl
     except ConfigError as error:  # each value is legal, all of them together are not
         found.append(("image_processing", f"cannot be used: {error}"))
     found += _view_errors(settings, reason) + _device_errors(settings) + _other_errors(settings)
-    return [*found, *overlap_errors(settings, reason), *native_errors(settings, written)]
+    return [*found, *_overlap_errors(settings, reason), *native_errors(settings, written)]
+
+
+def _overlap_errors(settings: Settings, without_directions: str | None) -> Iterator[tuple[str, str]]:
+    """(key, message) where an overlap loss beside the answers' compares nothing, or trains nothing."""
+    finetune = settings.training.stage_configs.finetune
+    if "finetune" not in settings.training.stages or finetune.overlap_loss_weight == 0:
+        return
+    key = "training.stage_configs.finetune.overlap_loss_weight"
+    if without_directions:
+        yield (
+            key,
+            f"has nothing to compare: {without_directions}. Use e2p, anyres_e2p or another that overlaps",
+        )
+    parts = settings.lora.parts if settings.lora.use_lora and not settings.training.full_finetune else []
+    tower = finetune.overlap_features == "tower"
+    if settings.models.vlm_name is not None:
+        trains = "vision" in parts or (not tower and "connector" in parts)
+        remedy = "lora.parts: [language, vision]" + ("" if tower else " or [language, connector]")
+    else:
+        trains = not tower or finetune.vision_trainable_blocks != 0
+        remedy = "training.stage_configs.finetune.vision_trainable_blocks: 1, or overlap_features: connector"
+    if not trains:
+        yield key, f"reaches nothing that trains before the {finetune.overlap_features}'s tokens: set {remedy}"
 
 
 def cross_warnings(settings: Settings, written: Container[str]) -> list[tuple[str, str]]:

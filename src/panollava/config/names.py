@@ -1,7 +1,6 @@
 """Every name and path of an experiment, from its settings: the only place that composes them (SPEC 2).
 
-Enters: the few settings that names depend on. Leaves: `ExperimentNames`, all of whose paths are posix text relative
-to the project's root (or absolute, where `paths.*` is).
+The paths of `ExperimentNames` are posix text, relative to the project's root (or absolute, where `paths.*` is).
 """
 
 from __future__ import annotations
@@ -10,11 +9,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import PurePosixPath
+from pathlib import PurePath, PurePosixPath
 from typing import Any
 
-from panollava.config.schema import NAME_MAX_LENGTH, NAME_PATTERN
+from panollava.config.schema import NAME_MAX_LENGTH, NAME_PATTERN, Settings
 from panollava.errors import ConfigError
+from panollava.models.choices import Stage
 
 FALLBACK_NAME = "panovlm_exp"
 AUTO = "auto"
@@ -166,6 +166,25 @@ class ExperimentNames:
     results_dir: str = "results"
     logs_dir: str = "logs"
 
+    @classmethod
+    def of(
+        cls, settings: Settings, experiment: str, csvs: Mapping[Stage, list[str]], own_data: frozenset[tuple[str, str]]
+    ) -> ExperimentNames:
+        """The names of the experiment called `experiment`; `csvs` are those by which each stage's data is named."""
+        models, paths = settings.models, settings.paths
+        return cls(
+            experiment=experiment,
+            vision=vision_token(models.vision_name) if models.vlm_name is None else vlm_token(models.vlm_name),
+            resampler=token(models.resampler_type) if models.vlm_name is None else NATIVE,
+            crop=crop_token(settings.image_processing.crop_strategy),
+            datasets={stage: dataset_token(settings.data.dataset_name, of_stage) for stage, of_stage in csvs.items()},
+            stages=tuple(settings.training.stages),
+            own_data=own_data,
+            runs_dir=PurePath(paths.runs_dir).as_posix(),
+            results_dir=PurePath(paths.results_dir).as_posix(),
+            logs_dir=PurePath(paths.logs_dir).as_posix(),
+        )
+
     @property
     def variant(self) -> str:
         """`anyres-e2p_mlp`: the folder's name below each stage."""
@@ -190,6 +209,16 @@ class ExperimentNames:
         """`{experiment}/{stage}/{vision}_{resampler}_{crop}_{dataset}_{MMDD-HHMM}`; the stamp's form before a start."""
         stamp = started_at.strftime("%m%d-%H%M") if started_at else "MMDD-HHMM"
         return f"{self.experiment}/{stage}/{self.checkpoint_prefix(stage)}_{stamp}"
+
+    def of_job(self, stage: str, started_at: datetime) -> dict[str, str]:
+        """What a job that trains a stage calls things by."""
+        return {
+            "experiment": self.experiment,
+            "checkpoint_prefix": self.checkpoint_prefix(stage),
+            "dataset_name": self.datasets[stage],
+            "wandb_run": self.wandb_run(stage, started_at),
+            "logs": self.logs,
+        }
 
     @property
     def stage_state(self) -> str:

@@ -22,11 +22,11 @@ COMPOSING = tuple(key for key in KEYS if key in _COMPOSES or key.startswith(_MIN
 """Settings of the composed model alone."""
 
 
-def backbones_of(settings: Settings, stage: str) -> tuple[str, ...]:
-    """What a stage is built upon: "vision", "language"; of a native model "vlm", "adapter"."""
+def backbones_of(settings: Settings) -> dict[str, tuple[str, ...]]:
+    """What each stage is built upon: "vision", "language"; of a native model "vlm", "adapter"."""
     if settings.models.vlm_name is None:
-        return ("vision",) if stage == "vision" else ("vision", "language")
-    return ("vlm",) if settings.models.adapter is None else ("vlm", "adapter")
+        return {stage: ("vision",) if stage == "vision" else ("vision", "language") for stage in STAGES}
+    return dict.fromkeys(STAGES, ("vlm",) if settings.models.adapter is None else ("vlm", "adapter"))
 
 
 def without_composition(document: Mapping[str, Any], written: Collection[str]) -> dict[str, Any]:
@@ -81,29 +81,6 @@ def native_errors(settings: Settings, written: Collection[str] = ()) -> Iterator
             "lora.use_lora",
             "is false: finetune of a native model trains adapters; or set training.full_finetune",
         )
-
-
-def overlap_errors(settings: Settings, without_directions: str | None) -> Iterator[tuple[str, str]]:
-    """(key, message) where an overlap loss beside the answers' compares nothing, or trains nothing."""
-    finetune = settings.training.stage_configs.finetune
-    if "finetune" not in settings.training.stages or finetune.overlap_loss_weight == 0:
-        return
-    key = "training.stage_configs.finetune.overlap_loss_weight"
-    if without_directions:
-        yield (
-            key,
-            f"has nothing to compare: {without_directions}. Use e2p, anyres_e2p or another that overlaps",
-        )
-    parts = settings.lora.parts if settings.lora.use_lora and not settings.training.full_finetune else []
-    tower = finetune.overlap_features == "tower"
-    if settings.models.vlm_name is not None:
-        trains = "vision" in parts or (not tower and "connector" in parts)
-        remedy = "lora.parts: [language, vision]" + ("" if tower else " or [language, connector]")
-    else:
-        trains = not tower or finetune.vision_trainable_blocks != 0
-        remedy = "training.stage_configs.finetune.vision_trainable_blocks: 1, or overlap_features: connector"
-    if not trains:
-        yield key, f"reaches nothing that trains before the {finetune.overlap_features}'s tokens: set {remedy}"
 
 
 def _without(document: Mapping[str, Any], keys: Collection[str], prefix: str) -> dict[str, Any]:

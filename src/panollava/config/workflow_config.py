@@ -17,18 +17,7 @@ from panollava.config.ablations import ABLATIONS_FOLDER, read_ablation
 from panollava.config.effective import effective_settings
 from panollava.config.fingerprints import csv_fingerprint
 from panollava.config.loading import load_settings, validate, with_values
-from panollava.config.names import (
-    FALLBACK_NAME,
-    NATIVE,
-    SPLITS,
-    ExperimentNames,
-    crop_token,
-    dataset_token,
-    resolve_name,
-    token,
-    vision_token,
-    vlm_token,
-)
+from panollava.config.names import FALLBACK_NAME, SPLITS, ExperimentNames, resolve_name
 from panollava.config.native import backbones_of
 from panollava.config.schema import STAGES, SYNTHETIC, Settings
 from panollava.config.yaml_file import YamlFile
@@ -117,21 +106,9 @@ class WorkflowConfig:
 
     @cached_property
     def names(self) -> ExperimentNames:
-        models, paths = self.settings.models, self.settings.paths
         csvs = {stage: self.csvs("train", stage) or self.csvs("test") for stage in STAGES}
         own = [(stage, split) for stage in STAGES for split in ("train", "val") if self._own_csv(split, stage)]
-        return ExperimentNames(
-            experiment=self._name[0],
-            vision=vision_token(models.vision_name) if models.vlm_name is None else vlm_token(models.vlm_name),
-            resampler=token(models.resampler_type) if models.vlm_name is None else NATIVE,
-            crop=crop_token(self.settings.image_processing.crop_strategy),
-            datasets={stage: dataset_token(self.settings.data.dataset_name, csvs[stage]) for stage in STAGES},
-            stages=tuple(self.settings.training.stages),
-            own_data=frozenset(own),
-            runs_dir=Path(paths.runs_dir).as_posix(),
-            results_dir=Path(paths.results_dir).as_posix(),
-            logs_dir=Path(paths.logs_dir).as_posix(),
-        )
+        return ExperimentNames.of(self.settings, self._name[0], csvs, frozenset(own))
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
@@ -166,7 +143,7 @@ class WorkflowConfig:
     @cached_property
     def backbones(self) -> dict[str, tuple[str, ...]]:
         """What each stage is built upon: "vision", "language"; of a native model "vlm", "adapter"."""
-        return {stage: backbones_of(self.settings, stage) for stage in STAGES}
+        return backbones_of(self.settings)
 
     @property
     def splits(self) -> tuple[str, ...]:

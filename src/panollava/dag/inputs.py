@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from panollava.config.names import SPLITS
 from panollava.dag.node import CACHE, Files, Task
 from panollava.dag.parents import last_stage, previous_stage, wants_text_only
 from panollava.evaluation.measures import measures_of
@@ -48,6 +49,11 @@ def source_csvs(slice_document: dict[str, Any]) -> list[str]:
     """The source CSVs of a `prepare` slice: drawn ones of the cache, or the user's (whose content is in the slice)."""
     csvs, key = slice_document["inputs"]["csvs"], slice_document["upstream"].get("synthetic")
     return [f"{CACHE}/synthetic/{key}/{csvs[0]['split']}.csv"] if key else [csv["path"] for csv in csvs]
+
+
+def source_csvs_of(experiment: WorkflowConfig, stage: str) -> dict[str, list[str]]:
+    """The source CSVs of each split of a stage's data."""
+    return {split: source_csvs(experiment.slices.document(f"prepare_{split}", stage)) for split in SPLITS}
 
 
 def of_prepare(task: Task) -> Files:

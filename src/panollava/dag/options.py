@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from panollava.config.names import SPLITS
 from panollava.config.remembered import remembered_settings
-from panollava.dag.inputs import source_csvs
+from panollava.dag.inputs import source_csvs_of
 from panollava.dag.node import CACHE, Task
 from panollava.dag.parents import backbone_folder
 from panollava.dag.settings import UNTRACKED
@@ -34,19 +33,14 @@ def of_stage(task: Task) -> Mapping[str, Any]:
     (experiment,), stage = task.experiments, task.node.name.removeprefix("train_")
     names, init = experiment.names, task.document["inputs"].get("init_checkpoint")
     settings = untracked(experiment)
-    prepared = [experiment.slices.document(f"prepare_{split}", stage) for split in SPLITS]
-    csvs = dict(zip(SPLITS, map(source_csvs, prepared), strict=True))
+    csvs = source_csvs_of(experiment, stage)
     if stage == "vision":
         settings["prompt"]["csvs"] = _later_csvs(experiment)
     return {
         "state": names.state_dir(stage),
         "cache": CACHE,
         "naming": {
-            "experiment": names.experiment,
-            "checkpoint_prefix": names.checkpoint_prefix(stage),
-            "dataset_name": names.datasets[stage],
-            "wandb_run": names.wandb_run(stage, datetime.now()),
-            "logs": names.logs,
+            **names.of_job(stage, datetime.now()),
             **{f"{split}_csv": files[0] if len(files) == 1 else files for split, files in csvs.items()},
             "remembered": remembered_settings(experiment),
         },

@@ -23,7 +23,7 @@ from panollava.config.dotted import differing, nested
 from panollava.config.effective import DEFAULTS
 from panollava.config.schema import KEYS
 from panollava.dag.always import ALWAYS
-from panollava.dag.node import Parent, Parents
+from panollava.dag.node import Node, Parent, Parents
 from panollava.dag.nodes import KINDS, NODES, TABLE
 from panollava.errors import ConfigError
 from panollava.files import canonical_json_and_digest
@@ -52,6 +52,7 @@ class Slices:
     def __init__(self, experiment: WorkflowConfig, own_data: frozenset[tuple[str, str]]) -> None:
         self._experiment, self._own_data = experiment, own_data
         self._parents: dict[tuple[str, str | None], Parents] = {}
+        self._configs: dict[str, dict[str, Any]] = {}
         self._slices: dict[tuple[str, str | None], Slice] = {}
 
     def of(self, node: str, stage: str | None = None) -> Slice:
@@ -101,23 +102,28 @@ class Slices:
         node = TABLE[KINDS[name]]
         if node.document is not None:
             return node.document(self._experiment)
-        read = [key for key in node.reads if key in ALWAYS or key in self._changed]
-        config = nested(self._experiment.effective, read)
-        if node.adjust is not None:
-            node.adjust(self._experiment, config)
         if (name, stage) not in self._parents and node.parents is not None:
             self._parents[name, stage] = node.parents(self._experiment, name, stage)
         inputs, upstream = self._parents.get((name, stage), ({}, []))
         return {
             "node": node.name,
             "code_version": node.code_version,
-            "config": config,
+            "config": self._config(node),
             "inputs": inputs,
             "upstream": {
                 parent if node.tells_splits else KINDS[parent]: self.digest(parent, for_stage)
                 for parent, for_stage in upstream
             },
         }
+
+    def _config(self, node: Node) -> dict[str, Any]:
+        """The settings in a node's slices, the same for all its splits: nobody changes them."""
+        if node.name not in self._configs:
+            read = [key for key in node.reads if key in ALWAYS or key in self._changed]
+            config = self._configs[node.name] = nested(self._experiment.effective, read)
+            if node.adjust is not None:
+                node.adjust(self._experiment, config)
+        return self._configs[node.name]
 
     @cached_property
     def _changed(self) -> frozenset[str]:

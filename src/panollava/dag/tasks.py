@@ -40,9 +40,9 @@ def wildcards_of(paths: PathSettings) -> dict[str, str]:
 def task_of(experiment: WorkflowConfig, name: str, stage: str | None = None) -> Task:
     """The job of a node for an experiment; `stage` as in `Slices.document`."""
     node, slices = TABLE[KINDS[name]], experiment.slices
-    document, text = slices.document(name, stage), slices.text(name, stage)
+    document, text, digest = slices.of(name, stage)
     if node.cache is not None:
-        more = {"key": slices.digest(name, stage)}
+        more = {"key": digest}
     else:
         more = {"experiment": experiment.names.experiment, "variant": experiment.names.variant}
 
