@@ -54,3 +54,7 @@ class StorageError(PanollavaError):
 
 class JobError(PanollavaError):
     """A job of the DAG ended for want of memory."""
+
+
+EXPORT_REMEDY = "Restore the file, or export the model again."
+"""What to do about a broken file of an exported model."""

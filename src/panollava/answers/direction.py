@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from panollava.answers.sphere import Direction, wrapped
 
-_NUMBER = r"[+-]?(?:\d+(?:\.\d+)?|\.\d+)"
+DECIMAL = r"[+-]?(?:\d+(?:\.\d+)?|\.\d+)"
 _SIDES = {
     "front": r"front|forwards?|ahead|frontal|앞쪽?|정면",
     "behind": r"behind|back|backwards?|rear|rearwards?|뒤쪽?",
@@ -46,14 +46,14 @@ _CLOCK = re.compile(
     r"|(?<![a-z])(one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve)\s+o\s*'?\s*clock"
 )
 _HOURS = ("twelve", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven")
-_ANGLE = re.compile(rf"(?<![\w.])({_NUMBER})\s*-?\s*(?:°|degrees?(?![a-z])|degs?(?![a-z])|도(?![가-힣]))")
-_IS = rf"(?:_deg)?[\"']?\s*(?:is|of|[:=~])?\s*(?:about\s+)?({_NUMBER})(?![\d.]*\d)"
+_ANGLE = re.compile(rf"(?<![\w.])({DECIMAL})\s*-?\s*(?:°|degrees?(?![a-z])|degs?(?![a-z])|도(?![가-힣]))")
+_IS = rf"(?:_deg)?[\"']?\s*(?:is|of|[:=~])?\s*(?:about\s+)?({DECIMAL})(?![\d.]*\d)"
 _NAMED = {
     "yaw": re.compile(rf"(?<![a-z])(?:yaw|azimuth|heading|longitude|lon|theta){_IS}"),
     "pitch": re.compile(rf"(?<![a-z])(?:pitch|elevation|latitude|lat|phi){_IS}"),
 }
-_PAIR = re.compile(rf"[\[(<]?\s*({_NUMBER})\s*°?\s*[,;]\s*({_NUMBER})\s*°?\s*[\])>]?\.?")
-_ONE = re.compile(rf"[\[(]?\s*({_NUMBER})\s*[\])]?\.?")
+_PAIR = re.compile(rf"[\[(<]?\s*({DECIMAL})\s*°?\s*[,;]\s*({DECIMAL})\s*°?\s*[\])>]?\.?")
+_ONE = re.compile(rf"[\[(]?\s*({DECIMAL})\s*[\])]?\.?")
 _TURN = {
     "left": -1, "right": 1, "counterclockwise": -1, "counter-clockwise": -1, "anticlockwise": -1,
     "anti-clockwise": -1, "clockwise": 1, "왼쪽": -1, "좌측": -1, "오른쪽": 1, "우측": 1,

@@ -10,27 +10,28 @@ from __future__ import annotations
 import re
 
 from panollava.answers.boxes import Box, FovBox, erp_box_of_pixels
-from panollava.answers.direction import read_direction
+from panollava.answers.direction import DECIMAL, read_direction
 from panollava.answers.sphere import Direction, wrapped
 
 Size = tuple[int, int]
 """(width, height) of the panorama in pixels; (0, 0) where it is not known."""
 
-_N = r"[+-]?(?:\d+(?:\.\d+)?|\.\d+)"
-_LIST = re.compile(rf"[\[(]\s*({_N}(?:\s*,\s*{_N})*)\s*[\])]")
-_BARE = re.compile(rf"({_N}(?:\s*[,;]\s*{_N})+)\.?")
-_XY = re.compile(rf"(?<![a-z0-9_])x(?:_px)?[\"']?\s*[:=]\s*({_N})\W+(?:px\W+)?y(?:_px)?[\"']?\s*[:=]\s*({_N})")
+_LIST = re.compile(rf"[\[(]\s*({DECIMAL}(?:\s*,\s*{DECIMAL})*)\s*[\])]")
+_BARE = re.compile(rf"({DECIMAL}(?:\s*[,;]\s*{DECIMAL})+)\.?")
+_XY = re.compile(
+    rf"(?<![a-z0-9_])x(?:_px)?[\"']?\s*[:=]\s*({DECIMAL})\W+(?:px\W+)?y(?:_px)?[\"']?\s*[:=]\s*({DECIMAL})"
+)
 _EDGES = [
-    re.compile(rf"(?<![a-z0-9_])(?:{names})[\"']?\s*[:=]\s*({_N})")
+    re.compile(rf"(?<![a-z0-9_])(?:{names})[\"']?\s*[:=]\s*({DECIMAL})")
     for names in ("x_?1|xmin|x_min|left", "y_?1|ymin|y_min|top", "x_?2|xmax|x_max|right", "y_?2|ymax|y_max|bottom")
 ]
 _PIXELS = re.compile(r"(?<![a-z])(?:px|pixels?)(?![a-z])")
 _DEGREES = re.compile(r"°|(?<![a-z])(?:deg|degrees?|yaw|pitch|azimuth|elevation|longitude|latitude)(?![a-z])")
 _FOV = re.compile(
-    rf"(?:fov|field\s+of\s+view)(?:_deg)?[\"']?\s*(?:is|of|[:=])?\s*[\[(]?\s*({_N})\s*°?(?:\s*(?:x|×|by|,)\s*({_N}))?"
+    rf"(?:fov|field\s+of\s+view)(?:_deg)?[\"']?\s*(?:is|of|[:=])?\s*[\[(]?\s*({DECIMAL})\s*°?(?:\s*(?:x|×|by|,)\s*({DECIMAL}))?"
 )
 _FOV_SIDES = [
-    re.compile(rf"(?:{name})(?:_deg)?[\"']?\s*[:=]\s*({_N})") for name in ("hfov|fov_?[hx]", "vfov|fov_?[vy]")
+    re.compile(rf"(?:{name})(?:_deg)?[\"']?\s*[:=]\s*({DECIMAL})") for name in ("hfov|fov_?[hx]", "vfov|fov_?[vy]")
 ]
 _PERCENT_POINT = re.compile(r"<\s*point[^>]*\sx\s*=")  # Molmo's points count in percent of the picture
 
@@ -116,7 +117,7 @@ def _point(text: str, prefer: str) -> tuple[str, float, float] | None:
     if (named := _XY.search(folded)) is not None:
         return "pixels", float(named[1]), float(named[2])
     found = [(hit[0], _numbers(hit[1])) for hit in _LIST.finditer(folded)]
-    if not found and re.fullmatch(_N, folded.strip()):
+    if not found and re.fullmatch(DECIMAL, folded.strip()):
         return None  # one number is no point
     if not found and (bare := _BARE.fullmatch(_PIXELS.sub("", folded).strip())) is not None:
         found = [(bare[0], _numbers(bare[1]))]
@@ -136,7 +137,7 @@ def _point(text: str, prefer: str) -> tuple[str, float, float] | None:
 
 
 def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(float(one) for one in re.findall(_N, text))
+    return tuple(float(one) for one in re.findall(DECIMAL, text))
 
 
 def _known(size: Size) -> Size:

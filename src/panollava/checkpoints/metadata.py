@@ -22,12 +22,11 @@ from panollava.config.schema import (
     Section,
     Settings,
 )
-from panollava.errors import CheckpointError
+from panollava.errors import EXPORT_REMEDY, CheckpointError
 from panollava.settings.wording import shown
 
 _TODAY = Settings()
 REMEDY = "Restore the file, or remove it and train the stage again."
-_EXPORT_REMEDY = "Restore the file, or export the model again."
 
 
 def _known(section: type[Section]) -> BeforeValidator:
@@ -154,7 +153,7 @@ def whole_origin(path: Path, document: Mapping[str, Any]) -> dict[str, Any]:
         found = _Origin.model_validate({key: value for key, value in document.items() if value is not None})
     except ValidationError as error:
         wrong = [f"origin.{_place(d)}: {d['msg']}, got {shown(d['input'])}" for d in error.errors(include_url=False)]
-        raise CheckpointError(f"{path}: {'; '.join(wrong)}. {_EXPORT_REMEDY}") from error
+        raise CheckpointError(f"{path}: {'; '.join(wrong)}. {EXPORT_REMEDY}") from error
     remembered = found.remembered or _Remembered(generation=found.generation)
     dataset = {**(document.get("dataset") or {}), **found.dataset.model_dump(mode="json")}
     return {**found.model_dump(mode="json"), "dataset": dataset, "remembered": remembered.model_dump(mode="json")}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from panollava.config.names import SPLITS
 from panollava.config.remembered import remembered_settings
 from panollava.files import sha256_folder
 from panollava.models.processor import PanoramaProcessor
@@ -48,7 +49,7 @@ def metadata_of_config(cfg: WorkflowConfig, stage: str | None = None) -> dict[st
 
 def metadata_without_model(cfg: WorkflowConfig, stage: str | None = None) -> dict[str, Any]:
     """What a folder's metadata tell of an experiment whatever its model: its data, the settings that it remembers."""
-    dataset: dict[str, Any] = {f"{split}_csv": _files(cfg.csvs(split)) for split in ("train", "val", "test")}
+    dataset: dict[str, Any] = {f"{split}_csv": _files(cfg.csvs(split)) for split in SPLITS}
     return {
         "experiment_name": cfg.names.experiment,
         "training_config": {"precision": cfg.effective["training"]["precision"]},

@@ -153,9 +153,7 @@ class WorkflowConfig:
     def missing_csvs(self) -> list[str]:
         """Configured files and folders of data that do not exist, as `key: path`: an error when the DAG is planned."""
         found: list[str] = []
-        places: list[tuple[str, str, str | None]] = [
-            (f"data.csv_{split}", split, None) for split in ("train", "val", "test")
-        ]
+        places: list[tuple[str, str, str | None]] = [(f"data.csv_{split}", split, None) for split in SPLITS]
         for name in self.settings.training.stages:
             places += [(f"training.stage_configs.{name}.data.csv_{split}", split, name) for split in ("train", "val")]
         for key, split, stage in places:

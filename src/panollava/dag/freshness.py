@@ -14,7 +14,7 @@ from typing import Any
 
 from panollava.config.dotted import differences
 from panollava.dag.node import CACHE, Files, Node, Task, fill, flat, no_pictures
-from panollava.dag.nodes import KINDS, TABLE
+from panollava.dag.nodes import CACHED, KINDS, TABLE
 from panollava.dag.outputs import anchor_of, changed_files
 from panollava.dag.tasks import task_of
 from panollava.files import digest_of_text
@@ -216,15 +216,12 @@ def _can_be_made(task: Task) -> bool:
     return all(one is not None and os.path.exists(one) for one in told)
 
 
-_CACHED = {node.cache: node for node in TABLE.values() if node.cache is not None}
-
-
 def _cached_node(path: str) -> tuple[Node, str] | None:
     """The node and the key of a file of the shared cache."""
     if not path.startswith(f"{CACHE}/"):
         return None
     kind, key, _ = path.removeprefix(f"{CACHE}/").rsplit("/", 2)
-    return (_CACHED[kind], key) if kind in _CACHED else None
+    return (CACHED[kind], key) if kind in CACHED else None
 
 
 def _what_changed(remembered: Collection[str], slice_json: str) -> Iterator[str]:

@@ -414,6 +414,8 @@ TABLE: dict[str, Node] = {node.name: node for node in _NODES}
 """The nodes by their names in slices, in the order of the DAG."""
 RULES: dict[str, Node] = {node.rule: node for node in _NODES}
 """The same by the names of their rules."""
+CACHED: dict[str, Node] = {node.cache: node for node in _NODES if node.cache is not None}
+"""Those of the shared cache, by the kind of their folder."""
 KINDS: dict[str, str] = {name: node.name for node in _NODES for name in (node.name, *node.names)}
 """The entry in the table by a node's name, with or without its split: `prepare_train` -> `prepare`."""
 NODES: tuple[str, ...] = tuple(name for node in _NODES if node.document is None for name in node.names)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from panollava.dag.inputs import SHARDED
 from panollava.dag.node import CACHE, Node, Task
-from panollava.dag.nodes import KINDS, RULES, TABLE
+from panollava.dag.nodes import CACHED, KINDS, RULES, TABLE
 from panollava.dag.several import comparison_slice, shard_slice, summary_slice
 from panollava.errors import ConfigError
 from panollava.files import canonical_json
@@ -20,8 +20,6 @@ from panollava.files import canonical_json
 if TYPE_CHECKING:
     from panollava.config import Project, WorkflowConfig
     from panollava.config.schema import PathSettings
-
-_CACHED = {node.cache: node for node in TABLE.values() if node.cache is not None}
 
 
 def places_of(paths: PathSettings, **more: str) -> dict[str, str]:
@@ -47,7 +45,7 @@ def task_of(experiment: WorkflowConfig, name: str, stage: str | None = None) -> 
         more = {"experiment": experiment.names.experiment, "variant": experiment.names.variant}
 
     def slice_by_key(kind: str, key: str) -> dict[str, Any]:
-        return dict(slices_of(experiment, _CACHED[kind]))[key]
+        return dict(slices_of(experiment, CACHED[kind]))[key]
 
     places = places_of(experiment.settings.paths, **more)
     return Task(node, document, text, places, (experiment,), slice_by_key)
@@ -167,7 +165,7 @@ class Tasks:
                 return
 
     def _remember(self, kind: str, experiment: WorkflowConfig) -> Iterator[str]:
-        node = _CACHED[kind]
+        node = CACHED[kind]
         for name in node.names:
             for stage in [None, *experiment.settings.training.stages] if node.splits else [None]:
                 try:

@@ -23,7 +23,7 @@ from panollava.evaluation.protocols import ScoredTexts
 from panollava.versions import package_version
 
 UNREADABLE = "unreadable"
-_ANGLES = ("direction", "point")
+ANGLES = ("direction", "point")
 _RULES = {
     "yes_no": "equal", "choice": "equal", "number": "within {number:g} of it, counts equal",
     "direction": "within {angle_deg:g} degrees", "point": "within {angle_deg:g} degrees", "box": "spherical IoU >= 0.5",
@@ -88,7 +88,7 @@ def accuracy_metrics(graded: Graded, tolerances: Tolerances) -> dict[str, Metric
     if any(one is not None and one.score not in (0.0, 1.0) for one in graded.grades):
         found["mean_score"] = _result(_mean(graded, lambda one, _: one.score), "0-1", signature)
     types = {about.answer_type for about, _ in graded.pairs() if not about.scoring}
-    if types & set(_ANGLES):
+    if types & set(ANGLES):
         found["mean_angular_error_deg"] = _angular_error(graded)
     if "box" in types:
         sums = _mean(graded, lambda one, about: one.score if about.answer_type == "box" and not about.scoring else None)

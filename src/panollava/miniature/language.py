@@ -23,7 +23,7 @@ from torch.nn.functional import cross_entropy, embedding_bag
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from panollava.config.embedded import MiniatureLanguageSettings
-from panollava.data.synthetic.captions import OPENINGS, PLACE_WORDS, Question, draw_questions, group_of, questions
+from panollava.data.synthetic.captions import OPENINGS, PLACE_WORDS, DrawnQuestion, draw_questions, group_of, questions
 from panollava.data.synthetic.exact import as_prompted, draw_typed, exact_questions
 from panollava.data.synthetic.scenes import PLACES, Scene, sample_scene
 from panollava.files import atomic_dir
@@ -103,7 +103,7 @@ class Writer:
         return [notes[index] for index in rng.permutation(len(notes))]
 
     def document(
-        self, rng: np.random.Generator, scene: Scene, asked: Sequence[Question], openings: Sequence[int]
+        self, rng: np.random.Generator, scene: Scene, asked: Sequence[DrawnQuestion], openings: Sequence[int]
     ) -> Document:
         """A conversation of one turn a question; `openings` says which reference answers each."""
         text: list[int] = []
@@ -141,7 +141,7 @@ class Writer:
         return self.document(rng, scene, asked, rng.integers(len(OPENINGS), size=len(asked)).tolist())
 
 
-def _listing(rng: np.random.Generator, scene: Scene) -> Question:
+def _listing(rng: np.random.Generator, scene: Scene) -> DrawnQuestion:
     """All places of a scene by what is there, in random order.
 
     Finding a place by a thing is what these models learn last. This asks for it in every clause, not once in a turn;
@@ -149,7 +149,7 @@ def _listing(rng: np.random.Generator, scene: Scene) -> Question:
     """
     where = [f"the {one.colour} {one.shape} is {PLACE_WORDS[one.place]}" for one in scene.solids]
     answer = ", ".join(where[index] for index in rng.permutation(len(where)))
-    return Question("where", "where is everything?", tuple(f"{opening}{answer}." for opening in OPENINGS))
+    return DrawnQuestion("where", "where is everything?", tuple(f"{opening}{answer}." for opening in OPENINGS))
 
 
 def batch_loss(

@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from panollava.config.embedded import MiniatureVlmSettings
-from panollava.data.synthetic.captions import OPENINGS, Question, draw_questions, group_of, questions
+from panollava.data.synthetic.captions import OPENINGS, DrawnQuestion, draw_questions, group_of, questions
 from panollava.data.synthetic.scenes import COLOURS, GROUNDS, SHAPES, SKIES, Scene, render, sample_scene
 from panollava.files import atomic_dir
 from panollava.logs import LOGGER
@@ -143,7 +143,7 @@ class Author:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
-    def conversation(self, scene: Scene, asked: Sequence[Question], openings: Sequence[int]) -> Conversation:
+    def conversation(self, scene: Scene, asked: Sequence[DrawnQuestion], openings: Sequence[int]) -> Conversation:
         ids: list[int] = []
         labels: list[int] = []
         settled: list[bool] = []

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import GenerationConfig
 
-from panollava.errors import CheckpointError, ConfigError
+from panollava.errors import EXPORT_REMEDY, CheckpointError, ConfigError
 from panollava.files import read_json, write_json, write_text
 from panollava.hub.folders import NATIVE_FILE
 from panollava.models.config import ModelConfig
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from panollava.models.native import NativeVLM
 
 _ADAPTER = "lora_weights"
-_REMEDY = "Restore the file, or export the model again."
 
 
 def save_native(model: NativeVLM, folder: Path, processor: PanoramaProcessor | None = None) -> None:
@@ -85,7 +84,7 @@ def load_native_folder(
         )
         processor = PanoramaProcessor.from_json(document["processor"])
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{path}: {error}. {_REMEDY}") from error
+        raise CheckpointError(f"{path}: {error}. {EXPORT_REMEDY}") from error
     model = NativeVLM(config, dtype=dtype)
     model.origin = origin
     model.eval()

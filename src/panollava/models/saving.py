@@ -27,7 +27,7 @@ from torch import Tensor
 from transformers import GenerationConfig
 from transformers.image_processing_base import ImageProcessingMixin
 
-from panollava.errors import CheckpointError, ConfigError
+from panollava.errors import EXPORT_REMEDY, CheckpointError, ConfigError
 from panollava.files import read_json, write_json, write_text
 from panollava.models.config import ModelConfig
 from panollava.models.finite import refuse_not_finite
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 MODEL_TYPE = "panollava"
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 _VISION, _LANGUAGE, _ADAPTER = "vision_encoder", "language_model", "lora_weights"
-_REMEDY = "Restore the file, or export the model again."
 _BACKBONES = ("vision_encoder", "language_model", "lora")
 
 
@@ -103,12 +102,12 @@ def load_model(
         paths["language_path"] = str(folder / _LANGUAGE)
     told, origin = document.get("model"), document.get("origin")
     if not isinstance(told, dict) or not isinstance(origin, dict | None):
-        raise CheckpointError(f"{folder / _CONFIG}: expected mappings under model and origin. {_REMEDY}")
+        raise CheckpointError(f"{folder / _CONFIG}: expected mappings under model and origin. {EXPORT_REMEDY}")
     trusted = trust_remote_code and told.get("trust_remote_code", False)
     try:
         config = ModelConfig.from_json({**told, **paths, "trust_remote_code": trusted})
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{folder / _CONFIG}: model: {error}. {_REMEDY}") from error
+        raise CheckpointError(f"{folder / _CONFIG}: model: {error}. {EXPORT_REMEDY}") from error
     model = kind(config, with_language=with_language, dtype=dtype)
     for part in (model.vision,):
         if part is not None and part.unexpected_keys:

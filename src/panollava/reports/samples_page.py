@@ -15,7 +15,7 @@ from typing import Any
 from panollava.answers.grading import Grade, Question, Tolerances, read_truth
 from panollava.answers.letters import letter
 from panollava.data.details import Details
-from panollava.evaluation.accuracy import grade_samples
+from panollava.evaluation.accuracy import ANGLES, grade_samples
 from panollava.evaluation.comparison.query_types import types_of
 from panollava.evaluation.metrics.ptb import PtbTokens
 from panollava.evaluation.metrics.rouge import rouge_l
@@ -28,7 +28,6 @@ from panollava.reports.rendering import panorama, write_page
 SAMPLES = 24
 _SEED = 0
 _REFERENCES = 4
-_PLACES = ("direction", "point")
 
 Rows = Sequence[Mapping[str, str]]
 
@@ -109,7 +108,7 @@ def _worst_first(samples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _places(one: Grade | None, about: Details, references: Sequence[str], answer: str) -> list[dict[str, Any]]:
     """Where a direction or a point is (right) and where the answer says (wrong), in % of the panorama."""
-    if one is None or about.scoring or about.answer_type not in _PLACES:
+    if one is None or about.scoring or about.answer_type not in ANGLES:
         return []
     question = Question(about.answer_type, about.options, (), (about.width, about.height))
     found = [("right", "true: ", references[0])]

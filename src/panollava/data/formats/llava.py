@@ -10,13 +10,12 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from panollava.data.formats.json_lines import SUFFIXES
 from panollava.data.formats.pictures import files_in
 from panollava.data.formats.records import Record, table_of
 from panollava.data.formats.rows import Columns, Format, Table
 from panollava.data.text_file import read_text_file
 from panollava.errors import DataError
-
-_SUFFIXES = (".json", ".jsonl", ".ndjson")
 
 
 def read_llava(path: Path, columns: Columns) -> Table:
@@ -54,7 +53,7 @@ def _record(path: Path, number: int, value: object, place: str) -> Record:
 
 
 def _is_json(path: Path) -> bool:
-    return path.is_file() and path.suffix.casefold() in _SUFFIXES
+    return path.is_file() and path.suffix.casefold() in SUFFIXES
 
 
 def _embedded(path: Path) -> Iterator[bytes]:

@@ -37,7 +37,7 @@ DESCRIBE_QUERY = "describe the panorama."
 
 
 @dataclass(frozen=True)
-class Question:
+class DrawnQuestion:
     """A query about a scene and its reference answers.
 
     `kind` says what it asks for, `details` what its row holds besides.
@@ -57,7 +57,7 @@ def thing(solid: Solid) -> str:
     return f"a {solid.colour} {solid.shape}"
 
 
-def questions(scene: Scene) -> list[Question]:
+def questions(scene: Scene) -> list[DrawnQuestion]:
     """Every question whose answer the scene settles, always in the same order.
 
     A place is asked only of a colour and shape that occur once.
@@ -81,7 +81,7 @@ def questions(scene: Scene) -> list[Question]:
     asked.append(("ground", "what am i standing on?", f"the ground is {GROUND_WORDS[scene.ground]}"))
     asked.append(("sky", "what does the sky look like?", f"the sky is {SKY_WORDS[scene.sky]}"))
     asked.append(("describe", DESCRIBE_QUERY, _description(scene)))
-    return [Question(kind, query, with_openings(answer)) for kind, query, answer in asked]
+    return [DrawnQuestion(kind, query, with_openings(answer)) for kind, query, answer in asked]
 
 
 def from_here(words: str) -> str:
@@ -99,12 +99,12 @@ def with_openings(answer: str) -> tuple[str, ...]:
     return tuple(f"{opening}{answer}." for opening in OPENINGS)
 
 
-def group_of(question: Question) -> int:
+def group_of(question: DrawnQuestion) -> int:
     """Which third of the training questions: 0 descriptions, 1 relations of colours, shapes and places, 2 others."""
     return 0 if question.kind == "describe" else 1 if question.kind in ("colour", "where") else 2
 
 
-def draw_questions(rng: np.random.Generator, scene: Scene, count: int) -> list[Question]:
+def draw_questions(rng: np.random.Generator, scene: Scene, count: int) -> list[DrawnQuestion]:
     """Draw `count` questions for training, repeats allowed.
 
     A third describe the scene, a third relate colours, shapes and places, a third are the others: relations and

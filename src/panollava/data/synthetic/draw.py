@@ -26,7 +26,7 @@ from PIL import Image, ImageDraw, ImageFont
 from panollava.config.embedded import SyntheticSettings
 from panollava.config.names import SPLITS
 from panollava.data.details import columns_of
-from panollava.data.synthetic.captions import Question, draw_questions, questions
+from panollava.data.synthetic.captions import DrawnQuestion, draw_questions, questions
 from panollava.data.synthetic.exact import draw_typed, exact_questions
 from panollava.data.synthetic.scenes import Scene, render, sample_scene
 from panollava.files import atomic_path, write_json, write_text
@@ -45,8 +45,8 @@ class DrawnScene:
 
     image_path: str
     scene: Scene
-    questions: tuple[Question, ...]
-    every_question: tuple[Question, ...] = field(repr=False)
+    questions: tuple[DrawnQuestion, ...]
+    every_question: tuple[DrawnQuestion, ...] = field(repr=False)
 
 
 def draw_synthetic(

@@ -16,24 +16,24 @@ import numpy as np
 
 from panollava.data.details import Details
 from panollava.data.prompting import instruction_of
-from panollava.data.synthetic.captions import NUMBERS, PLACE_WORDS, Question, from_here, thing, with_openings
+from panollava.data.synthetic.captions import NUMBERS, PLACE_WORDS, DrawnQuestion, from_here, thing, with_openings
 from panollava.data.synthetic.scenes import COLOURS, PLACES, SHAPES, Scene
 
 EXACT_TYPES = ("yes_no", "choice", "number", "direction")
 _OPTIONS = 4
 
 
-def exact_questions(rng: np.random.Generator, scene: Scene, kind: str) -> list[Question]:
+def exact_questions(rng: np.random.Generator, scene: Scene, kind: str) -> list[DrawnQuestion]:
     """Every question of a kind about a scene; none where the scene settles none."""
     return _ASKED[kind](rng, scene)
 
 
-def draw_typed(rng: np.random.Generator, scene: Scene, types: Sequence[str], count: int) -> list[Question]:
+def draw_typed(rng: np.random.Generator, scene: Scene, types: Sequence[str], count: int) -> list[DrawnQuestion]:
     """`count` questions of kinds drawn from `types`, repeats allowed; "text" is no kind of this module.
 
     Of kinds that the scene settles: two equal things have no direction of their own. None where it settles none.
     """
-    drawn: list[Question] = []
+    drawn: list[DrawnQuestion] = []
     open_ = list(types)
     while open_ and len(drawn) < count:
         kind = open_[int(rng.integers(len(open_)))]
@@ -44,7 +44,7 @@ def draw_typed(rng: np.random.Generator, scene: Scene, types: Sequence[str], cou
     return drawn
 
 
-def _yes_no(rng: np.random.Generator, scene: Scene) -> list[Question]:
+def _yes_no(rng: np.random.Generator, scene: Scene) -> list[DrawnQuestion]:
     """Is there anything: of as many places that hold something as of places that hold nothing."""
     places = [[place for place in PLACES if (scene.at(place) is not None) == full] for full in (True, False)]
     asked = []
@@ -55,7 +55,7 @@ def _yes_no(rng: np.random.Generator, scene: Scene) -> list[Question]:
     return asked
 
 
-def _choice(rng: np.random.Generator, scene: Scene) -> list[Question]:
+def _choice(rng: np.random.Generator, scene: Scene) -> list[DrawnQuestion]:
     """Of each place that holds something: which of four things of different colours? The answer says its words."""
     asked = []
     for solid in scene.solids:
@@ -68,13 +68,13 @@ def _choice(rng: np.random.Generator, scene: Scene) -> list[Question]:
     return asked
 
 
-def _number(rng: np.random.Generator, scene: Scene) -> list[Question]:
+def _number(rng: np.random.Generator, scene: Scene) -> list[DrawnQuestion]:
     full = [place for place in PLACES if scene.at(place)]
     answer = f"{', '.join(PLACE_WORDS[place] for place in full)}: {NUMBERS[len(full)]}"
     return [_question("number", "how many things do i see?", answer)]
 
 
-def _direction(rng: np.random.Generator, scene: Scene) -> list[Question]:
+def _direction(rng: np.random.Generator, scene: Scene) -> list[DrawnQuestion]:
     """Of each thing that stands only once."""
     things = Counter(thing(solid) for solid in scene.solids)
     return [
@@ -88,18 +88,18 @@ def _direction(rng: np.random.Generator, scene: Scene) -> list[Question]:
     ]
 
 
-def _question(kind: str, query: str, answer: str, options: tuple[str, ...] = ()) -> Question:
+def _question(kind: str, query: str, answer: str, options: tuple[str, ...] = ()) -> DrawnQuestion:
     details = Details(answer_type=kind, options=options, category=kind)
-    return Question(kind, query, with_openings(answer), details)  # type: ignore[arg-type]
+    return DrawnQuestion(kind, query, with_openings(answer), details)  # type: ignore[arg-type]
 
 
-def as_prompted(question: Question) -> Question:
+def as_prompted(question: DrawnQuestion) -> DrawnQuestion:
     """The question with what the prompt says of its answer, as preparation adds it."""
     told = instruction_of(question.references[0], question.details)
     return replace(question, details=replace(question.details, answer_instruction=told))
 
 
-_ASKED: dict[str, Callable[[np.random.Generator, Scene], list[Question]]] = {
+_ASKED: dict[str, Callable[[np.random.Generator, Scene], list[DrawnQuestion]]] = {
     "yes_no": _yes_no,
     "choice": _choice,
     "number": _number,
