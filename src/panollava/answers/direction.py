@@ -1,4 +1,4 @@
-"""Directions in words: degrees, clock hours, "behind you to the left". A text enters, yaw and pitch leave.
+"""Directions in words: degrees, clock hours, "behind you to the left". Yaw and pitch are read from a text.
 
 Yaw is positive to the right (0 in front, 180 behind), pitch positive upwards, both in degrees. Words name the four
 sides and up and down; a mixture lies midway (front and left: yaw -45; left and above: yaw -90, pitch 45; above alone:

@@ -1,6 +1,6 @@
 """The part of a text that answers: thinking left out, tags and boxes opened, characters made plain.
 
-What a model wrote enters; what it gives as its answer leaves, "" where it gives none (thinking that never ended).
+The part of what a model wrote that is its answer, "" where there is none (thinking that never ended).
 """
 
 from __future__ import annotations

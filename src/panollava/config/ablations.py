@@ -1,4 +1,4 @@
-"""config/ablations/NAME.yaml: a grid of experiments in one file. The YAML enters, named cells leave.
+"""config/ablations/NAME.yaml: a grid of experiments in one file. It becomes named cells.
 
     experiment_name: lora          # begins every cell's name; the file's stem where it is absent
     base: EXP1                     # an experiment whose settings every cell starts from; default.yaml's where absent

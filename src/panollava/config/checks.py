@@ -1,6 +1,6 @@
 """What one key cannot know alone: errors and warnings that follow from several settings together.
 
-Validated settings enter; (dotted key, message) pairs leave.
+The checks are of validated settings, and give (dotted key, message) pairs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The schema enters, the text of `config/default.yaml` leaves: every key with its meaning, its values and its default.
+"""The text of `config/default.yaml`, from the schema: every key with its meaning, its values and its default.
 
     python -m panollava.config.default_file > config/default.yaml
 

@@ -1,6 +1,6 @@
 """Before any job: is the folder in `models.vision_name` an encoder that can be used at the size that is asked for?
 
-The configuration enters; a ConfigError leaves for what no job could use. Families that the table knows are judged by
+Raises ConfigError for what no job could use. Families that the table knows are judged by
 their config.json alone. Any other is tried (`models.vision.try_encoder`), which imports torch, once a folder and size.
 """
 

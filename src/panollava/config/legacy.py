@@ -1,6 +1,6 @@
 """Keys of the original project: those still read, and those that something else replaced.
 
-A file's values enter; the same values under today's keys leave, with a warning for each key that moved. Keys
+A file's values are given their keys of today, with a warning for each key that moved. Keys
 without a successor become errors that say what to do instead.
 """
 

@@ -1,4 +1,4 @@
-"""default.yaml and an experiment's YAML enter; validated `Settings`, and what a user should be told, leave.
+"""Validated `Settings` from default.yaml and an experiment's YAML, and what the user should be warned of.
 
 Order: read both files, give legacy keys their names of today, merge (mappings key by key, everything else
 replaced), validate, check settings against each other. All errors of a file are reported together, one a line.

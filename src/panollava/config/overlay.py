@@ -1,6 +1,6 @@
 """What a command changes for itself (`panollava train`'s options, `snakemake --config`): an overlay of settings.
 
-Options enter; dotted settings leave, and a file that records them, by which the DAG of that command finds them:
+Options become dotted settings, and a file that records them, by which the DAG of that command finds them:
 
     runs/{experiment}/overlays/{digest}.json
       {"experiment", "resolved_name", "stages", "values": {dotted key: value}, "before": {dotted key: value}, "command"}

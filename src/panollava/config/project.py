@@ -1,6 +1,6 @@
 """All experiments below one root, loaded when they are asked for.
 
-Enters: the project's root. Leaves: names and `WorkflowConfig`s. An experiment stands in a file of its own or
+An experiment stands in a file of its own or
 is a cell of an ablation (`sources`). The Snakefile imports this: nothing heavy.
 """
 

@@ -140,7 +140,7 @@ def _lr(default: float) -> Any:
 
 
 def _max_text_length(default: int) -> Any:
-    about = "Most tokens of question, answer and end token; longer answers are cut, template and picture do not count."
+    about = "Most tokens of question, answer and end token; longer answers are cut, template and image do not count."
     return key(default, about, ge=4, le=2**20, typical="[32, 512]")
 
 
@@ -240,8 +240,8 @@ class TrainingSettings(Section):
     )
     batches: Annotated[Literal["mixed", "group_by_length", "group_by_image"], renamed("training.batches")] = key(
         "mixed",
-        "Rows of a training batch (resampler, finetune): mixed at random; of like length, to pad less; or by picture, "
-        "up to four rows of one picture, which is then read once for all of them.",
+        "Rows of a training batch (resampler, finetune): mixed at random; of like length, to pad less; or by image, "
+        "up to four rows of one panorama, which is then read once for all of them.",
     )
     gradient_checkpointing: Literal["auto"] | bool = key(
         "auto",
@@ -300,7 +300,7 @@ class EvaluationSettings(Section):
     protocol: Protocol = key(
         "grouped", "What is scored: each (image, query) once against all references, or row by row."
     )
-    blind_control: bool = key(True, "Answer once more with the pictures shuffled between samples.")
+    blind_control: bool = key(True, "Answer once more with the panoramas shuffled between samples.")
     shards: int = key(
         1,
         "Jobs that share the answers to a test set (and to its controls), on a cluster or on several GPUs of one "
@@ -310,7 +310,7 @@ class EvaluationSettings(Section):
     )
     text_only_control: Literal["auto"] | bool = key(
         "auto",
-        "Answer once more without any picture, the image tokens left out; auto does so where the test set has "
+        "Answer once more without any panorama, the image tokens left out; auto does so where the test set has "
         "questions with right answers.",
     )
     extra: Annotated[list[ExtraName], BeforeValidator(some_of(get_args(ExtraName)))] = key(

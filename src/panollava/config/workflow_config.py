@@ -1,7 +1,7 @@
 """One experiment's configuration: settings, names, slices. What the command line, the API and the DAG hold.
 
-Enters: a YAML file's path, an experiment's name, or a dictionary. Leaves: an object that is never changed;
-`with_…` returns another one.
+It is loaded from a YAML file, by an experiment's name, or from a dictionary, and never changes; `with_…` returns
+another one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A YAML file enters; a plain dictionary and the line of every key leave.
+"""A YAML file read as a plain dictionary, with the line of every key.
 
 Read with libyaml's safe parser. On top of it: `1e-5` is a number (PyYAML's YAML 1.1 calls it text), a key that
 stands twice is an error, dates and times stay text, tags are refused, and so are numbers that YAML 1.1 and 1.2 read

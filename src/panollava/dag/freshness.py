@@ -1,6 +1,6 @@
 """Which results are there and current, so that their jobs need not wait for what was removed.
 
-Jobs enter; whether their results are the present configuration's leaves. Each result is looked at once.
+Whether jobs' results are those of the present configuration. Each result is looked at once.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The files that each job waits for, in the order of the DAG.
 
-A task enters; files leave, by name. A file of the shared cache is `ancient`: its content follows from its key, so its
-age says nothing. (A job whose results are current waits only for what exists: `freshness`.)
+Each function returns a task's files by name. A file of the shared cache is `ancient`: its content follows from its
+key, so its age says nothing. (A job whose results are current waits only for what exists: `freshness`.)
 """
 
 from __future__ import annotations

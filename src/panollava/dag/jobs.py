@@ -1,4 +1,4 @@
-"""The function behind each rule: its slice, inputs, outputs and options enter by name, files leave.
+"""The function behind each rule, which is given its slice, inputs, outputs and options by name, and writes files.
 
 Paths are those of the table (`nodes`), so a folder is given by a file in it. Each function imports what it needs by
 itself: nothing heavy is imported before the job is known.

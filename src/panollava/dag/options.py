@@ -1,6 +1,6 @@
 """Arguments of jobs that change no result, and the cores that a job takes.
 
-A task enters; values leave by the names of the job's parameters. What makes a job stale stands in its slice.
+Each function returns values by the names of the job's parameters. What makes a job stale is in its slice.
 """
 
 from __future__ import annotations

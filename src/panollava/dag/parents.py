@@ -1,6 +1,6 @@
 """What a slice holds beside settings: fingerprints of files from outside the DAG, and the nodes before.
 
-An experiment, a node's name and (for data) a stage enter; `Parents` leave.
+Each function is given an experiment, a node's name and (for data) a stage, and returns `Parents`.
 """
 
 from __future__ import annotations

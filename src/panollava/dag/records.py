@@ -1,6 +1,6 @@
 """How experiments and grids stand now, whether they are finished or not: from what lies on the disk. No torch.
 
-Configurations enter; rows leave, which `ablation_table` writes, and the logs behind them. What another configuration
+Rows for `ablation_table` are made from configurations, with the logs behind them. What another configuration
 than the present one has left says nothing.
 """
 

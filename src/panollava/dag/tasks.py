@@ -1,6 +1,6 @@
 """The jobs of a project: of an experiment, of a folder of the shared cache, of several experiments.
 
-A project's configuration enters; `Task`s leave, each with its slice. Keys of the shared cache are looked up backwards:
+Each `Task` holds its slice. Keys of the shared cache are looked up backwards:
 a job process knows only the key.
 """
 

@@ -1,6 +1,6 @@
 """What `panollava eval` found before it computes anything: the folder's facts, and where a configuration disagrees.
 
-A loaded stage, and perhaps an experiment, enter; lines of text leave.
+A loaded stage is compared with an experiment, if there is one.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """metrics.json as it comes from a disk or a stranger: what `eval --verify` and `compare` read of it has its shape.
 
-A document enters; complaints leave, one per key, none where all is well. Whether the values are true is another
+There is one complaint per key, and none where all is well. Whether the values are true is another
 question (`verify`).
 """
 

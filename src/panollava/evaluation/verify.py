@@ -1,6 +1,6 @@
 """`panollava eval --verify metrics.json`: does everything that it tells still hold?
 
-A metrics.json enters; a list of checks leaves, each of which holds, differs, or could not be made here. Digests are
+Each check of a metrics.json holds, differs, or could not be made here. Digests are
 those of the files that lie where they lay; scores, intervals and blind control are computed again from the predictions;
 on demand the predictions themselves are made again from the checkpoint.
 """

@@ -1,7 +1,7 @@
 """One stage of training as a LightningModule.
 
-Enters: a model whose stage is set (`freeze_for_stage`) and the batches of `panollava.data`. Leaves: losses, gradients,
-and checkpoints that hold only what some stage so far has trained.
+It takes a model whose stage is set (`freeze_for_stage`) and the batches of `panollava.data`. Its checkpoints hold only
+what some stage so far has trained.
 """
 
 from __future__ import annotations

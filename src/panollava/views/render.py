@@ -1,4 +1,4 @@
-"""A panorama and a list of views enter; the views' pixels leave, uint8 [V, h, w, 3].
+"""The pixels of a panorama's views, uint8 [V, h, w, 3].
 
 Anti-aliased (the default) means: bring the panorama down by whole factors, as far as the view allows
 (`required_size`), sample it bilinearly at twice the view's size (or more) and average; an equirectangular view whose

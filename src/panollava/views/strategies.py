@@ -1,4 +1,4 @@
-"""What views there are: a crop strategy and its settings enter, a list of `View`s leaves.
+"""What views there are: the list of `View`s of a crop strategy and its settings.
 
 A view is plain data: kind, direction of its centre, fields of view. Loss, positional encoding, stitching and
 plots read that description; nobody recomputes angles. Only `math` is imported, so that the configuration can

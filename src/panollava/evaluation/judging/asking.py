@@ -1,6 +1,6 @@
 """What a judge is asked: a prompt with three places, filled for each scored answer.
 
-Scored texts enter; one `Request` for each leaves. Options are shown as the model saw them, and a right option by its
+There is one `Request` for each scored text. Options are shown as the model saw them, and a right option by its
 letter and its words, so that a judge can tell what "B" means.
 """
 
