@@ -266,14 +266,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--families", nargs="+", choices=FAMILIES, metavar="FAMILY", help="some of the families")
     parser.add_argument("--smoke", action="store_true", help="twelve families of different kinds")
-    parser.add_argument("--results", type=Path, default=Path("families.jsonl"), help="where finished families stand")
+    parser.add_argument("--results", type=Path, help="where finished families stand; --smoke: nowhere")
     parser.add_argument("--markdown", action="store_true", help="print the short form of what is finished, try nothing")
     parser.add_argument("--debug", action="store_true", help="tracebacks of what fails")
     options = parser.parse_args()
     wanted = options.families or (SMOKE if options.smoke else FAMILIES)
+    results = options.results or (None if options.smoke else Path("families.jsonl"))
     rows: dict[str, dict[str, Any]] = {}
-    if options.results.is_file():
-        for line in options.results.read_text(encoding="utf-8").splitlines():
+    if results is not None and results.is_file():
+        for line in results.read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
             rows[row["family"]] = row
     if not options.markdown:
@@ -289,8 +290,9 @@ def main() -> None:
                 started = time.monotonic()
                 row = run_apart(lambda family=family: try_family(Path(folder), family), family)  # type: ignore[misc]
                 rows[family] = row
-                with options.results.open("a", encoding="utf-8") as stream:
-                    stream.write(json.dumps(row) + "\n")
+                if results is not None:
+                    with results.open("a", encoding="utf-8") as stream:
+                        stream.write(json.dumps(row) + "\n")
                 print(f"{family}: {row['verdict']} {row['what']} ({time.monotonic() - started:.0f} s)", flush=True)
     found = [rows[family] for family in wanted if family in rows]
     print(markdown(found) if options.markdown else f"{table(found)}\n\n{counts(found)}")
