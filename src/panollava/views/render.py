@@ -52,7 +52,7 @@ def render_views(
     reduced: dict[tuple[int, int], Pixels] = {}
     tiles = []
     for view, target in zip(views, rendered, strict=True):
-        if rendering.cut_by_py360convert(view):
+        if _cut_by_py360convert(view, rendering):
             target[...] = _by_py360convert(panorama, view, image_size)
             continue
         if not rendering.antialias:
@@ -68,6 +68,11 @@ def render_views(
         tiles.append(Tile(reduced[size], view, _samples_per_pixel(view, image_size, size), target))
     sample(tiles)
     return rendered
+
+
+def _cut_by_py360convert(view: View, rendering: Rendering) -> bool:
+    """Whether py360convert cuts this view; global views and windows are ours in any case."""
+    return rendering.renderer == "py360convert" and view.kind == "perspective"
 
 
 def _by_py360convert(panorama: Pixels, view: View, image_size: tuple[int, int]) -> Pixels:
@@ -101,7 +106,7 @@ def required_width(
     views: Sequence[View], image_size: tuple[int, int], rendering: Rendering = DEFAULT_RENDERING
 ) -> int | None:
     """`load_panorama`'s min_width for these views; None where the panorama is needed as it is."""
-    if not rendering.antialias or any(rendering.cut_by_py360convert(view) for view in views):
+    if not rendering.antialias or any(_cut_by_py360convert(view, rendering) for view in views):
         return None
     sizes = [required_size(view, image_size) for view in views]
     return max((max(2 * height, width) for height, width in sizes), default=None)

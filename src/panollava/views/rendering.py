@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from panollava.views.strategies import Level, View
+from panollava.views.strategies import Level
 
 Renderer = Literal["panollava", "py360convert"]
 
@@ -27,10 +27,6 @@ class Rendering:
     def pose(self) -> dict[str, Any]:
         """`load_panorama`'s arguments."""
         return {"level": self.level, "north": self.north}
-
-    def cut_by_py360convert(self, view: View) -> bool:
-        """Whether py360convert cuts this view; global views and windows are ours in any case."""
-        return self.renderer == "py360convert" and view.kind == "perspective"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

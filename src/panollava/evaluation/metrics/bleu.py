@@ -31,7 +31,8 @@ def bleu4(texts: TextSet) -> MetricResult:
         counts.append((found.sys_len, found.ref_len, *found.counts, *found.totals))
     samples = SampleSums(np.array(counts, dtype=np.float64), sacrebleu_value)
     metric = BLEU()
-    metric.num_refs = int(texts.nrefs) if texts.nrefs.isdigit() else -1
+    nrefs = texts.nrefs
+    metric.num_refs = int(nrefs) if nrefs.isdigit() else -1
     told = metric.get_signature()
     told.update("protocol", texts.protocol)
     return MetricResult(
