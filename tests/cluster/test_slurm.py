@@ -166,3 +166,16 @@ def test_edited_while_pending_and_preempted(project: Project, undisturbed: Proje
     assert record(project)["resumed_from_step"] >= 24
     assert weights(project) == weights(undisturbed)
     assert "train_finetune" in project.plan()
+
+
+def test_shards_answer_as_one_process(project: Project, finished: Project, slurm: OneNodeSlurm) -> None:
+    """Three jobs for the answers and three for each control; joined they are those of one process, to the byte."""
+    project.configure({"evaluation.shards": 3})
+    command = Command(project, "SMALL")
+    assert command.end() == 0, command.text[-3000:]
+    parts = {path.name for path in (project.root / "results/SMALL/shards").glob("*.json")}
+    assert parts == {f"{step}_{one}-of-3.json" for step in ("predict", "predict_blind") for one in (1, 2, 3)}
+    for name in ("predictions.csv", "predictions_blind.csv"):
+        joined, whole = (one.root / "results/SMALL" / name for one in (project, finished))
+        assert joined.read_bytes() == whole.read_bytes()
+    assert project.plan() == []
