@@ -13,6 +13,7 @@ from directions import direction_panorama, photo
 
 from panollava.config.fingerprints import csv_fingerprint
 from panollava.data.formats import format_of, read_source
+from panollava.data.formats.parquet import _rows as parquet_rows
 from panollava.data.prepare import PrepareSummary, prepare_csv
 from panollava.data.samples import Row, last_turns, read_rows, read_samples
 from panollava.errors import DataError
@@ -255,6 +256,48 @@ def test_class_labels_are_read_by_name(folder: Path) -> None:
         assert [row.details.options for row in rows] == [("street", "beach"), ("beach", "street")]
         assert {row.details.category for row in rows} == {"beach"}
         assert len(rejected) == 1
+
+
+def test_class_labels_within_lists_and_mappings_are_read_by_name(folder: Path) -> None:
+    """Who speaks in a conversation, and options under their letters, whatever the features beside them are."""
+    datasets = pytest.importorskip("datasets")
+    text, speaker = datasets.Value("string"), datasets.ClassLabel(names=["human", "gpt"])
+    features = datasets.Features({"image": text, "conversations": datasets.List({"from": speaker, "value": text})})
+    turns = [{"from": 0, "value": "which place?"}, {"from": 1, "value": "the beach"}]
+    table = datasets.Dataset.from_dict({"image": ["images/a.png"], "conversations": [turns]}, features=features)
+    table.to_parquet(str(folder / "talks.parquet"))
+    _, rows, rejected = prepare(folder, folder / "talks.parquet")
+    assert [(row.query, row.annotation) for row in rows] == [("which place?", "the beach")], rejected
+
+
+def test_features_as_any_version_of_datasets_notes_them(folder: Path) -> None:
+    """A feature that this reader does not know takes no name from the columns beside it."""
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    label = {"_type": "ClassLabel", "names": ["street", "beach"]}
+    for number, (feature, value, expected) in enumerate([
+        (label, 1, "beach"),
+        ([label], [1, 0], ["beach", "street"]),
+        ({"_type": "Sequence", "feature": label}, [1, -1], ["beach", None]),
+        ({"_type": "Sequence", "feature": {"place": label}}, {"place": [1, 0]}, {"place": ["beach", "street"]}),
+        ({"_type": "List", "feature": {"_type": "List", "feature": label}}, [[1], []], [["beach"], []]),
+        ({"place": label, "_type": label}, {"place": 1, "_type": 0}, {"place": "beach", "_type": "street"}),
+        ({"_type": "ClassLabel"}, 1, 1),
+    ]):  # fmt: skip
+        features = {"none": [], "null": None, "word": "int64", "number": 3, "value": feature}
+        metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+        rows = arrow.table({"value": [value], "none": [[7]], "word": [1]}).replace_schema_metadata(metadata)
+        parquet.write_table(rows, folder / f"{number}.parquet")
+        found = list(parquet_rows(folder / f"{number}.parquet"))
+        assert found == [{"value": expected, "none": [7], "word": 1}], feature
+
+
+@pytest.mark.parametrize("said", ["no json", "[]", "null", '{"info": null}', '{"info": {"features": [3]}}'])
+def test_metadata_of_another_program_is_no_feature(folder: Path, said: str) -> None:
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(
+        arrow.table({"value": [1]}).replace_schema_metadata({"huggingface": said}), folder / "a.parquet"
+    )
+    assert list(parquet_rows(folder / "a.parquet")) == [{"value": 1}]
 
 
 def test_what_save_to_disk_writes(folder: Path) -> None:

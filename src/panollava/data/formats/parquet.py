@@ -2,7 +2,7 @@
 
 The image column holds paths or image files themselves, as Hugging Face's image feature does (`{"bytes", "path"}`). A
 column of several types (4 beside "four", content that is a text or a list) is one of JSON texts since datasets 5. A
-ClassLabel of datasets is read as the name of its class.
+ClassLabel of datasets is read as the name of its class, within lists and mappings too.
 Rows are read in small batches, and of pictures no more than the digest is kept.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ _STATE, _DICT = "state.json", "dataset_dict.json"
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 _ROWS_AT_ONCE = 32
 _JSON = "arrow.json"
+_LABEL = "ClassLabel"
 
 
 def read_parquet(path: Path, columns: Columns) -> Table:
@@ -87,40 +88,45 @@ def _rows_of_arrow(file: Path) -> Iterator[dict[str, Any]]:
 def _dictionaries(batch: Any) -> Iterator[dict[str, Any]]:
     """The rows of a record batch; JSON texts as what they say, class labels as their names."""
     with_json = [field for field in batch.schema if _JSON in str(field.type) or _is_json(field)]
-    labels = _class_labels(batch.schema.metadata or {})
+    labelled = _labelled(batch.schema.metadata or {})
     for row in batch.to_pylist():
         yield (
             row
             | {field.name: _decoded(row[field.name], field) for field in with_json}
-            | {column: _class_name(row[column], names) for column, names in labels.items() if column in row}
+            | {column: _with_names(row[column], feature) for column, feature in labelled.items() if column in row}
         )
 
 
-def _class_labels(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
-    """The names of the classes of each column of class labels, or of lists of them, as datasets notes them."""
+def _labelled(metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
+    """The features of the columns that hold class labels, at any depth, as datasets notes them."""
     try:
         features = json.loads(metadata[b"huggingface"])["info"]["features"]
-        return {
-            column: feature["names"]
-            for column, told in features.items()
-            for feature in (told if isinstance(told, dict) else {}, _element(told))
-            if feature.get("_type") == "ClassLabel" and feature.get("names")
-        }
-    except (KeyError, ValueError, TypeError, AttributeError):  # another program's, or none
+    except (KeyError, ValueError, TypeError):  # another program's, or none
         return {}
+    columns = features.items() if isinstance(features, dict) else ()
+    return {column: feature for column, feature in columns if _LABEL in json.dumps(feature)}
 
 
-def _element(feature: Any) -> dict[str, Any]:
-    """What a list holds: `{"feature": ..., "_type": "List"}`, before datasets 4 `[...]` or "Sequence"."""
-    inner = feature[0] if isinstance(feature, list) and feature else feature.get("feature")
-    return inner if isinstance(inner, dict) else {}
+def _with_names(value: Any, feature: Any) -> Any:
+    """A value in which names of classes stand for their numbers; None where a class has none (datasets writes -1).
 
-
-def _class_name(value: Any, names: Sequence[str]) -> Any:
-    """The name of a class; None where it has none (datasets writes -1)."""
+    A feature is `{"_type": "ClassLabel", "names": [...]}`, a mapping of a struct's fields, or a list:
+    `{"_type": "List", "feature": ...}`, before datasets 4 "Sequence" (of a struct's fields, a struct of lists) or
+    `[...]`.
+    """
+    if isinstance(feature, list):
+        return _with_names(value, feature[0]) if feature else value
+    if not isinstance(feature, dict):
+        return value
+    kind = feature.get("_type")
+    if isinstance(kind, str) and "feature" in feature:
+        return _with_names(value, feature["feature"])
     if isinstance(value, list):
-        return [_class_name(one, names) for one in value]
-    if not isinstance(value, int):
+        return [_with_names(one, feature) for one in value]
+    if isinstance(value, dict) and not isinstance(kind, str):
+        return {name: _with_names(one, feature.get(name)) for name, one in value.items()}
+    names = feature.get("names")
+    if kind != _LABEL or not isinstance(value, int) or not isinstance(names, list) or not names:
         return value
     return names[value] if 0 <= value < len(names) else None
 
