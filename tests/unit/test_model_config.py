@@ -38,12 +38,21 @@ def test_overlap_ratio_says_what_helps() -> None:
         ({"lora": 3}, "lora must be LoraSettings or a mapping of its keys, got 3"),
         ({"lora": {"dropout": 1.0}}, r"lora.dropout must be in \[0, 1\), got 1.0"),
         ({"lora": {"rank": 0}, "fov_deg": 0}, r"(?s)fov_deg must be .*lora\.rank must be in \[1, 4096\], got 0"),
-        ({"fovdeg": 90}, "fovdeg is no setting of a model, got 90"),
+        ({"fovdeg": 90}, r"fovdeg is no setting of a model, got 90\. Did you mean fov_deg\?$"),
+        ({"lora": {"rnak": 4}}, r"lora\.rnak is no setting of a model, got 4\. Did you mean lora\.rank\?$"),
+        ({"qformer": {"newer": 4}}, r"qformer\.newer is no setting of a model, got 4$"),
     ],
 )
 def test_wrong_values_are_refused(settings: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         ModelConfig(**settings)
+
+
+def test_tuples_are_lists() -> None:
+    """As Python's callers may write them; JSON and YAML have lists alone."""
+    given = LoraSettings(parts=("language", "vision"), target_modules=("q_proj",))  # type: ignore[arg-type]
+    assert given == LoraSettings(parts=["language", "vision"], target_modules=["q_proj"])
+    assert ModelConfig.from_json(ModelConfig(image_size=(16, 32), lora=given).to_json()).lora == given
 
 
 def test_json_keeps_everything() -> None:

@@ -7,6 +7,7 @@ value is found before anything heavy is loaded.
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
@@ -26,13 +27,13 @@ from panollava.settings.model import LoraSettings as LoraSettings
 from panollava.settings.model import QuerySettings as QuerySettings
 from panollava.settings.problems import field_at, problem
 from panollava.settings.section import Section
-from panollava.settings.values import image_size
+from panollava.settings.values import image_size, listed
 from panollava.views.rendering import Rendering
 
 
 def _height_and_width(value: Any) -> Any:
     """N or [height, width] as (height, width)."""
-    value = image_size(list(value) if isinstance(value, tuple) else value)
+    value = image_size(listed(value))
     return (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, list) else value
 
 
@@ -155,5 +156,12 @@ def _problems(error: ValidationError) -> list[str]:
         else:
             known = ModelConfig.inner.get(name)
             wanted = f"must be {known.__name__} or a mapping of its keys" if known else "is no setting of a model"
-            found.append(f"{name} {wanted}, got {detail['input']!r}")
+            found.append(f"{name} {wanted}, got {detail['input']!r}{'' if known else _near(name)}")
     return found
+
+
+def _near(name: str) -> str:
+    """The setting whose name is most like one that no model has."""
+    section, _, last = name.rpartition(".")
+    near = get_close_matches(last, ModelConfig.inner.get(section, ModelConfig).model_fields, n=1)
+    return f". Did you mean {section and f'{section}.'}{near[0]}?" if near else ""

@@ -25,7 +25,7 @@ from panollava.models.choices import (
     VicregMode,
 )
 from panollava.settings.section import Section, key
-from panollava.settings.values import ImageSize, Text, choice_or_list, miniature_or
+from panollava.settings.values import ImageSize, Text, choice_or_list, listed, miniature_or
 from panollava.views.rendering import Renderer
 from panollava.views.strategies import MAX_VIEWS, CropStrategy, Level
 
@@ -187,7 +187,7 @@ class LoraSettings(Section):
     rsLoRA: Kalajdzievski 2023, section 3. DoRA: Liu et al. 2024, section 4.
     """
 
-    parts: Annotated[list[LoraPart], Field(min_length=1)] = key(
+    parts: Annotated[list[LoraPart], Field(min_length=1), BeforeValidator(listed)] = key(
         ["language"], "Parts that get adapters: language; of a native model vision and connector too."
     )
     rank: int = key(16, "Rank of the adapters.", ge=1, le=4096, typical="[4, 64]")

@@ -61,10 +61,16 @@ def miniature_or(expected: str) -> Any:
     return check
 
 
+def listed(value: Any) -> Any:
+    """A tuple, which Python's callers may give, as the list that it would be in YAML."""
+    return list(value) if isinstance(value, tuple) else value
+
+
 def choice_or_list(choices: tuple[str, ...] | None, word: str) -> Any:
     def check(value: Any) -> Any:
         if value == "auto" and isinstance(value, str):
             return value
+        value = listed(value)
         if not isinstance(value, list) or not value or not all(isinstance(item, str) and item for item in value):
             allowed = f" of {', '.join(choices)}" if choices else ""
             alone = isinstance(value, str) and (value in choices if choices else len(value) <= 60)
