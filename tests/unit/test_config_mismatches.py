@@ -10,7 +10,7 @@ import yaml
 
 from panollava.config import WorkflowConfig
 from panollava.evaluation.config_mismatches import config_mismatches
-from panollava.models.stage_config import stage_model_config
+from panollava.models.stage_config import native_model_config, stage_model_config
 
 PLANS = yaml.safe_load((Path(__file__).parents[1] / "workflow/golden_plans.yaml").read_text(encoding="utf-8"))
 OF_WEIGHTS = ("models.", "image_processing.", "lora.", "system_messages.", "training.stage_configs.finetune.",
@@ -74,6 +74,29 @@ def test_another_experiment_and_another_test_csv_are_told(tmp_path: Path) -> Non
         "data.csv_test: configuration 'mine.csv', folder 'data/quic360/test.csv'",
     ]
     assert len(config_mismatches(other, metadata(trained), csv_chosen=True)) == 1
+
+
+def test_the_order_of_parts_is_no_disagreement() -> None:
+    """Folders have noted parts in one order since there are parts."""
+    native = {
+        "experiment": {"name": "E"}, "models": {"vlm_name": "miniature/vlm"}, "image_processing": {"image_size": 64},
+        "training": {"stages": ["finetune"]}, "lora": {"parts": ["vision", "language"]},
+    }  # fmt: skip
+    asked = WorkflowConfig.from_dict(native)
+    told = native_model_config("finetune", asked.effective, (64, 64), None).to_json()
+    assert told["lora"]["parts"] == ["language", "vision"]
+    assert config_mismatches(asked, metadata_of_native(asked, told)) == []
+    told["lora"]["parts"] = ["language"]
+    assert [line.partition(":")[0] for line in config_mismatches(asked, metadata_of_native(asked, told))] == [
+        "lora.parts"
+    ]
+
+
+def metadata_of_native(trained: WorkflowConfig, model: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "experiment_name": trained.names.experiment, "stage": "finetune", "model_config": model, "training_config": {},
+        "dataset": {"test_csv": trained.csvs("test")[0]},
+    }  # fmt: skip
 
 
 def test_what_the_configuration_leaves_to_the_model_is_no_disagreement() -> None:

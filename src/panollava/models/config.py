@@ -10,7 +10,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from panollava.models.choices import ResamplerName as ResamplerName
 from panollava.models.choices import Stage as Stage
@@ -70,6 +70,12 @@ class ModelConfig(OverlapLossSettings, DenseclSettings, VicregSettings, ViewRead
             super().__init__(**settings)
         except ValidationError as error:
             raise ValueError("\n".join(_problems(error))) from None
+
+    @field_validator("lora")
+    @classmethod
+    def _parts_in_order(cls, lora: LoraSettings) -> LoraSettings:
+        """Folders name each part once and in one order, however the configuration lists them."""
+        return lora.model_copy(update={"parts": list(lora.ordered_parts)})
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> ModelConfig:
