@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,11 @@ def changed(folder: Path, **values: Any) -> Path:
         ({"model_type": "llava", "text_config": {"model_type": "llama", "vocab_size": 999}}, None),
         ({"quantization_config": {"quant_method": "gptq"}}, "quantised by gptq, whose package is not installed"),
         ({"quantization_config": {"quant_method": "awq"}}, "pip install gptqmodel"),
-        ({"quantization_config": {"quant_method": "bitsandbytes"}}, "quantised by bitsandbytes"),
+        pytest.param(
+            {"quantization_config": {"quant_method": "bitsandbytes"}},
+            "quantised by bitsandbytes",
+            marks=pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed"),
+        ),
         ({"vocab_size": 200}, r"ids go up to \d+ \('.*'\), beyond its 200 embeddings"),
         ({}, None),
     ],
