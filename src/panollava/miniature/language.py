@@ -159,12 +159,12 @@ def batch_loss(
 
     Documents of similar length are read together, in up to `_PARTS` parts: less padding, the same loss.
     """
+    padding = int(model.config.pad_token_id or 0)
     by_length = sorted(range(len(documents)), key=lambda index: len(documents[index]))
     losses: list[Tensor] = []
     correct = torch.zeros(len(documents), dtype=torch.bool)
     count = 0
     for part in np.array_split(by_length, min(_PARTS, len(documents))):
-        padding = int(model.config.pad_token_id or 0)
         batch = _batch([documents[index] for index in part], rng, picture_positions, padding)
         embedded = embedding_bag(
             batch.words.flatten(0, 1), model.model.embed_tokens.weight, mode="sum", padding_idx=padding

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,29 +72,30 @@ def _rows_of_parquet(file: Path) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetFile(file) as source:
-        for batch in source.iter_batches(batch_size=_ROWS_AT_ONCE):
-            yield from _dictionaries(batch)
+        yield from _dictionaries(source.schema_arrow, source.iter_batches(batch_size=_ROWS_AT_ONCE))
 
 
 def _rows_of_arrow(file: Path) -> Iterator[dict[str, Any]]:
     import pyarrow
 
     with pyarrow.memory_map(str(file)) as memory, pyarrow.ipc.open_stream(memory) as source:
-        for batch in source:
-            for start in range(0, batch.num_rows, _ROWS_AT_ONCE):
-                yield from _dictionaries(batch.slice(start, _ROWS_AT_ONCE))
-
-
-def _dictionaries(batch: Any) -> Iterator[dict[str, Any]]:
-    """The rows of a record batch; JSON texts as what they say, class labels as their names."""
-    with_json = [field for field in batch.schema if _JSON in str(field.type) or _is_json(field)]
-    labelled = _labelled(batch.schema.metadata or {})
-    for row in batch.to_pylist():
-        yield (
-            row
-            | {field.name: _decoded(row[field.name], field) for field in with_json}
-            | {column: _with_names(row[column], feature) for column, feature in labelled.items() if column in row}
+        few = (
+            batch.slice(start, _ROWS_AT_ONCE) for batch in source for start in range(0, batch.num_rows, _ROWS_AT_ONCE)
         )
+        yield from _dictionaries(source.schema, few)
+
+
+def _dictionaries(schema: Any, batches: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    """The rows of record batches; JSON texts as what they say, class labels as their names."""
+    with_json = [field for field in schema if _JSON in str(field.type) or _is_json(field)]
+    labelled = _labelled(schema.metadata or {})
+    for batch in batches:
+        for row in batch.to_pylist():
+            yield (
+                row
+                | {field.name: _decoded(row[field.name], field) for field in with_json}
+                | {column: _with_names(row[column], feature) for column, feature in labelled.items() if column in row}
+            )
 
 
 def _labelled(metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
