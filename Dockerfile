@@ -9,7 +9,8 @@ RUN apt-get update \
 WORKDIR /panollava
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY src ./src
-RUN pip install --no-cache-dir uv && uv pip install --system -c constraints.txt -e .
+RUN pip install --no-cache-dir uv && uv pip install --system --compile-bytecode -c constraints.txt -e . \
+ && python -m compileall -q src
 
 COPY Snakefile Makefile ./
 COPY config ./config

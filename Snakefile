@@ -27,6 +27,7 @@ onstart:
     make_room()
     before_jobs()
     warn_of_metrics()
+    warn_of_bytecode()
     show_ablations(quiet=True)
 
 

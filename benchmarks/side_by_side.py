@@ -58,7 +58,21 @@ def baseline(folder: Path, commit: str = BASELINE) -> Build:
     if not python.is_file():
         _call([sys.executable, "-m", "venv", str(root / ".venv")])
         _call([str(python), "-m", "pip", "install", "-q", "-c", str(root / "constraints.txt"), "-e", str(root)])
-    return Build(root, python)
+    theirs = Build(root, python)
+    compiled(theirs)
+    compiled(THIS)
+    return theirs
+
+
+def compiled(build: Build) -> None:
+    """See to it that a build's packages have their bytecode: some installers leave it to the first import, and where
+    PYTHONDONTWRITEBYTECODE is set each process would compile them anew (`bytecode.py`)."""
+    where = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
+    packages = subprocess.run([str(build.python), "-c", where], capture_output=True, text=True, check=True)
+    # What does not compile is a template or a test of some package: no fault of ours.
+    subprocess.run(
+        [str(build.python), "-m", "compileall", "-qq", packages.stdout.strip(), str(build.root / "src")], check=False
+    )
 
 
 def _call(command: Sequence[str]) -> None:

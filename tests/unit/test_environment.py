@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.util import spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,36 @@ def test_checking_imports_no_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "Python: 3." in done.stdout
+
+
+@pytest.fixture
+def installed_without_bytecode(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A torch that no installer compiled."""
+    origin = tmp_path / "site-packages/torch/__init__.py"
+    origin.parent.mkdir(parents=True)
+    origin.write_text("")
+    spec = spec_from_file_location("torch", origin)
+    monkeypatch.setattr("panollava.bytecode.find_spec", lambda name: spec)
+    monkeypatch.setattr(sys, "pycache_prefix", None)
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    return origin
+
+
+def test_bytecode_that_nothing_can_write_is_said_with_its_remedy(
+    installed_without_bytecode: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert named(check_environment(), "bytecode").ok, "the first import writes it"
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    check = named(check_environment(), "bytecode")
+    assert not check.ok and not check.required
+    assert "PYTHONDONTWRITEBYTECODE" in check.found
+    assert check.remedy == f"{sys.executable} -m compileall -q {installed_without_bytecode.parents[1]}"
+    assert subprocess.run(check.remedy.split(), check=False).returncode == 0
+    assert named(check_environment(), "bytecode").ok
+
+
+def test_a_read_only_installation_without_bytecode_is_named(
+    installed_without_bytecode: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write anywhere
+    assert str(installed_without_bytecode.parent) in named(check_environment(), "bytecode").found

@@ -9,6 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
+from panollava.bytecode import remedy, why_compiled_anew
 from panollava.config import ConfigError, Project
 from panollava.config.command import command_settings
 from panollava.config.overlay import overlay_of_environment, record_command
@@ -364,6 +365,15 @@ def warn_of_metrics():
                 f"warning: compute_metrics of {name} will fail: {error}",
                 file=sys.stderr,
             )
+
+
+def warn_of_bytecode():
+    """Minutes in each run: every job compiles its packages before it starts."""
+    if workflow.is_main_process and (why := why_compiled_anew()):
+        print(
+            f"warning: every job compiles torch and other packages before it starts: {why}. Once: {remedy()}",
+            file=sys.stderr,
+        )
 
 
 def stop_without_waiting():

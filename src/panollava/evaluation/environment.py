@@ -16,6 +16,7 @@ from importlib.metadata import distribution, requires
 from pathlib import Path
 from typing import Any
 
+from panollava.bytecode import remedy, why_compiled_anew
 from panollava.evaluation.metrics.java import find_java, java_version
 from panollava.evaluation.metrics.result import MetricUnavailable
 from panollava.evaluation.metrics.spice_parts import REMEDY as SETUP_METRICS
@@ -45,7 +46,8 @@ class Check:
 
 def check_environment(import_torch: bool = False) -> list[Check]:
     """Every check, in the order of the table. `import_torch` also asks torch for CUDA (seconds)."""
-    return [_python(), _core_packages(), _java(), _wordnet(), _spice(), _torch(import_torch), _flash_attention()]
+    checks = [_python(), _core_packages(), _java(), _wordnet(), _spice(), _torch(import_torch), _bytecode()]
+    return [*checks, _flash_attention()]
 
 
 def install_command(checks: Sequence[Check]) -> str | None:
@@ -187,6 +189,17 @@ def _spice() -> Check:
         ok=not missing,
         found=str(spice_folder()) if not missing else f"lacks {', '.join(missing)}",
         remedy="" if not missing else SETUP_METRICS,
+    )
+
+
+def _bytecode() -> Check:
+    why = why_compiled_anew()
+    return Check(
+        name="bytecode",
+        needed_for="jobs that start in seconds",
+        ok=why is None,
+        found=why or "written once",
+        remedy="" if why is None else remedy(),
     )
 
 
