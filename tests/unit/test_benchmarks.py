@@ -34,6 +34,17 @@ def test_jobs_are_summed_by_rule_and_shared_ones_count_once(tmp_path: Path) -> N
     assert rows == [["prepare_csv", "3", "6.0", "100"], ["predict", "2", "3.2", "900"]]
 
 
+def test_jobs_that_no_other_asks_for_count_too_in_the_order_of_the_dag(tmp_path: Path) -> None:
+    experiment = WorkflowConfig.from_dict({**SMALL, "training": {"stages": ["finetune"]}}, tmp_path)
+    rules = ["prepare_experiment", "train_finetune", "write_stage_state", "predict", "measure_perplexity"]
+    for rule in [*reversed(rules), "train_vision", "train_resampler"]:
+        path = experiment.root / "logs/SMALL" / f"{rule}.tsv"
+        if rule.startswith("train_"):
+            path = path.with_name(f"{rule}_{experiment.names.variant}.tsv")
+        write(path, 1.0, "1.0")
+    assert [one.rule for one in used_by([experiment])] == rules
+
+
 def test_the_first_page_is_valid_and_shows_both_tables() -> None:
     metrics = {"bleu4": {"value": 0.25, "interval": [0.2, 0.3]}, "spice": {"value": None, "interval": None}}
     document = {"metrics": metrics, "controls": {"blind": {"bleu4": 0.125}}}

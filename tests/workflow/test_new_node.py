@@ -50,6 +50,7 @@ def test_a_node_is_a_function_an_entry_a_rule_and_a_script(local: Project, tmp_p
     document = json.loads((local.root / WORDS).read_text(encoding="utf-8"))
     assert len(document["words"]) == 4 and set(document) == {"words", "provenance"}
     assert (local.root / "logs/LOCAL/count_words.log").is_file()
+    assert re.search("^count_words +1 ", local.panollava("status", "LOCAL", env=env).stdout, re.MULTILINE)
     assert plan(local, [WORDS], env=env) == {}
     local.configure({"generation.max_new_tokens": 5})
     assert plan(local, [WORDS], env=env) == {"predict": 1, "count_words": 1}

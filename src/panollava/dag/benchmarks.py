@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from panollava.dag.tasks import tasks_behind
+from panollava.dag.nodes import RULES
+from panollava.dag.tasks import own_nodes, tasks_behind
 
 if TYPE_CHECKING:
     from panollava.config import WorkflowConfig
 
 COLUMNS = ("rule", "jobs", "seconds", "peak memory (MiB)")
-_TARGETS = ("metrics", "stage_state", "prepare_experiment")
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,15 @@ def used_by(experiments: Sequence[WorkflowConfig]) -> list[Used]:
     """A row per rule, in the order of the DAG, of those whose jobs have a benchmark file; shared jobs count once."""
     files: dict[str, dict[Path, tuple[float, float | None]]] = {}
     for experiment in experiments:
-        for target in _TARGETS:
-            for task in tasks_behind(experiment, target):
+        for name in own_nodes(experiment):
+            for task in tasks_behind(experiment, name):
                 path = experiment.root / task.fill(task.node.benchmark_template)
                 if (found := _read(path)) is not None:
                     files.setdefault(task.node.rule, {})[path] = found
     rows = []
-    for rule, jobs in files.items():
+    for rule in RULES:
+        if (jobs := files.get(rule)) is None:
+            continue
         memory = [mib for _, mib in jobs.values() if mib is not None]
         rows.append(Used(rule, len(jobs), sum(s for s, _ in jobs.values()), max(memory) if memory else None))
     return rows

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from string import Formatter
 from typing import TYPE_CHECKING, Any
 
 from panollava.files import digest_of_text
@@ -134,6 +135,12 @@ class Node:
         return tuple(f"{self.name}_{split}" for split in self.splits) or (self.name,)
 
     @property
+    def wildcards(self) -> frozenset[str]:
+        """The fields of its outputs' paths that differ between its jobs: experiment, key, …"""
+        fields = {field for one in flat(self.outputs) for _, field, *_ in Formatter().parse(one) if field}
+        return frozenset(fields - {"cache", "runs_dir", "results_dir"})
+
+    @property
     def log_template(self) -> str:
         if self.log:
             return self.log
@@ -205,6 +212,6 @@ class Task:
         return {name: given[name] for name in inspect.signature(self.node.job).parameters if name in given}
 
 
-def flat(files: Files) -> list[str]:
+def flat(files: Mapping[str, str | Sequence[str]]) -> list[str]:
     """All paths of files that are given by name."""
     return [path for one in files.values() for path in ([one] if isinstance(one, str) else one)]

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from panollava.config.schema import STAGES
 from panollava.dag.inputs import SHARDED
 from panollava.dag.node import CACHE, Node, Task
 from panollava.dag.nodes import CACHED, KINDS, RULES, TABLE
@@ -62,6 +63,19 @@ def shard_task(experiment: WorkflowConfig, control: str, shard: str) -> Task:
     document, own = shard_slice(experiment, control, shard), task_of(experiment, control)
     places = {**own.places, "control": control, "shard": shard}
     return Task(TABLE["predict_shard"], document, canonical_json(document), places, (experiment,), own.slice_by_key)
+
+
+def own_nodes(experiment: WorkflowConfig) -> list[str]:
+    """The nodes that write files of this experiment alone, in the order of the table, whether anybody asks for them or
+    not; of stages those that it trains."""
+    others = {f"train_{stage}" for stage in STAGES} - {
+        f"train_{stage}" for stage in experiment.settings.training.stages
+    }
+    own = {"experiment", "variant"}
+    return [
+        name for name, node in TABLE.items()
+        if name not in others and "experiment" in node.wildcards and node.wildcards <= own
+    ]  # fmt: skip
 
 
 def tasks_behind(experiment: WorkflowConfig, name: str) -> list[Task]:
