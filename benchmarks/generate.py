@@ -28,7 +28,7 @@ from panollava.data.samples import Sample
 from panollava.data.synthetic.captions import questions
 from panollava.data.synthetic.scenes import render, sample_scene
 from panollava.devices import first_device
-from panollava.evaluation.predict import GenerationSettings, predict
+from panollava.evaluation.predict import PredictionSettings, predict
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.vlm import PanoramaVLM
 from panollava.views.geometry import view_rays
@@ -73,7 +73,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         model, processor = load(given.checkpoint_dir, Path(folder))
     samples, pictures = draw(processor, given.samples)
-    settings = GenerationSettings(given.max_new_tokens, False, 1.0, 1.0, batch_size=1, seed=0)
+    settings = PredictionSettings(given.max_new_tokens, False, 1.0, 1.0, batch_size=1, seed=0)
 
     def answer(some: list[Sample], **changes: Any) -> list[str]:
         changed = replace(settings, **changes)

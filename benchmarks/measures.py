@@ -26,7 +26,7 @@ from panollava.evaluation.measures.perplexity import perplexity
 from panollava.evaluation.measures.rolled import RolledPictures, equivariance, picture_turns, rolled_samples
 from panollava.evaluation.of_folder import RenderedPictures
 from panollava.evaluation.pipeline import generation_settings
-from panollava.evaluation.predict import GenerationSettings, predict, shuffled_pictures
+from panollava.evaluation.predict import PredictionSettings, predict, shuffled_pictures
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.vlm import PanoramaVLM
 
@@ -37,7 +37,7 @@ SEED = 0
 class Bench:
     """Some samples of a test set, and what is measured on them."""
 
-    def __init__(self, samples: list[Sample], settings: GenerationSettings) -> None:
+    def __init__(self, samples: list[Sample], settings: PredictionSettings) -> None:
         self.samples, self.settings = samples, settings
         self.paths = list(dict.fromkeys(sample.image_path for sample in samples))
         self.stand_ins = shuffled_pictures(samples, SEED)

@@ -151,12 +151,6 @@ def digest_of(document: Any) -> str:
     return digest_of_text(canonical_json(document))
 
 
-def canonical_json_and_digest(document: Any) -> tuple[str, str]:
-    """A document's canonical JSON, and `digest_of` it."""
-    text = canonical_json(document)
-    return text, digest_of_text(text)
-
-
 def digest_of_text(text: str) -> str:
     """The same of a document that is canonical JSON already."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]

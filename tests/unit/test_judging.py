@@ -26,7 +26,7 @@ from panollava.evaluation.measures.measured import Measured
 from panollava.evaluation.predictions import read_predictions
 from panollava.evaluation.protocols import apply_protocol
 from panollava.evaluation.rescoring import measured_again
-from panollava.evaluation.run_judge import JudgeSettings, KeptReplies, judge_files, judges_of
+from panollava.evaluation.run_judge import JudgingSettings, KeptReplies, judge_files, judges_of
 from panollava.evaluation.score_files import score_csv
 from panollava.files import sha256_file
 
@@ -46,11 +46,11 @@ def write_csv(path: Path, rows: Sequence[Sequence[str]] = ROWS) -> Path:
     return path
 
 
-def settings_of(*models: Path, **changed: Any) -> JudgeSettings:
+def settings_of(*models: Path, **changed: Any) -> JudgingSettings:
     given: dict[str, Any] = {
         "prompt_file": None, "max_new_tokens": 2, "protocol": "grouped", "batch_size": 2, "precision": "32-true",
     }  # fmt: skip
-    return JudgeSettings(models={one.name: str(one) for one in models}, **{**given, **changed})
+    return JudgingSettings(models={one.name: str(one) for one in models}, **{**given, **changed})
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,11 @@ import torch
 from panollava.data.samples import Sample
 from panollava.errors import EvaluationError
 from panollava.evaluation.of_folder import EvalRequest
-from panollava.evaluation.predict import FinishedAnswers, GenerationSettings, kept_answers, predict, shuffled_pictures
+from panollava.evaluation.predict import FinishedAnswers, PredictionSettings, kept_answers, predict, shuffled_pictures
 from panollava.views.panorama import PanoramaError
 
 CPU = torch.device("cpu")
-SETTINGS = GenerationSettings(8, False, 1.0, 1.0, batch_size=3, seed=1)
+SETTINGS = PredictionSettings(8, False, 1.0, 1.0, batch_size=3, seed=1)
 SAMPLES = [Sample(n, f"p{n // 2}.png", f"query {n:02d}", ("reference",)) for n in range(12)]
 KNOWN = [f"picture {n // 2} query {n:02d}" for n in range(12)]
 

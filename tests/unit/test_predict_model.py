@@ -13,13 +13,13 @@ from tiny_models import language_folder, tiny_config, vision_folder
 
 from panollava.data.samples import Sample
 from panollava.errors import EvaluationError
-from panollava.evaluation.predict import FinishedAnswers, GenerationSettings, predict, predictions_of
+from panollava.evaluation.predict import FinishedAnswers, PredictionSettings, predict, predictions_of
 from panollava.evaluation.shards import joined
 from panollava.files import write_json
 from panollava.models.processor import PanoramaProcessor
 from panollava.models.vlm import PanoramaVLM
 
-GREEDY = GenerationSettings(6, False, 1.0, 1.0, batch_size=3, seed=1)
+GREEDY = PredictionSettings(6, False, 1.0, 1.0, batch_size=3, seed=1)
 SAMPLED = replace(GREEDY, do_sample=True, top_p=0.95)
 QUERIES = ["what?", "a red box", "where is the blue sphere? is it behind you?", "describe it: xyz"]
 SAMPLES = [Sample(n, f"p{n % 2}.png", QUERIES[n // 2], ("reference",)) for n in range(8)]
@@ -43,7 +43,7 @@ def parts(folders: Path) -> tuple[PanoramaVLM, PanoramaProcessor, dict[str, Any]
     return model, processor, {f"p{n}.png": noise.integers(0, 255, shape, dtype=np.uint8) for n in range(2)}
 
 
-def texts(parts: Any, settings: GenerationSettings, **options: Any) -> list[str]:
+def texts(parts: Any, settings: PredictionSettings, **options: Any) -> list[str]:
     model, processor, pictures = parts
     return [
         one.text

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from panollava.config.schema import (
     ColumnSettings,
@@ -23,6 +23,7 @@ from panollava.config.schema import (
     Settings,
 )
 from panollava.errors import EXPORT_REMEDY, CheckpointError
+from panollava.settings.section import Told
 from panollava.settings.wording import shown
 
 _TODAY = Settings()
@@ -38,68 +39,62 @@ def _known(section: type[Section]) -> BeforeValidator:
     )
 
 
-class _Told(BaseModel):
-    """Strict types; further keys are nobody's business here."""
-
-    model_config = ConfigDict(extra="ignore", strict=True, protected_namespaces=(), allow_inf_nan=False)
+_Shape = TypeVar("_Shape", bound=Told)
 
 
-_Shape = TypeVar("_Shape", bound=_Told)
-
-
-class _Data(_Told):
+class _Data(Told):
     columns: Annotated[ColumnSettings, _known(ColumnSettings)] = ColumnSettings()
     format: FormatName = _TODAY.data.format
     max_rejected_fraction: float = Field(default=_TODAY.data.max_rejected_fraction, ge=0, le=1)
 
 
-class _Training(_Told):
+class _Training(Told):
     eval_batch_size: int = Field(default=_TODAY.training.eval_batch_size, ge=1)
     seed: int = Field(default=_TODAY.training.seed, ge=0)
     cpu_threads: int = Field(default=_TODAY.training.cpu_threads, ge=1)
 
 
-class _Remembered(_Told):
+class _Remembered(Told):
     generation: Annotated[GenerationSettings, _known(GenerationSettings)] = GenerationSettings()
     evaluation: Annotated[EvaluationSettings, _known(EvaluationSettings)] = EvaluationSettings()
     data: _Data = _Data()
     training: _Training = _Training()
 
 
-class _Model(_Told):
+class _Model(Told):
     vision_name: str
     language_model_name: str
     vision_path: str | None = None
     language_path: str | None = None
 
 
-class _Trained(_Told):
+class _Trained(Told):
     precision: str
 
 
-class _Dataset(_Told):
+class _Dataset(Told):
     train_csv: str | list[str] | None = None
     val_csv: str | list[str] | None = None
     test_csv: str | list[str] | None = None
 
 
-class _Made(_Told):
+class _Made(Told):
     config_digest: str | None = None
     project_root: str
-    versions: dict[str, str | None] = {}
+    versions: dict[str, str | None] = Field(default_factory=dict)
 
 
-class _Checkpoint(_Told):
+class _SavedCheckpoint(Told):
     file: str
     epoch: int
     step: int | None = None
 
 
-class _Epochs(_Told):
-    checkpoints: list[_Checkpoint] = []
+class _Epochs(Told):
+    checkpoints: list[_SavedCheckpoint] = Field(default_factory=list)
 
 
-class _Begun(_Told):
+class _Begun(Told):
     """What choosing a checkpoint reads."""
 
     epoch_info: _Epochs = _Epochs()
@@ -118,13 +113,13 @@ class _Whole(_Begun):
     remembered: _Remembered
 
 
-class _Origin(_Told):
+class _Origin(Told):
     """What an exported model says of where it comes from; `generation` is all that earlier exports remember."""
 
     experiment: str | None = None
     stage: str | None = None
     dataset: _Dataset = _Dataset()
-    training: dict[str, Any] = {}
+    training: dict[str, Any] = Field(default_factory=dict)
     config_digest: str | None = None
     remembered: _Remembered | None = None
     generation: Annotated[GenerationSettings, _known(GenerationSettings)] = GenerationSettings()

@@ -26,7 +26,7 @@ from panollava.dag.always import ALWAYS
 from panollava.dag.node import Node, Parent, Parents
 from panollava.dag.nodes import KINDS, NODES, TABLE
 from panollava.errors import ConfigError
-from panollava.files import canonical_json_and_digest
+from panollava.files import canonical_json, digest_of_text
 
 if TYPE_CHECKING:
     from panollava.config import WorkflowConfig
@@ -63,7 +63,8 @@ class Slices:
         key = self._key(node, stage)
         if key not in self._slices:
             document = self._build(*key)
-            text, digest = canonical_json_and_digest(document)
+            text = canonical_json(document)
+            digest = digest_of_text(text)
             self._slices[key] = _SHARED.setdefault(digest, Slice(document, text, digest))
         return self._slices[key]
 

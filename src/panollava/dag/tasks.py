@@ -68,14 +68,10 @@ def shard_task(experiment: WorkflowConfig, control: str, shard: str) -> Task:
 def own_nodes(experiment: WorkflowConfig) -> list[str]:
     """The nodes that write files of this experiment alone, in the order of the table, whether anybody asks for them or
     not; of stages those that it trains."""
-    others = {f"train_{stage}" for stage in STAGES} - {
-        f"train_{stage}" for stage in experiment.settings.training.stages
-    }
-    own = {"experiment", "variant"}
-    return [
-        name for name, node in TABLE.items()
-        if name not in others and "experiment" in node.wildcards and node.wildcards <= own
-    ]  # fmt: skip
+    trained = experiment.settings.training.stages
+    others = {f"train_{stage}" for stage in STAGES if stage not in trained}
+    own = [name for name, node in TABLE.items() if {"experiment"} <= node.wildcards <= {"experiment", "variant"}]
+    return [name for name in own if name not in others]
 
 
 def tasks_behind(experiment: WorkflowConfig, name: str) -> list[Task]:

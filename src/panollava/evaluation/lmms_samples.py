@@ -20,11 +20,11 @@ from panollava.data.details import DETAIL_COLUMNS, Details
 from panollava.data.formats.json_lines import read_records
 from panollava.data.questions import settle
 from panollava.errors import DataError, EvaluationError
+from panollava.models.choices import IMAGE_MARK
 
 SUFFIXES = (".jsonl", ".ndjson")
 _QUERIES = ("query", "question", "instruction", "prompt")
 _IMAGES = ("image_path", "url", "image", "image_url", "image_id", "path")
-_MARK = "<image>"
 _OPTION = re.compile(r"^\s*(?:\(([A-Z])\)|([A-Z])\s*[.):])\s+(\S.*?)\s*$", re.M)
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
 
@@ -57,7 +57,7 @@ def _row(path: Path, line: int, record: Mapping[str, Any]) -> dict[str, str]:
     reference = target if isinstance(target, str) else json.dumps(target, ensure_ascii=False)
     query = next((str(doc[name]) for name in _QUERIES if isinstance(doc.get(name), str)), None)
     if query is None:
-        query = record["input"].replace(_MARK, "").strip() if isinstance(record.get("input"), str) else ""
+        query = record["input"].replace(IMAGE_MARK, "").strip() if isinstance(record.get("input"), str) else ""
     media = record.get("input_media")
     image = next((str(doc[name]) for name in _IMAGES if isinstance(doc.get(name), (str, int))), "")
     if not image and isinstance(media, list):

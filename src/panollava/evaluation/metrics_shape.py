@@ -9,23 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from panollava.settings.section import Told
 from panollava.settings.wording import shown
 
 _MOST_DRAWS = 100_000  # as `evaluation.bootstrap_samples`
 _SHOWN = 3
 
 
-class _Told(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=True, protected_namespaces=(), allow_inf_nan=False)
-
-
 # A file beside metrics.json: no path that leads away from it.
 _FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 
 
-class _Score(_Told):
+class _Score(Told):
     value: float | None
     scale: str | None
     library: str | None
@@ -36,38 +33,38 @@ class _Score(_Told):
     lower_is_better: bool | None = None
 
 
-class _Controls(_Told):
+class _Controls(Told):
     blind: dict[str, float | None] | None
     distance_interval: dict[str, Annotated[list[float], Field(min_length=2, max_length=2)]] | None = None
     text_only: dict[str, float | None] | None = None
 
 
-class _Intervals(_Told):
+class _Intervals(Told):
     draws: int = Field(default=0, ge=0, le=_MOST_DRAWS)
 
 
-class _Csv(_Told):
+class _Csv(Told):
     path: str
     sha256: str | None = None
     max_samples: int | None = None
 
 
-class _Source(_Told):
+class _Source(Told):
     path: str = ""
     sha256: str | None = None
     images: str | None = None
 
 
-class _Pictures(_Told):
+class _PictureDigests(Told):
     by_path: str
     by_content: str
 
 
-class _Inputs(_Told):
-    csvs: list[_Source] = []
+class _Inputs(Told):
+    csvs: list[_Source] = Field(default_factory=list)
 
 
-class _Checkpoint(_Told):
+class _Checkpoint(Told):
     folder: str | None  # both None: a native model that no stage has trained
     file: str | None
     sha256: str | None = None
@@ -80,15 +77,15 @@ class _Checkpoint(_Told):
         return self
 
 
-class _Evaluation(_Told):
+class _Evaluation(Told):
     number_tolerance: float = Field(default=0.1, ge=0)
     angle_tolerance_deg: float = Field(default=22.5, ge=0)
 
 
-class _Provenance(_Told):
+class _Provenance(Told):
     csv: _Csv | None = None
     inputs: _Inputs | None = None
-    pictures: _Pictures | None = None
+    pictures: _PictureDigests | None = None
     checkpoint: _Checkpoint | None = None
     generation: dict[str, Any] | None = None
     predictions: str | None = None
@@ -99,7 +96,7 @@ class _Provenance(_Told):
     versions: dict[str, str | None] | None = None
 
 
-class _Document(_Told):
+class _Document(Told):
     metrics: dict[str, _Score]
     protocol: Literal["grouped", "per-annotation", "original"]
     controls: _Controls

@@ -32,7 +32,7 @@ from panollava.evaluation.pipeline import Evaluation, as_shown, generation_setti
 from panollava.evaluation.predict import answers_in_locked
 from panollava.evaluation.predictions import Prediction
 from panollava.evaluation.protocols import PROTOCOLS
-from panollava.evaluation.run_judge import JudgeSettings, judge_files, judges_of
+from panollava.evaluation.run_judge import JudgingSettings, judge_files, judges_of
 from panollava.evaluation.score import require_metrics
 from panollava.evaluation.score_files import DEFAULTS, check_output, score_files
 from panollava.files import digest_of, sha256_file
@@ -240,7 +240,7 @@ def _judge_of(
 
 def _judges(
     experiment: WorkflowConfig | None, evaluation: Mapping[str, Any], training: Mapping[str, Any]
-) -> JudgeSettings | None:
+) -> JudgingSettings | None:
     if evaluation["judge"]["model"] is None:
         return None
     models = None if experiment is None else experiment.settings.models

@@ -27,7 +27,7 @@ from panollava.evaluation.measures.perplexity import perplexity
 from panollava.evaluation.measures.rolled import COLUMNS, RolledPictures, picture_turns, rolled_samples
 from panollava.evaluation.predict import (
     FinishedAnswers,
-    GenerationSettings,
+    PredictionSettings,
     predict,
     shuffled_options,
     shuffled_pictures,
@@ -40,10 +40,10 @@ from panollava.views.panorama import PanoramaError, Pixels
 _PLOT_WIDTH = 720
 
 
-def generation_settings(config: Mapping[str, Any]) -> GenerationSettings:
+def generation_settings(config: Mapping[str, Any]) -> PredictionSettings:
     """From a configuration (or slice) with the sections `generation` and `training`."""
     generation = config["generation"]
-    return GenerationSettings(
+    return PredictionSettings(
         max_new_tokens=generation["max_new_tokens"],
         do_sample=generation["do_sample"],
         temperature=generation["temperature"],
@@ -91,7 +91,7 @@ class Evaluation:
 
     # ---- answers ---------------------------------------------------------------------------------
     def predict(
-        self, node: str, settings: GenerationSettings, output: Path, finished: FinishedAnswers
+        self, node: str, settings: PredictionSettings, output: Path, finished: FinishedAnswers
     ) -> list[Prediction]:
         """Answer every sample. `node` is `predict`, or a control: `predict_blind` shows each sample another picture
         (a file without rows where there is only one), `predict_text_only` none."""
@@ -104,7 +104,7 @@ class Evaluation:
     def answers(
         self,
         node: str,
-        settings: GenerationSettings,
+        settings: PredictionSettings,
         finished: FinishedAnswers,
         part: tuple[int, int] | None = None,
         device: torch.device | None = None,
@@ -127,7 +127,7 @@ class Evaluation:
             part=part,
         )
 
-    def predict_rolled(self, settings: GenerationSettings, output: Path, finished: FinishedAnswers) -> None:
+    def predict_rolled(self, settings: PredictionSettings, output: Path, finished: FinishedAnswers) -> None:
         """Ask about rolled panoramas; a header only, where no turn fits both the views and the questions' words."""
         processor, sha256 = self.loaded.processor, self.contents if self.refuse_changed else None
         turns_deg = picture_turns(self.samples, processor.views)
@@ -185,7 +185,7 @@ class Evaluation:
             return None
 
     # ---- provenance ------------------------------------------------------------------------------
-    def provenance(self, csv: Mapping[str, Any], settings: GenerationSettings) -> dict[str, Any]:
+    def provenance(self, csv: Mapping[str, Any], settings: PredictionSettings) -> dict[str, Any]:
         """What answers depend on beside the weights: questions (`csv`: path, sha256), pictures, settings, seed, device,
         dtype, versions of libraries."""
         return {
@@ -194,7 +194,7 @@ class Evaluation:
             **self.made_with(settings),
         }
 
-    def made_with(self, settings: GenerationSettings) -> dict[str, Any]:
+    def made_with(self, settings: PredictionSettings) -> dict[str, Any]:
         """The part of `provenance` that is about the model and the machine."""
         generation = asdict(settings)
         return {

@@ -38,7 +38,7 @@ PICTURES_PER_BATCH = 16
 
 
 @dataclass(frozen=True)
-class GenerationSettings:
+class PredictionSettings:
     """`generation.*` of the configuration and the batch size (`training.eval_batch_size`)."""
 
     max_new_tokens: int
@@ -149,7 +149,7 @@ def predict(
     processor: PanoramaProcessor,
     samples: list[Sample],
     pictures: PictureStore,
-    settings: GenerationSettings,
+    settings: PredictionSettings,
     *,
     device: torch.device,
     stand_ins: dict[str, str] | None = None,
@@ -284,7 +284,7 @@ def _answer(
     shown: list[str],
     batch: list[int],
     features: dict[str, torch.Tensor | PanoramaError],
-    settings: GenerationSettings,
+    settings: PredictionSettings,
     group_by_image: bool,
 ) -> dict[int, tuple[str, str]]:
     """Text and error of each sample of the batch, by its id; one of the two is empty."""
@@ -318,7 +318,7 @@ def _generate(
     features: dict[str, torch.Tensor | PanoramaError],
     paths: list[str],
     samples: list[Sample],
-    settings: GenerationSettings,
+    settings: PredictionSettings,
     group_by_image: bool,
 ) -> list[str]:
     """An answer to each sample's query about the picture at its path."""

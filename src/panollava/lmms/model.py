@@ -24,14 +24,14 @@ from panollava.data.samples import Sample
 from panollava.devices import first_device
 from panollava.errors import DataError, EvaluationError
 from panollava.evaluation.answer import refuse_without_language
-from panollava.evaluation.predict import NO_PICTURE, GenerationSettings, predict
+from panollava.evaluation.predict import NO_PICTURE, PredictionSettings, predict
 from panollava.logs import LOGGER
+from panollava.models.choices import IMAGE_MARK
 from panollava.models.processor import PanoramaProcessor
 from panollava.views.panorama import Pixels
 
 _ARGUMENTS = ("checkpoint_dir", "stage", "epoch", "step", "batch_size", "max_new_tokens")
 _FROM_LMMS_EVAL = ("device", "max_batch_size")
-_MARK = "<image>"  # where tasks say that the picture stands; ours has its place
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Panollava(lmms):
             digest = NO_PICTURE if open_ is None else _digest(open_())
             if open_ is not None:
                 pictures.setdefault(digest, open_)
-            samples.append(Sample(number, digest, text.replace(_MARK, "").strip(), ()))
+            samples.append(Sample(number, digest, text.replace(IMAGE_MARK, "").strip(), ()))
         found: dict[int, str] = {}
         for pictured in (True, False):
             chosen = [one for one in samples if (one.image_path != NO_PICTURE) == pictured]
@@ -127,14 +127,14 @@ class Panollava(lmms):
         stops = asked[0][1].get("until") or []
         return [_until(found[number], [stops] if isinstance(stops, str) else stops) for number in range(len(asked))]
 
-    def _settings(self, wanted: Mapping[str, Any]) -> GenerationSettings:
+    def _settings(self, wanted: Mapping[str, Any]) -> PredictionSettings:
         """A task's settings over those that the folder remembers; a temperature of 0 is greedy."""
         remembered = self.loaded.metadata["remembered"]["generation"]
         temperature = wanted.get("temperature")
         sample = bool(wanted.get("do_sample", False)) and temperature != 0
         if (wanted.get("num_beams") or 1) > 1:
             LOGGER.warning("num_beams %s: panollava has no beam search, answers are greedy", wanted["num_beams"])
-        return GenerationSettings(
+        return PredictionSettings(
             max_new_tokens=int(self.max_new_tokens or wanted.get("max_new_tokens") or remembered["max_new_tokens"]),
             do_sample=sample,
             temperature=float(temperature or remembered["temperature"]),

@@ -112,8 +112,7 @@ def find_targets(
     but the output head. Else names, full or their ends. `run` computes something differentiable from an input that
     requires a gradient; what no gradient reaches is left out. Raises ConfigError for a name that matches nothing.
     """
-    wanted = settings.target_modules
-    names = (wanted,) if isinstance(wanted, str) else tuple(wanted)
+    names = settings.targets
     if names == ("auto",):
         modules, parameters = block_linears(model, part), block_experts(model, part)
     elif names == ("all-linear",):
@@ -142,7 +141,8 @@ def find_targets(
     if not found.modules and not found.parameters:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(left_out.items())[:4]) or "there are none"
         raise ConfigError(
-            f"lora.target_modules {wanted!r} leaves nothing to adapt in {type(model).__name__}: {reasons}"
+            f"lora.target_modules {settings.target_modules!r} leaves nothing to adapt in {type(model).__name__}: "
+            f"{reasons}"
         )
     return found
 

@@ -35,10 +35,8 @@ def attach(model: Any, parts: NativeParts, settings: LoraSettings) -> tuple[Any,
     """
     modules: list[str] = []
     experts: list[str] = []
-    wanted = settings.target_modules
-    targets = wanted if isinstance(wanted, str) else tuple(wanted)
     for part in settings.ordered_parts:
-        found = _chosen(parts.linears(part), targets, part)
+        found = _chosen(parts.linears(part), settings.targets, part)
         if not found:
             raise ConfigError(f"lora.parts names {part}, which has no linear layer in {type(parts.core).__name__}")
         modules += found
@@ -124,11 +122,10 @@ def save_adapter(model: Any, folder: str | Path, base_name: str | None) -> None:
     config.save_pretrained(str(folder))
 
 
-def _chosen(linears: Sequence[str], wanted: str | tuple[str, ...], part: str) -> list[str]:
+def _chosen(linears: Sequence[str], names: tuple[str, ...], part: str) -> list[str]:
     """The layers that `lora.target_modules` means: all of them, or those with one of the names."""
-    if wanted in ("auto", "all-linear", ("all-linear",)):
+    if names in (("auto",), ("all-linear",)):
         return list(linears)
-    names = [wanted] if isinstance(wanted, str) else list(wanted)
     absent = [name for name in names if not any(layer == name or layer.endswith(f".{name}") for layer in linears)]
     if absent:
         kinds = sorted({layer.rpartition(".")[2] for layer in linears})

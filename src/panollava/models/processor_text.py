@@ -14,6 +14,7 @@ from transformers import AutoTokenizer, BatchFeature
 from panollava.errors import CheckpointError, ConfigError
 from panollava.files import read_json
 from panollava.hub.folders import NATIVE_FILE
+from panollava.models.choices import IMAGE_MARK
 from panollava.models.config import ModelConfig
 from panollava.models.prompt import ChatPrompt, Turn
 from panollava.models.shapes import count_image_tokens
@@ -21,7 +22,6 @@ from panollava.models.shapes import count_image_tokens
 if TYPE_CHECKING:
     from panollava.models.processor import PanoramaProcessor
 
-_IMAGE_MARK = "<image>"
 _IMAGE_KEYS = ("image", "path", "url", "image_url")
 
 
@@ -159,4 +159,4 @@ def _named(value: Any) -> Any:
 
 
 def _without_mark(text: str) -> str:
-    return text.replace(_IMAGE_MARK, " ").strip() if _IMAGE_MARK in text else text
+    return text.replace(IMAGE_MARK, " ").strip() if IMAGE_MARK in text else text

@@ -27,7 +27,7 @@ from panollava.models.choices import (
 from panollava.settings.section import Section, key
 from panollava.settings.values import ImageSize, Text, choice_or_list, listed, miniature_or
 from panollava.views.rendering import Renderer
-from panollava.views.strategies import MAX_VIEWS, CropStrategy, Level
+from panollava.views.strategies import RANGES, CropStrategy, Level
 
 
 def model_key(
@@ -145,11 +145,11 @@ class ViewSettings(Section):
     crop_strategy: CropStrategy = key(
         "anyres_e2p", "How a panorama becomes views; the anyres ones begin with a view of the whole."
     )
-    fov_deg: float = key(90.0, "Horizontal field of view of a view, in degrees.", gt=0, lt=180, typical="[60, 120]")
-    overlap_ratio: float = key(0.5, "Share of a view that its neighbour sees too.", gt=0, lt=1, typical="[0.3, 0.7]")
+    fov_deg: float = key(90.0, "Horizontal field of view of a view, in degrees.", **RANGES["fov_deg"].bounds)
+    overlap_ratio: float = key(0.5, "Share of a view that its neighbour sees too.", **RANGES["overlap_ratio"].bounds)
     image_size: ImageSize = key(None, "Size of a view in pixels: N or [height, width]; null takes the vision model's.")
     anyres_max_patches: int = key(
-        9, "Most views of anyres and anyres_max, the global one included.", ge=1, le=MAX_VIEWS, typical="[5, 13]"
+        9, "Most views of anyres and anyres_max, the global one included.", **RANGES["anyres_max_patches"].bounds
     )
     cubemap_poles: bool = key(True, "Whether cubemap has its up and down faces (6 views) or not (4).")
     antialias: bool = key(True, "Anti-aliased rendering; false samples points, as py360convert does.")
@@ -199,6 +199,12 @@ class LoraSettings(Section):
     )
     use_rslora: bool = key(False, "Rank-stabilised: the output is multiplied by alpha / sqrt(rank) instead.")
     use_dora: bool = key(False, "DoRA: the adapted weights' size is trained apart from their direction.")
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """`target_modules` as a tuple, one word too."""
+        wanted = self.target_modules
+        return (wanted,) if isinstance(wanted, str) else tuple(wanted)
 
     @property
     def ordered_parts(self) -> tuple[LoraPart, ...]:

@@ -22,6 +22,12 @@ class Section(BaseModel):
         }
 
 
+class Told(BaseModel):
+    """A part of a document that a file tells. Strict types; further keys are nobody's business."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, protected_namespaces=(), allow_inf_nan=False)
+
+
 def key(default: Any, about: str | None, *, typical: str | None = None, **bounds: Any) -> Any:
     """A setting with its default, the comment that explains it, and its range."""
     return Field(default, description=about, json_schema_extra={"typical": typical}, **bounds)

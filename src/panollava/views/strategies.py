@@ -63,6 +63,35 @@ class View:
 
 MAX_VIEWS = 1024
 """The most views of one panorama: more are a mistake in `fov_deg` or `overlap_ratio`."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a setting may be: from `low` to `high`, themselves included where `closed`."""
+
+    low: float
+    high: float
+    typical: str
+    closed: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high if self.closed else self.low < value < self.high
+
+    def __str__(self) -> str:
+        return f"[{self.low}, {self.high}]" if self.closed else f"({self.low}, {self.high})"
+
+    @property
+    def bounds(self) -> dict[str, Any]:
+        """The same for `settings.section.key`."""
+        low, high = ("ge", "le") if self.closed else ("gt", "lt")
+        return {low: self.low, high: self.high, "typical": self.typical}
+
+
+RANGES = {
+    "fov_deg": Range(0, 180, "[60, 120]"),
+    "overlap_ratio": Range(0, 1, "[0.3, 0.7]"),
+    "anyres_max_patches": Range(1, MAX_VIEWS, "[5, 13]", closed=True),
+}
 GLOBAL_VIEW = View("global", 0.0, 0.0, 360.0, 180.0)
 
 
@@ -76,7 +105,7 @@ def plan_views(
 ) -> tuple[View, ...]:
     """The views of one panorama, in the order in which every array of views holds them.
 
-    `fov_deg` in (0, 180), `overlap_ratio` in (0, 1), `anyres_max_patches` >= 1 (counts the global view).
+    `RANGES` says what the numbers may be; `anyres_max_patches` counts the global view.
     Raises ConfigError for an unknown strategy, for values out of range and for rings of more than MAX_VIEWS.
 
     >>> views = plan_views("anyres_e2p", fov_deg=90, overlap_ratio=0.5)
@@ -87,12 +116,10 @@ def plan_views(
         near = get_close_matches(str(crop_strategy), CROP_STRATEGIES, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ConfigError(f"crop_strategy must be one of {', '.join(CROP_STRATEGIES)}, got {crop_strategy!r}.{hint}")
-    if not 0 < fov_deg < 180:
-        raise ConfigError(f"fov_deg must be in (0, 180), got {fov_deg}. Typical range: [60, 120]")
-    if not 0 < overlap_ratio < 1:
-        raise ConfigError(f"overlap_ratio must be in (0, 1), got {overlap_ratio}. Typical range: [0.3, 0.7]")
-    if not 1 <= anyres_max_patches <= MAX_VIEWS:
-        raise ConfigError(f"anyres_max_patches must be in [1, {MAX_VIEWS}], got {anyres_max_patches}. Typical: 9")
+    given = {"fov_deg": fov_deg, "overlap_ratio": overlap_ratio, "anyres_max_patches": anyres_max_patches}
+    for name, allowed in RANGES.items():
+        if given[name] not in allowed:
+            raise ConfigError(f"{name} must be in {allowed}, got {given[name]}. Typical range: {allowed.typical}")
     strategy = CROP_STRATEGIES[crop_strategy]
     if "overlap_ratio" in strategy.reads and fov_deg * (1 - overlap_ratio) * MAX_VIEWS < 360:
         raise ConfigError(

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 from panollava.data.details import Turn
 from panollava.data.formats.pictures import Picture, pictures_in
+from panollava.models.choices import IMAGE_MARK
 
 CONVERSATION_KEYS = ("conversations", "messages", "conversation")
 _ROLES = {
     "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "model": "assistant",
     "chatgpt": "assistant", "bot": "assistant", "system": "system",
 }  # fmt: skip
-_IMAGE_MARK = re.compile(r"\s*<image>\s*")
+_MARKS = re.compile(rf"\s*{IMAGE_MARK}\s*")
 _MEDIA_MARK = re.compile(r"<(video|audio|sound|speech)>")
 
 
@@ -55,7 +56,7 @@ def read_conversation(turns: object) -> Conversation:
         if found_mark := _MEDIA_MARK.search(text):
             raise ValueError(f"{found_mark[1]}: not read, expected one panorama")
         if role == "user":
-            marks += len(_IMAGE_MARK.findall(text))
+            marks += len(_MARKS.findall(text))
             text = _without_marks(text)
         spoken.append((role, text))
     if marks > 1:
@@ -106,9 +107,9 @@ def _content(content: object, number: int) -> tuple[str, list[Picture], int]:
 
 def _without_marks(text: str) -> str:
     """The text without `<image>`; what has no mark stays to the character."""
-    if "<image>" not in text:
+    if IMAGE_MARK not in text:
         return text
-    return _IMAGE_MARK.sub(lambda found: "\n" if "\n" in found[0] else " ", text).strip()
+    return _MARKS.sub(lambda found: "\n" if "\n" in found[0] else " ", text).strip()
 
 
 def _exchanges(said: list[Turn]) -> list[Exchange]:
