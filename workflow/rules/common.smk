@@ -1,6 +1,8 @@
 # What the rules share and what needs Snakemake's own objects; no rules. What a rule waits for, makes and runs stands in
 # panollava.dag.nodes. Nothing here imports torch, numpy or pandas.
 import functools
+import gc
+import inspect
 import logging
 import os
 import shlex
@@ -33,6 +35,9 @@ from panollava.workflow_lock import take_folder
 from snakemake import persistence
 from snakemake.io import IOFile
 from snakemake.settings.types import DeploymentMethod
+
+# What planning makes stays until the end: to look for cycles among it would take a tenth of its time.
+gc.disable()
 
 # On a full disk Snakemake cannot write its own log: one message is enough, without a traceback for each line.
 logging.raiseExceptions = False
@@ -121,6 +126,12 @@ if not IS_MODULE and hasattr(SERIALISED, "_serialize_param_builtin"):
 
 
 # ---- one job ------------------------------------------------------------------------------------
+def described(function):
+    """Snakemake asks for a function's parameters several times a job: here is the answer."""
+    function.__signature__ = inspect.signature(function)
+    return function
+
+
 def planned(function):
     """A configuration error ends the command with its own message.
 
@@ -128,6 +139,7 @@ def planned(function):
     report on input functions, with wildcards and a traceback.
     """
 
+    @described
     def inner(wildcards):
         workflow.dag.periodic_wildcard_detector = NoPeriodicWildcardCheck
         try:
@@ -140,6 +152,7 @@ def planned(function):
     return inner
 
 
+@functools.cache
 def take_turn():
     """Before the DAG is planned: who builds waits for another snakemake that does, and goes on with its results."""
     builds = workflow.executor_plugin is not None and not workflow.dryrun
@@ -236,6 +249,7 @@ def params_of(rule):
     which are all that its script is given beside, never make it stale.
     """
 
+    @described
     def arguments(wildcards, output):
         given = planned(lambda w: task_of(rule, w).arguments())(wildcards)
         hand_on_forced()
@@ -279,13 +293,14 @@ def threads_of(rule):
 
 def grows(amount):
     """A resource of a cluster job: `amount` at the first attempt, twice that at the second, and so on."""
-    return lambda wildcards, attempt: amount * attempt
+    return described(lambda wildcards, attempt: amount * attempt)
 
 
 def resource(function):
     return planned(lambda w: function(experiment_of(w)))
 
 
+@described
 def gpus_of_training(wildcards):
     """On a cluster, how many GPUs; here one token for all of them: two trainings never share a GPU."""
     return resource(devices)(wildcards) if workflow.non_local_exec else 1
@@ -390,6 +405,7 @@ def stop_without_waiting():
 
 def before_jobs():
     """Jobs of a cluster start later and elsewhere: they get the configuration that was planned with."""
+    gc.enable()
     stop_without_waiting()
     hand_on_forced()
     if COMMAND and workflow.is_main_process and not workflow.dryrun:
