@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from directions import direction_panorama, packet, photo
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, TiffImagePlugin
 
 from panollava.views import image_formats
 from panollava.views.fisheye import shows_two_discs
@@ -71,6 +72,57 @@ def float_tiff(channels: int, compression: int = 1) -> bytes:
     return encoded.tobytes()
 
 
+def tiff(tags: dict[int, tuple[int, list[int]]], pixels: bytes, order: str = "<") -> bytes:
+    """A TIFF of one strip: `tags` are (type, values), type 3 two bytes each and 4 four; what it needs is added."""
+    width, height = 64, 32
+    tags = {
+        256: (3, [width]), 257: (3, [height]), 277: (3, [1]), 278: (3, [height]), 259: (3, [1]), 262: (3, [1]),
+        273: (4, [0]), 279: (4, [len(pixels)]), **tags,
+    }  # fmt: skip
+    table, far, place = b"", b"", 8 + 2 + 12 * len(tags) + 4
+    planes = len(tags[273][1])
+    start = place + sum(size for kind, values in tags.values() if (size := len(values) * (2 if kind == 3 else 4)) > 4)
+    tags[273] = (4, [start + number * len(pixels) // planes for number in range(planes)])
+    for tag, (kind, values) in sorted(tags.items()):
+        packed = struct.pack(f"{order}{len(values)}{'H' if kind == 3 else 'I'}", *values)
+        if len(packed) > 4:
+            packed, far = struct.pack(f"{order}I", place + len(far)), far + packed
+        table += struct.pack(f"{order}HHI", tag, kind, len(values)) + packed.ljust(4, b"\0")
+    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HIH", 42, 8, len(tags))
+    return head + table + bytes(4) + far + pixels
+
+
+GREY16 = cv2.resize(WHOLE[..., 2], (64, 32)).astype(np.uint16) * 257
+
+
+def grey_tiff(bits: int = 16, compression: int = 1, order: str = "<", white: int = 65535) -> bytes:
+    pixels = GREY16 if white else 65535 - GREY16
+    tags = {258: (3, [bits]), 259: (3, [compression]), 262: (3, [1 if white else 0])}
+    return tiff(tags, pixels.astype(f"{order}u2").tobytes(), order)
+
+
+def channel_by_channel() -> bytes:
+    size = GREY16.nbytes
+    tags = {
+        258: (3, [16] * 3), 262: (3, [2]), 277: (3, [3]), 284: (3, [2]), 273: (4, [0] * 3), 279: (4, [size] * 3),
+    }  # fmt: skip
+    return tiff(tags, GREY16.tobytes() * 3)
+
+
+def tagged_tiff(tags: dict[int, Any]) -> bytes:
+    directory = TiffImagePlugin.ImageFileDirectory_v2()
+    for tag, value in tags.items():
+        directory.tagtype[tag], directory[tag] = 1, bytes(value)
+    return saved(Image.fromarray(WHOLE), "TIFF", tiffinfo=directory)
+
+
+def deep_jpeg_2000() -> bytes:
+    """Its head says 16 bits a channel: so far it is read before it is refused."""
+    content = bytearray(saved(Image.fromarray(WHOLE), "JPEG2000", no_jp2=True))
+    content[42] = 15
+    return bytes(content)
+
+
 NOT_READ = {
     "JPEG XL": (b"\xff\x0a" + bytes(50), "JPEG XL", "djxl"),
     "JPEG XL in its container": (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(50), "JPEG XL", "djxl"),
@@ -79,6 +131,16 @@ NOT_READ = {
     "float TIFF of colours": (float_tiff(3), "32-bit floating-point", "-depth 16"),
     "OpenEXR": (b"\x76\x2f\x31\x01" + bytes(50), "OpenEXR", "tone-map"),
     "Radiance": (b"#?RADIANCE\n" + bytes(50), "Radiance HDR", "tone-map"),
+    "JPEG-LS": (b"\xff\xd8\xff\xf7\0\x0b\x08\0\x20\0\x40\x01\x01\x11\0" + bytes(50), "JPEG-LS", "-depth 8"),
+    "JPEG XR": (b"II\xbc\x01" + bytes(50), "JPEG XR", "JxrDecApp"),
+    "QOI": (b"qoif" + bytes(50), "QOI", "magick"),
+    "TGA": (bytes(50) + b"TRUEVISION-XFILE.\0", "TGA", "magick"),
+    "JPEG 2000 of 16 bits": (deep_jpeg_2000(), "JPEG 2000 picture with 16 bits a channel", "-depth 16"),
+    "TIFF of 12 bits": (grey_tiff(bits=12, compression=1), "12 bits a channel", "-depth 16"),
+    "TIFF in JPEG XL": (grey_tiff(compression=50002), "JPEG XL compression", "magick"),
+    "TIFF of a rare kind": (grey_tiff(order=">", white=0), "rare kind (16 bits, compression 1", "magick"),
+    "TIFF of 16 bits, channel by channel": (channel_by_channel(), "channels lie one behind another", "magick"),
+    "a raw file": (tagged_tiff({50706: (1, 4, 0, 0)}), "raw file (DNG", "develop it"),
     "a film": (b"\0\0\0\x18ftypmp42" + bytes(100), "MP4", "ffmpeg"),
 }
 
@@ -89,6 +151,44 @@ def test_what_is_not_read_is_named_with_its_conversion(kind: str) -> None:
     with pytest.raises(PanoramaError) as caught:
         decode_panorama(content, "a.jpg")
     assert caught.value.reason == "not an image" and name in caught.value.detail and remedy in caught.value.detail
+
+
+def test_a_16_bit_tiff_whose_white_is_zero() -> None:
+    pixels = decode_panorama(grey_tiff(white=0), "a.tiff")
+    np.testing.assert_array_equal(pixels, np.repeat((GREY16 // 257)[..., None], 3, axis=-1))
+
+
+def in_jp2(kind: bytes, body: bytes) -> bytes:
+    """A JPEG 2000 file with one box more, behind the others or, of colours, in place of its own."""
+    content = saved(Image.fromarray(WHOLE), "JPEG2000")
+    box = struct.pack(">I4s", len(body) + 8, kind) + body
+    if kind != b"colr":
+        return content + box
+    head, own = content.index(b"jp2h") - 4, content.index(b"colr") - 4
+    length, old = (int.from_bytes(content[place : place + 4], "big") for place in (head, own))
+    changed = struct.pack(">I", length - old + len(box)) + content[head + 4 : own] + box
+    return content[:head] + changed + content[own + old :]
+
+
+def test_jpeg_2000_with_its_gpano_and_its_profile() -> None:
+    said = packet({"ProjectionType": "cylindrical"})
+    with pytest.raises(PanoramaError, match="'cylindrical'"):
+        decode_panorama(in_jp2(b"uuid", bytes.fromhex("BE7ACFCB97A942E89C71999491E3AFAC") + said), "a.jp2")
+    pixels = decode_panorama(in_jp2(b"colr", b"\x02\0\0" + wide_profile()), "a.jp2")
+    assert np.abs(pixels.astype(int) - WHOLE[..., [1, 0, 2]]).mean() < 5
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_of_heic(orientation: int) -> None:
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    stored, exif = Image.fromarray(WHOLE), Image.Exif()
+    exif[0x0112] = orientation
+    stored = stored.transpose(UNDO[orientation]) if orientation in UNDO else stored
+    content = saved(
+        stored, "HEIF", exif=exif.tobytes(), quality=95
+    )  # of bytes, pillow-heif makes a turn of the picture
+    assert (b"irot" in content or b"imir" in content) == (orientation != 1)
+    assert np.abs(decode_panorama(content, "a.heic").astype(int) - WHOLE).mean() < 4
 
 
 def test_heic_without_its_extra_names_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from PIL import Image, TiffImagePlugin
 
+from panollava.views import jpeg2000
 from panollava.views.error import PanoramaError
 
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "AVIF", "PPM")
@@ -20,6 +21,7 @@ READ = "JPEG, PNG, WebP, TIFF, AVIF, BMP, JPEG 2000, GIF and PPM are read, and H
 
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _AVIF_BRANDS = (b"avif", b"avis")
+_DEVELOP = "develop it to JPEG or TIFF first"
 _NOT_READ: dict[bytes, tuple[str, str]] = {
     b"\xff\x0a": ("JPEG XL", "`djxl FILE FILE.png` converts it"),
     b"\0\0\0\x0cJXL \r\n\x87\n": ("JPEG XL", "`djxl FILE FILE.png` converts it"),
@@ -29,14 +31,28 @@ _NOT_READ: dict[bytes, tuple[str, str]] = {
     b"8BPS": ("Photoshop", "`magick FILE[0] FILE.png` converts it"),
     b"\x1aE\xdf\xa3": ("Matroska or WebM video", "`ffmpeg -i FILE -frames:v 1 FILE.png` takes its first frame"),
     b"%PDF": ("PDF", "export the picture in it"),
-    b"II\x55\0": ("Panasonic raw", "develop it to JPEG or TIFF first"),
+    b"II\x55\0": ("Panasonic raw", _DEVELOP),
+    b"IIRO": ("Olympus raw", _DEVELOP),
+    b"FUJIFILMCCD-RAW": ("Fujifilm raw", _DEVELOP),
+    b"II*\0\x10\0\0\0CR": ("Canon raw", _DEVELOP),
+    b"II\xbc": ("JPEG XR", "`JxrDecApp -i FILE -o FILE.tif` converts it"),
+    b"qoif": ("QOI", "`magick FILE FILE.png` converts it"),
+    b"DDS ": ("DirectDraw surface", "`magick FILE FILE.png` converts it"),
 }
+_TGA_END = b"TRUEVISION-XFILE.\0"
 _JPEG_FRAMES = {
     0xC3: "lossless", 0xC5: "hierarchical", 0xC6: "hierarchical", 0xC7: "lossless", 0xCB: "lossless",
-    0xCD: "hierarchical", 0xCE: "hierarchical", 0xCF: "lossless",
+    0xCD: "hierarchical", 0xCE: "hierarchical", 0xCF: "lossless", 0xF7: "JPEG-LS, a lossless",
 }  # fmt: skip
-_SAMPLE_FORMAT, _BITS, _SUBFILE = 339, 258, 254
+_SAMPLE_FORMAT, _BITS, _SUBFILE, _COMPRESSION, _PLANES, _FURTHER, _DNG = 339, 258, 254, 259, 284, 330, 50706
 _REDUCED_OR_MASK = 1 | 4
+_UNCOMPRESSED, _PLANE_BY_PLANE = 1, 2
+_TIFF_DEPTHS = (1, 2, 4, 8, 16, 32)
+_TIFF_COMPRESSIONS = {
+    6: "old JPEG", 34712: "JPEG 2000", 33003: "JPEG 2000", 33005: "JPEG 2000", 34887: "LERC", 34892: "lossy raw",
+    34934: "JPEG XR", 22610: "JPEG XR", 50002: "JPEG XL", 52546: "JPEG XL",
+}  # fmt: skip
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 @lru_cache(maxsize=1)
@@ -60,8 +76,12 @@ def refuse_unread_formats(content: bytes, name: str | Path) -> None:
         _refuse_containers(content, name)
     elif content.startswith(b"\xff\xd8\xff"):
         _refuse_jpegs(content, name)
-    elif content[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+    elif content[:4] in _TIFF_STARTS:
         _refuse_tiffs(content, name)
+    elif content.startswith(jpeg2000.STARTS):
+        _refuse_deep_jpeg_2000(content, name)
+    elif content.endswith(_TGA_END):
+        raise PanoramaError(name, "not an image", f"TGA; {READ}: `magick FILE FILE.png` converts it")
 
 
 def _refuse_containers(content: bytes, name: str | Path) -> None:
@@ -93,7 +113,7 @@ def _refuse_jpegs(content: bytes, name: str | Path) -> None:
         if marker == 0xFF:
             place += 1
             continue
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
             depth = content[place + 4]
             kind = _JPEG_FRAMES.get(marker) or (f"{depth}-bit" if depth != 8 else "")
             if kind:
@@ -107,29 +127,85 @@ def _refuse_jpegs(content: bytes, name: str | Path) -> None:
         place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
 
 
-def _refuse_tiffs(content: bytes, name: str | Path) -> None:
+def _refuse_deep_jpeg_2000(content: bytes, name: str | Path) -> None:
+    """Pillow brings more than 8 bits of colours to 8 in such a way that white turns black; of grey it does not."""
+    channels, depth = jpeg2000.channels_and_depth(content) or (1, 8)
+    if channels > 1 and depth > 8:
+        found = (
+            f"a JPEG 2000 picture with {depth} bits a channel, 8 are read: `magick FILE -depth 16 FILE.png` converts it"
+        )
+        raise PanoramaError(name, "not an image", found)
+
+
+def tiff_tags(content: bytes) -> TiffImagePlugin.ImageFileDirectory_v2 | None:
+    """The tags of a TIFF's first page; None where they cannot be read."""
     try:
         directory = TiffImagePlugin.ImageFileDirectory_v2(content[: 16 if b"+" in content[:4] else 8])
         stream = io.BytesIO(content)
         stream.seek(directory.next)
         directory.load(stream)
-        formats, bits = directory.get(_SAMPLE_FORMAT, (1,)), directory.get(_BITS, (1,))
+        for tag in (_SAMPLE_FORMAT, _BITS, _SUBFILE, _COMPRESSION, _PLANES):
+            directory.get(tag)  # decodes it
     except (SyntaxError, OSError, ValueError, TypeError, KeyError, struct.error, IndexError):
+        return None
+    return directory
+
+
+def _refuse_tiffs(content: bytes, name: str | Path) -> None:
+    tags = tiff_tags(content)
+    if tags is None:
         return  # decoding says what is wrong with it
-    formats, bits = (values if isinstance(values, tuple) else (values,) for values in (formats, bits))
-    depth = max((value for value in bits if isinstance(value, int)), default=1)
-    found = None
-    if any(value == 3 for value in formats):
-        found = f"a TIFF with {depth}-bit floating-point pixels"
+    formats, bits = (_numbers(tags.get(tag, (1,))) for tag in (_SAMPLE_FORMAT, _BITS))
+    compression = _TIFF_COMPRESSIONS.get(tags.get(_COMPRESSION, _UNCOMPRESSED))
+    depth = max(bits, default=1)
+    planes = tags.get(_PLANES) == _PLANE_BY_PLANE and tags.get(_COMPRESSION, _UNCOMPRESSED) == _UNCOMPRESSED
+    if _DNG in tags or (_further_pictures(tags) and tags.get(_SUBFILE, 0) == 1):
+        found = f"a camera's raw file (DNG and others) with a small preview; {READ}: {_DEVELOP}"
+    elif any(value == 3 for value in formats):
+        found = _tone_map(f"a TIFF with {depth}-bit floating-point pixels")
     elif depth > 32 or (depth > 16 and len(bits) > 1) or any(value in (5, 6) for value in formats):
-        found = f"a TIFF with {depth} bits a channel"
-    if found:
-        raise PanoramaError(
-            name,
-            "not an image",
-            f"{found}, 8 or 16 bits are read. Bring its values into [0, 1] (tone-map it) and save it with 16 bits: "
-            "`magick FILE -auto-level -depth 16 FILE.png`",
+        found = _tone_map(f"a TIFF with {depth} bits a channel")
+    elif depth not in _TIFF_DEPTHS:
+        found = f"a TIFF with {depth} bits a channel, 8 or 16 are read: `magick FILE -depth 16 FILE.png` converts it"
+    elif compression is not None:
+        found = f"a TIFF with {compression} compression, which is not read: `magick FILE FILE.png` converts it"
+    elif depth == 16 and planes and len(bits) > 1:  # Pillow reads the planes of such files as if they had 8 bits
+        found = (
+            "a TIFF of 16 bits a channel whose channels lie one behind another uncompressed, which is not read: "
+            "`magick FILE FILE.png` converts it"
         )
+    else:
+        return
+    raise PanoramaError(name, "not an image", found)
+
+
+def _numbers(values: object) -> list[int]:
+    return [value for value in (values if isinstance(values, tuple) else (values,)) if isinstance(value, int)]
+
+
+def _further_pictures(tags: TiffImagePlugin.ImageFileDirectory_v2) -> bool:
+    """Whether a page has pictures below it, of which it is the preview, and no page follows it."""
+    return _FURTHER in tags and not tags.next
+
+
+def _tone_map(found: str) -> str:
+    return (
+        f"{found}, 8 or 16 bits are read. Bring its values into [0, 1] (tone-map it) and save it with 16 bits: "
+        "`magick FILE -auto-level -depth 16 FILE.png`"
+    )
+
+
+def refuse_unidentified_tiff(content: bytes, name: str | Path) -> None:
+    """Raises PanoramaError for a TIFF that Pillow does not know, though its tags are whole."""
+    if content[:4] not in _TIFF_STARTS or (tags := tiff_tags(content)) is None:
+        return
+    bits = "+".join(map(str, _numbers(tags.get(_BITS, (1,))))) or "unknown"
+    raise PanoramaError(
+        name,
+        "not an image",
+        f"a TIFF of a rare kind ({bits} bits, compression {tags.get(_COMPRESSION, _UNCOMPRESSED)}, photometric "
+        f"interpretation {tags.get(262, 'missing')}), which is not read: `magick FILE -depth 16 FILE.png` converts it",
+    )
 
 
 def choose_picture(image: Image.Image, name: str | Path) -> None:

@@ -29,11 +29,12 @@ from PIL.ImageCms import ImageCmsTransform
 
 from panollava.errors import FileChanged
 from panollava.logs import LOGGER
+from panollava.views import jpeg2000
 from panollava.views.colour import ProfileError, srgb_transform, to_srgb
 from panollava.views.error import PanoramaError as PanoramaError
 from panollava.views.fisheye import camera_of, shows_two_discs, stitcher_of_frame, stitcher_of_raw
 from panollava.views.gpano import Crop, GPano, GPanoError, read_gpano
-from panollava.views.image_formats import choose_picture, known_formats, refuse_unread_formats
+from panollava.views.image_formats import choose_picture, known_formats, refuse_unidentified_tiff, refuse_unread_formats
 from panollava.views.pillow_pixels import rgb_pixels, upright
 from panollava.views.sphere import Placement, lay_on_sphere
 
@@ -195,6 +196,7 @@ def _explained(name: str | Path, content: bytes) -> Iterator[None]:
     except Image.DecompressionBombError as error:
         raise PanoramaError(name, "not an image", f"a decompression bomb: {error}") from error
     except UnidentifiedImageError as error:
+        refuse_unidentified_tiff(content, name)
         # A cut in the header already hides the format from Pillow: the first bytes still tell.
         reason = "truncated" if content.startswith(_SIGNATURES) else "not an image"
         raise PanoramaError(name, reason, f"it begins with {content[:8]!r}", shows_content=True) from error
@@ -282,7 +284,10 @@ def _decode(file: _File, eighths: int, to_the_end: bool, name: str | Path) -> Pi
     """The upright picture in sRGB. A JPEG may come at so many eighths of its size."""
     image = file.image
     mode = _COLOUR_MODES.get(image.mode, "L" if image.mode.startswith("I") else "RGB")
-    to_srgb_transform = _transform(image.info.get("icc_profile"), mode, name)
+    profile = image.info.get("icc_profile")
+    if file.content.startswith(jpeg2000.STARTS):
+        profile = jpeg2000.icc_profile(file.content)
+    to_srgb_transform = _transform(profile, mode, name)
     pixels = None
     if file.turbo:
         whole = to_the_end or eighths == 8

@@ -15,6 +15,7 @@ Pixels = NDArray[np.uint8]
 
 _ROWS_AT_ONCE = 256
 _DEEPEST = 65535
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
 _NOT_CONVERTED = ("LAB", "HSV")
 
 
@@ -36,10 +37,13 @@ def rgb_pixels(image: Image.Image, name: str | Path, cmyk_to_srgb: ImageCms.Imag
         if least < 0 or most > _DEEPEST:  # type: ignore[operator]
             found = f"pixel values from {least} to {most}, expected 8 or 16 bits a channel"
             raise PanoramaError(name, "not an image", found)
+    # Pillow itself turns such TIFFs with 8 bits over, not those with 16.
+    white_is_zero = deep and getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     for rows, strip in _strips(image):
         if deep:
             grey = np.asarray(strip).astype(np.int64)
+            grey = _DEEPEST - grey if white_is_zero else grey
             pixels[rows] = ((grey * 255 + _DEEPEST // 2) // _DEEPEST)[..., None]
         elif cmyk_to_srgb is not None:
             pixels[rows] = np.asarray(cmyk_to_srgb.apply(strip))

@@ -15,6 +15,8 @@ from xml.parsers import expat
 
 from PIL import Image
 
+from panollava.views import jpeg2000
+
 MAX_PACKET_BYTES = 2**24
 """The largest packet that is read: 16 MiB."""
 
@@ -37,6 +39,8 @@ def xmp_packets(image: Image.Image, content: bytes) -> list[bytes]:
         found = list(_png_packets(content))
     elif image.format in ("JPEG", "MPO") and hasattr(image, "applist"):
         found = list(_jpeg_packets(image.applist))
+    elif content.startswith(jpeg2000.STARTS):
+        found = jpeg2000.xmp_packets(content)
     else:
         tags = getattr(image, "tag_v2", {})
         stored = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or tags.get(_TIFF_XMP_TAG) or b""
