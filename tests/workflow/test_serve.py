@@ -195,6 +195,30 @@ def test_a_phone_sees_everything_without_scrolling_sideways(page: Any) -> None:
     assert "Trained on 24 questions and answers" in page.locator("#about").inner_text()
 
 
+def test_an_empty_seed_is_none_and_a_wrong_one_is_answered(page: Any) -> None:
+    page.locator("#examples img").first.click()
+    page.locator("pano-view[yaw]").wait_for()
+    page.locator("#options button").first.click()
+    page.locator("#sample input").check()
+    seed = page.get_by_label("Seed (empty")
+    assert seed.input_value() == ""
+    with page.expect_request(lambda request: "queue/join" in request.url) as asked:
+        page.locator("#ask").click()
+    assert asked.value.post_data_json["data"][7] == ""
+    page.get_by_text(re.compile(r"\d+ tokens? in [\d.]+ s")).wait_for()
+    seed.fill("-1")
+    page.locator("#ask").click()
+    page.get_by_text("The seed is a whole number from 0 to").wait_for()
+
+
+def test_a_long_name_stays_within_its_notice(page: Any) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    drop(page, "a_photograph_of_" * 8 + ".png", b"words")
+    notice = page.locator("#notice [role=alert]")
+    notice.wait_for()
+    assert notice.evaluate("box => box.scrollWidth <= box.clientWidth")
+
+
 def test_the_view_keeps_left_and_right(page: Any) -> None:
     """A panorama that is red to the right of its centre and blue to the left shows so when one turns."""
     panorama = Image.new("RGB", (512, 256), (0, 0, 255))

@@ -28,10 +28,12 @@ from panollava.views.panorama import load_panorama
 
 MAX_UPLOAD = "100mb"
 MOST_WAITING = 20  # requests in the queue; who comes later is told that the page is busy
+_SEEDS = 2**32
 _KEPT_S = 3600  # how long a visitor's views are kept
 _THUMBNAIL_WIDTH = 320
 _MOST_TURNS = 8  # of the conversation that a question's prompt may hold
-_EMPTY = '<div class="pano-empty">Drop a 360° panorama (twice as wide as high), or choose an example.</div>'
+_EMPTY = '<div class="pano-empty"><span>Drop a 360° panorama (twice as wide as high){or_choose}.</span></div>'
+_OR_CHOOSE = ', or <a href="#examples">choose an example</a>'
 _STYLE = """
 .pano-empty { display: grid; place-items: center; aspect-ratio: 16 / 9; border: 2px dashed #b9bec7; border-radius: 8px;
   color: color-mix(in srgb, var(--body-text-color) 78%, transparent); padding: 1rem; text-align: center }
@@ -47,9 +49,21 @@ pano-view { display: block } .pano-stage { aspect-ratio: 16 / 9; border-radius: 
 #examples .grid-container { grid-template-columns: repeat(auto-fill, minmax(min(11rem, 46%), 1fr)) !important;
   grid-template-rows: none !important }
 .notice { padding: .6rem .9rem; border-radius: 8px; background: #fdf0ef; color: #8f1d18 }
+.notice, .quiet { overflow-wrap: anywhere }
+.pano-empty a { text-decoration: underline; margin: 0 !important; padding: 0 !important }
+#upload .wrap { padding-top: 1.4rem } #upload .icon-wrap { display: none } #answers .placeholder { padding: 0 1rem }
+#options input[type=range]::-webkit-slider-thumb { box-shadow: 0 0 0 1px var(--body-text-color-subdued) }
+#options input[type=range]::-moz-range-thumb { box-shadow: 0 0 0 1px var(--body-text-color-subdued) }
+#options .min_value, #options .max_value, #upload .or { color: var(--body-text-color-subdued) }
 #sheet img { max-width: 62rem; margin: 0 auto }
 .quiet { color: color-mix(in srgb, var(--body-text-color) 78%, transparent); font-size: .9rem }
 """
+_READABLE = {
+    "body_text_color_subdued": "*neutral_500", "button_primary_background_fill": "*primary_700",
+    "button_primary_background_fill_dark": "*primary_700", "button_primary_background_fill_hover": "*primary_800",
+    "button_primary_background_fill_hover_dark": "*primary_800",
+}  # fmt: skip
+"""Where gradio's own colours have less than 4.5:1 of contrast."""
 _FONT = ["system-ui", "sans-serif"]
 _MONO = ["ui-monospace", "monospace"]
 
@@ -61,6 +75,7 @@ def build_page(answering: Answering, examples: Sequence[Example], about: Sequenc
     generation: dict[str, Any] = metadata["remembered"]["generation"]
     most_tokens = int(generation["max_new_tokens"])
     limit = max(256, most_tokens)
+    empty = _EMPTY.format(or_choose=_OR_CHOOSE if examples else "")
     sentences = trained_on(metadata, answering.model.origin)
 
     def look(path: str | Path, uploaded: bool = False) -> tuple[Any, ...]:
@@ -68,7 +83,7 @@ def build_page(answering: Answering, examples: Sequence[Example], about: Sequenc
         try:
             opened = answering.open(path, uploaded)
         except DataError as error:
-            return None, _EMPTY, None, [], [], _notice(f"{name}: {error}")
+            return None, empty, None, [], [], _notice(f"{name}: {error}")
         width, height = opened.size
         said = _quiet(f"{name}, {width} x {height} pixels")
         if opened.unstitched:
@@ -77,7 +92,7 @@ def build_page(answering: Answering, examples: Sequence[Example], about: Sequenc
 
     def take(path: str | None) -> tuple[Any, ...]:
         if path is None:
-            return None, _asked([]), None, _EMPTY, None, [], [], ""
+            return None, _asked([]), None, empty, None, [], [], ""
         try:
             return None, _asked([]), *look(path, uploaded=True)  # the drop zone is free for the next one
         finally:
@@ -89,7 +104,7 @@ def build_page(answering: Answering, examples: Sequence[Example], about: Sequenc
 
     def ask(
         views: Any, question: str | None, told: list[tuple[str, str]], tokens: float, sample: bool, temperature: float,
-        top_p: float, seed: float | None, follows: bool,
+        top_p: float, seed: str, follows: bool,
     ) -> Iterator[tuple[Any, ...]]:  # fmt: skip
         """The conversation as it grows; what is told is what has been asked and answered about this panorama."""
         told = told or []
@@ -99,7 +114,7 @@ def build_page(answering: Answering, examples: Sequence[Example], about: Sequenc
             return
         try:
             wanted = min(int(tokens), limit) if isinstance(tokens, (int, float)) else tokens
-            drawn = Sampling(float(temperature), float(top_p), None if seed is None else int(seed)) if sample else None
+            drawn = Sampling(float(temperature), float(top_p), _seed(seed)) if sample else None
             earlier = told[-_MOST_TURNS:] if follows else ()
             given = None
             for given in answering.stream(views, asked, wanted, sampling=drawn, earlier=earlier):
@@ -121,7 +136,7 @@ def build_page(answering: Answering, examples: Sequence[Example], about: Sequenc
         gr.HTML(_about(sentences), elem_id="about")
         with gr.Row():
             with gr.Column(scale=3, min_width=320):
-                viewer = gr.HTML(_EMPTY, elem_id="viewer")
+                viewer = gr.HTML(empty, elem_id="viewer")
                 upload = gr.File(label="Panorama: JPEG, PNG, WebP, TIFF", type="filepath", elem_id="upload", height=130)
             with gr.Column(scale=2, min_width=320):
                 chat = gr.Chatbot(
@@ -146,8 +161,8 @@ def build_page(answering: Answering, examples: Sequence[Example], about: Sequenc
                     temperature = gr.Slider(*TEMPERATURES, value=float(generation["temperature"]), step=0.05,
                                             label="Temperature")  # fmt: skip
                     top_p = gr.Slider(0.05, 1.0, value=float(generation["top_p"]), step=0.05,
-                                      label="Top p: of the likeliest words as many as have this share")  # fmt: skip
-                    seed = gr.Number(None, label="Seed (empty: another answer each time)", precision=0, minimum=0)
+                                      label="Top p (share of the likeliest words)")  # fmt: skip
+                    seed = gr.Textbox("", label="Seed (empty: another answer each time)", elem_id="seed", lines=1)
         gr.HTML("<h3>Examples</h3>", visible=bool(examples))
         gallery = gr.Gallery(
             [_thumbnail(one.path) for one in examples], show_label=False, object_fit="cover", height="auto",
@@ -175,6 +190,16 @@ def _shown(told: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
     ]
 
 
+def _seed(written: str) -> int | None:
+    """What stands in the seed's box, None for nothing: gradio's own box for numbers sends 0 where it is empty."""
+    written = str(written).strip()
+    if not written:
+        return None
+    if not (written.isascii() and written.isdecimal() and int(written) < _SEEDS):
+        raise DataError(f"The seed is a whole number from 0 to {_SEEDS - 1}, or empty.")
+    return int(written)
+
+
 def _asked(questions: Sequence[str]) -> dict[str, Any]:
     """The list of a panorama's questions, which is there where there are some."""
     update: dict[str, Any] = gr.update(samples=[[one] for one in questions], visible=bool(questions))
@@ -191,7 +216,7 @@ def launch(page: gr.Blocks, host: str, port: int | None, *, block: bool = True) 
     library = own.joinpath("vendor/pannellum/pannellum.js").read_text(encoding="utf-8")
     script = own.joinpath("pano_view.js").read_text(encoding="utf-8")
     styles = own.joinpath("vendor/pannellum/pannellum.css").read_text(encoding="utf-8")
-    theme = gr.themes.Default(font=_FONT, font_mono=_MONO)
+    theme = gr.themes.Default(font=_FONT, font_mono=_MONO).set(**_READABLE)
     _, address, _ = page.queue(default_concurrency_limit=1, max_size=MOST_WAITING).launch(
         server_name=host, server_port=port, share=False, quiet=True, prevent_thread_lock=True, theme=theme,
         css=styles + _STYLE, head=f"<script>{library}</script><script>{script}</script>", max_file_size=MAX_UPLOAD,
