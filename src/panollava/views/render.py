@@ -21,7 +21,7 @@ import numpy as np
 
 from panollava.views.panorama import Pixels, decode_panorama, read_planned
 from panollava.views.rendering import DEFAULT_RENDERING, Rendering
-from panollava.views.sampling import Tile, average, sample, sample_points, samples_for, shrink, whole_pixels
+from panollava.views.sampling import Tile, average, sample, sample_points, shrink, whole_pixels
 from panollava.views.strategies import View
 
 
@@ -58,14 +58,14 @@ def render_views(
         if not rendering.antialias:
             sample_points(panorama, view, target)
             continue
-        box = whole_pixels(view, panorama.shape[:2])
+        box = None if view.kind == "perspective" else whole_pixels(view, panorama.shape[:2])
         if box and box[2] - box[0] >= 2 * image_size[0] and box[3] - box[1] >= 2 * image_size[1]:
             average(panorama, box, target)
             continue
         size = _reduced_size(panorama, view, image_size)
         if size not in reduced:
             reduced[size] = shrink(panorama, size)
-        tiles.append(Tile(reduced[size], view, _samples_per_pixel(view, image_size, size), target))
+        tiles.append(Tile(reduced[size], view, _footprint(view, image_size, size), target))
     sample(tiles)
     return rendered
 
@@ -138,10 +138,7 @@ def _reduced_length(length: int, required: int) -> int:
     return round(length / next(factors, largest))
 
 
-def _samples_per_pixel(view: View, image_size: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
-    """Samples down and across a pixel."""
-    down, across = (
-        min(8, samples_for(now / matching))
-        for now, matching in zip(size, _matching_size(view, image_size), strict=True)
-    )
-    return down, across
+def _footprint(view: View, image_size: tuple[int, int], size: tuple[int, int]) -> tuple[float, float]:
+    """How many pixels of a panorama of `size` one of the view covers at its centre, down and across."""
+    down, across = _matching_size(view, image_size)
+    return size[0] / down, size[1] / across

@@ -30,16 +30,24 @@ Box = tuple[int, int, int, int]
 
 _SAMPLES_PER_STRIP = 2**16
 _DIRECTIONS_KEPT, _MAPS_KEPT = 4, 4
+_MOST_SAMPLES = 8
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A view to be filled in: `target` [h, w, 3] gets means of `samples` = (down, across) bilinear samples a pixel."""
+    """A view to be filled in: `target` [h, w, 3] gets means of bilinear samples, as many as the `footprint` needs:
+    the panorama's pixels that a pixel at the view's centre covers, (down, across)."""
 
     panorama: Pixels
     view: View
-    samples: tuple[int, int]
+    footprint: tuple[float, float]
     target: Pixels
+
+    @property
+    def samples(self) -> tuple[int, int]:
+        """Samples down and across a pixel."""
+        down, across = self.footprint
+        return min(_MOST_SAMPLES, samples_for(down)), min(_MOST_SAMPLES, samples_for(across))
 
 
 def sample(tiles: Sequence[Tile]) -> None:
@@ -102,8 +110,6 @@ def shrink(pixels: Pixels, size: tuple[int, int]) -> Pixels:
 
 def whole_pixels(view: View, size: tuple[int, int]) -> Box | None:
     """What an equirectangular view covers of a panorama of (height, width), where its edges are edges of pixels."""
-    if view.kind == "perspective":
-        return None
     height, width = size
     top, bottom = ((0.5 - (view.pitch_deg + side * view.vfov_deg / 2) / 180) * height for side in (1, -1))
     left, right = ((0.5 + (view.yaw_deg + side * view.hfov_deg / 2) / 360) * width for side in (-1, 1))

@@ -33,7 +33,9 @@ def format_of(path: str | Path, name: str = "auto") -> Format:
         return FORMATS[name]
     path = Path(path)
     try:
-        found = next((one for one in FORMATS.values() if one.matches(path)), None)
+        suffix = path.suffix.casefold()
+        asked = (one for one in FORMATS.values() if not one.suffixes or suffix in one.suffixes or path.is_dir())
+        found = next((one for one in asked if one.matches(path)), None)
         if found is None and path.is_dir():
             raise DataError(
                 f"{path} is a folder, and none of the formats {', '.join(FORMATS)} is in it. Name a file in it, "

@@ -39,7 +39,7 @@ def read_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def first_record(path: Path) -> dict[str, Any] | None:
     """The first record of a JSON file, to recognise its format by; None where there is none at its beginning."""
-    if path.suffix.casefold() not in SUFFIXES or not path.is_file():
+    if not path.is_file():
         return None
     with path.open("rb") as stream:
         text = stream.read(_FIRST_BYTES).decode("utf-8-sig", errors="replace").lstrip("[ \t\r\n")

@@ -52,10 +52,6 @@ def _record(path: Path, number: int, value: object, place: str) -> Record:
     return Record(number, value)
 
 
-def _is_json(path: Path) -> bool:
-    return path.is_file() and path.suffix.casefold() in SUFFIXES
-
-
 def _embedded(path: Path) -> Iterator[bytes]:
     """The pictures that stand in it as data: addresses."""
     text = read_text_file(path, "JSON", json=True)
@@ -63,4 +59,4 @@ def _embedded(path: Path) -> Iterator[bytes]:
         yield from files_in(record.values)
 
 
-LLAVA = Format("llava", matches=_is_json, read=read_llava, embedded=_embedded)
+LLAVA = Format("llava", matches=Path.is_file, read=read_llava, embedded=_embedded, suffixes=SUFFIXES)

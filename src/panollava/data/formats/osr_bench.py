@@ -30,7 +30,7 @@ from panollava.answers.grading import Grade
 from panollava.answers.number import read_number
 from panollava.answers.part import answer_part
 from panollava.data.details import Details
-from panollava.data.formats.json_lines import first_record
+from panollava.data.formats.json_lines import SUFFIXES, first_record
 from panollava.data.formats.rows import Columns, Format, Table, TableRow
 from panollava.data.text_file import read_text_file
 from panollava.errors import DataError
@@ -249,6 +249,7 @@ OSR_BENCH = Format(
     "osr_bench",
     matches=_matches,
     read=read_osr_bench,
+    suffixes=SUFFIXES,
     files=files_of,
     rules={"count": _count_rule, "words": _words_rule, "direction": _direction_rule, "cognitive_map": _map_rule},
 )

@@ -24,7 +24,7 @@ from panollava.answers.grading import Grade
 from panollava.answers.number import Quantity, read_numbers
 from panollava.answers.part import plain
 from panollava.data.details import Details
-from panollava.data.formats.json_lines import first_record, read_records
+from panollava.data.formats.json_lines import SUFFIXES, first_record, read_records
 from panollava.data.formats.rows import Columns, Format, Rule, Table, TableRow
 from panollava.errors import DataError
 
@@ -189,6 +189,7 @@ PANOENV = Format(
     "panoenv",
     matches=_matches,
     read=read_panoenv,
+    suffixes=SUFFIXES,
     rules={
         "yes_no": _rule(_yes_no), "mcq": _rule(_mcq), "distance": _rule(_distance), "counting": _rule(_counting),
         "spatial": _rule(_spatial), "default": _rule(_default),

@@ -67,6 +67,7 @@ class Format:
 
     Args:
         name: its value in `data.format`.
+        suffixes: how the names of its files end, lower case, where the name decides: of files `auto` asks no others.
         matches: whether a path (a file or a folder that exists) holds this format; reads no more than its beginning.
         read: the rows. Raises DataError that names the file and what was found.
         embedded: the image files that stand in the data itself; a row names one by EMBEDDED and its SHA-256.
@@ -80,6 +81,7 @@ class Format:
     files: Callable[[Path], list[Path]] = lambda path: [path]
     rules: Mapping[str, Rule] = field(default_factory=dict)
     embedded: Callable[[Path], Iterator[bytes]] = lambda path: iter(())
+    suffixes: tuple[str, ...] = ()
 
 
 def missing_values(values: Mapping[str, str]) -> list[str]:
