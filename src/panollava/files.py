@@ -148,7 +148,13 @@ def canonical_json(document: Any) -> str:
 
 def digest_of(document: Any) -> str:
     """The first 16 hexadecimal digits of the SHA-256 of a document's canonical JSON."""
-    return digest_of_text(canonical_json(document))
+    return text_and_digest(document)[1]
+
+
+def text_and_digest(document: Any) -> tuple[str, str]:
+    """A document's canonical JSON, and `digest_of` it."""
+    text = canonical_json(document)
+    return text, digest_of_text(text)
 
 
 def digest_of_text(text: str) -> str:

@@ -26,7 +26,7 @@ from panollava.dag.always import ALWAYS
 from panollava.dag.node import Node, Parent, Parents
 from panollava.dag.nodes import KINDS, NODES, TABLE
 from panollava.errors import ConfigError
-from panollava.files import canonical_json, digest_of_text
+from panollava.files import text_and_digest
 
 if TYPE_CHECKING:
     from panollava.config import WorkflowConfig
@@ -63,8 +63,7 @@ class Slices:
         key = self._key(node, stage)
         if key not in self._slices:
             document = self._build(*key)
-            text = canonical_json(document)
-            digest = digest_of_text(text)
+            text, digest = text_and_digest(document)
             self._slices[key] = _SHARED.setdefault(digest, Slice(document, text, digest))
         return self._slices[key]
 
