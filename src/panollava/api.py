@@ -1,6 +1,6 @@
 """The Python API: train an experiment, evaluate a folder, find a checkpoint - what the commands do, as three classes.
 
-An experiment (`WorkflowConfig`) enters each; paths and metrics leave. Relative paths of a configuration start at its
+Each takes an experiment (`WorkflowConfig`) and returns paths or metrics. Relative paths of a configuration start at its
 `root`, which is the working folder while something runs.
 """
 

@@ -1,6 +1,6 @@
 """Models that panollava is known to work with: ids, sizes, licences, and how much memory they take. No torch.
 
-A short name (`qwen_0.5b`) or nothing enters; rows leave. Sizes follow from the architectures' shapes by formula: the
+Returns the rows of a short name (`qwen_0.5b`), or all rows. Sizes follow from the architectures' shapes by formula: the
 number of parameters exactly (a test builds every architecture and counts), memory as peak bytes of PyTorch's allocator,
 whose coefficients were measured on miniatures of each family (tests/unit/test_zoo.py compares). An estimate says
 nothing about CUDA's context, fragmentation, or the pictures in flight.

@@ -1,4 +1,4 @@
-"""How right an answer is: what a model wrote and what is true enter, a score in [0, 1] leaves.
+"""Grade a model's answer against the reference: a score in [0, 1].
 
 An answer that cannot be read as one of its kind is `unreadable` and scores 0; nothing is guessed for it.
 """

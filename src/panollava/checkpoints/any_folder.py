@@ -1,8 +1,8 @@
-"""Whatever answers questions: a stage folder, an experiment's folder, a folder that `export` wrote, a native model that
-nothing has trained.
+"""Load a model for inference from a stage folder, an experiment's folder, a folder written by `export`, or an
+untrained native model.
 
-Enters: the folder or the experiment that a user names. Leaves: a `LoadedStage`, with the same settings whichever of
-them it is. An exported folder tells them in its `origin`; what it does not tell has today's defaults.
+Takes the folder or the experiment that a user names and returns a `LoadedStage`, with the same settings whichever of
+them it is. An exported folder stores its settings in `origin`; missing ones get the current defaults.
 """
 
 from __future__ import annotations

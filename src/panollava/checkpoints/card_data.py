@@ -1,6 +1,6 @@
 """Where a model comes from: what its model card says of data, training and scores. No torch.
 
-Enters: a loaded stage's metadata. Leaves: one plain document without paths of this machine.
+Turns a loaded stage's metadata into one plain document without paths of this machine.
 """
 
 from __future__ import annotations

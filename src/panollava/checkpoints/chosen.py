@@ -1,6 +1,6 @@
-"""The stage that an experiment's checkpoint.json names: the chosen file and no other, as a model.
+"""Load the checkpoint that an experiment's checkpoint.json names, and no other, as a model.
 
-Enters: the document of `select_checkpoint`. Leaves: a `LoadedStage`, or a CheckpointError with what to do.
+Takes the document of `select_checkpoint` and returns a `LoadedStage`. Raises CheckpointError, with what to do about it.
 """
 
 from __future__ import annotations

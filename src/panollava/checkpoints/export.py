@@ -1,6 +1,6 @@
-"""From a stage folder to a Hugging Face folder of its own: the command `export`.
+"""Convert a stage folder to a self-contained Hugging Face folder: the command `export`.
 
-Enters: a stage folder, alone. Leaves: what `models.saving` describes, whole or not at all.
+Needs nothing but the stage folder. Writes what `models.saving` describes, completely or not at all.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A stage folder: its metadata, its checkpoints, its links (SPEC 8). No torch.
 
-Enters: what a finished run knows of itself, or a folder that a user names. Leaves: checkpoint_metadata.json, best.ckpt
-and last.ckpt; or the checkpoint that was asked for.
+Writes checkpoint_metadata.json, best.ckpt and last.ckpt of a finished run; finds the requested checkpoint in a folder
+that a user names.
 """
 
 from __future__ import annotations

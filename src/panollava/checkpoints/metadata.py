@@ -1,8 +1,7 @@
-"""checkpoint_metadata.json as it comes from a disk or a stranger: what rebuilding a model reads must have its shape.
+"""Read and validate checkpoint_metadata.json: every field needed to rebuild a model is checked, whatever its source.
 
-A document enters; it leaves with the settings that its folder does not remember filled in by today's defaults. Whether
-the model's own settings fit together is seen where the model is built: `explained` tells it in the same words. No
-torch.
+Settings that the document lacks are filled in with the current defaults. Whether the model's own settings fit together
+is checked when the model is built; `explained` reports it in the same words. No torch.
 """
 
 from __future__ import annotations

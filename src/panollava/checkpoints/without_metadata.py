@@ -1,7 +1,7 @@
-"""A folder without checkpoint_metadata.json: what an experiment's configuration says takes its place.
+"""Load a folder without checkpoint_metadata.json: an experiment's configuration takes its place.
 
-Enters: an experiment and a stage. Leaves: the part of the metadata that rebuilding a model needs. Whether the weights
-fit is seen when they are loaded.
+Derives from an experiment and a stage the part of the metadata that is needed to rebuild the model. Whether the weights
+fit is checked when they are loaded.
 """
 
 from __future__ import annotations

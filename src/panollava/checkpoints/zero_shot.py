@@ -1,9 +1,9 @@
-"""A native model that answers as it comes: no stage has trained it, so checkpoint.json itself says what it is.
+"""A native model used without training (zero-shot): no stage trained it, so checkpoint.json itself describes it.
 
     {"stage": null, "folder": null, "file": null, "epoch": null, …, "sha256": digest of its weights, "model_config":
     {…}}
 
-A configuration enters, that document leaves; or the document, and the model leaves. Weights on this machine are known
+Builds that document from a configuration, and loads the model from the document. Weights on this machine are identified
 by their content, those of the hub by the commit that was loaded.
 """
 

@@ -1,8 +1,8 @@
-"""`models --interactive`: answers enter, config/experiments/NAME.yaml or config/ablations/NAME.yaml leaves.
+"""`models --interactive`: write config/experiments/NAME.yaml or config/ablations/NAME.yaml from a user's answers.
 
-Each answer is checked when it is given, and asked for again when it will not do. The whole is read by the same code as
-any configuration before it is written, whole or not at all, and never over a file that is there. Ctrl-C writes nothing.
-Answers may come from a file: what ends before the last question writes nothing either.
+Each answer is checked when it is given, and asked for again if it is invalid. The result is validated by the same code
+as any configuration before it is written, completely or not at all, and never over an existing file. Ctrl-C writes
+nothing. Answers may come from a file: what ends before the last question writes nothing either.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""What the values of a grid are called in the names of its cells: `lora_r4a8_seed1_half`.
-
-Settings and values enter, words for names leave.
+"""Turn a grid's settings and values into the names of its cells: `lora_r4a8_seed1_half`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Settings that a command gives for every experiment that it is asked for: `snakemake --config`, `--configfile`.
 
-What Snakemake read from the command line enters, and the files; settings leave, by dotted key. A later command without
-them sees the configuration as it is written, and so finds what they have changed stale.
+Collects what Snakemake read from the command line and from the files into settings by dotted key. A later command
+without them uses the configuration as written, so results that they changed are stale to it.
 """
 
 from __future__ import annotations

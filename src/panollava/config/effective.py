@@ -1,7 +1,7 @@
-"""The configuration as jobs see it: what is computed filled in, what another setting switches off at its default.
+"""Resolve a configuration as jobs see it: computed values filled in, settings switched off by others at their default.
 
-A configuration's values enter and leave. So a slice holds no setting that does nothing, and changing one of those
-re-runs nothing.
+Maps a configuration's values to their effective values. So a slice contains no setting without effect, and changing
+such a setting re-runs nothing.
 """
 
 from __future__ import annotations

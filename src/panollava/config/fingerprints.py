@@ -1,7 +1,7 @@
 """Content fingerprints of CSVs, of the pictures they name, and of model folders - without reading them twice.
 
-Enters: a path. Leaves: SHA-256 digests. An index below `cache/fingerprints/` remembers (size, mtime, ctime, inode)
--> digest of every file, so that a command on unchanged data costs one `stat` a file. Only what changed is read again.
+Computes the SHA-256 digests of a path. An index below `cache/fingerprints/` remembers (size, mtime, ctime, inode) ->
+digest of every file, so that a command on unchanged data costs one `stat` a file. Only what changed is read again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The legacy keys enter, the text of `docs/migration.md` leaves: from the original project's configuration to ours.
+"""Generate `docs/migration.md` from the legacy keys: from the original project's configuration to this one.
 
     python -m panollava.config.migration_file > docs/migration.md
 

@@ -1,7 +1,8 @@
-"""The digest of a custom metric's code: its own module and all modules of the project that this one imports.
+"""Compute the digest of a custom metric's code: its own module and all project modules that it imports.
 
-Enters: a dotted name and the project's root. Leaves: one digest, so that an edited helper computes the scores anew.
-Nothing is imported or run: the source is read. Installed packages are not followed; their versions stand in the scores.
+Takes a dotted name and the project's root. An edited helper changes the digest, so the scores are recomputed. Nothing
+is imported or run: the source is read. Installed packages are not followed; their versions are recorded with the
+scores.
 """
 
 from __future__ import annotations

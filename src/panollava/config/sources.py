@@ -1,7 +1,7 @@
-"""Which files below a root hold experiments and ablations: a name leads to the file, or to the cell of a grid.
+"""Find the experiments and ablations below a root: map each name to its file, or to the cell of a grid.
 
-Enters: the project's root. Leaves: names and sources. YAML is read, nothing is validated: 300 experiments must not cost
-300 validations. A broken file raises only when its experiment is requested.
+YAML is read but not validated: 300 experiments must not cost 300 validations. A broken file raises only when its
+experiment is requested.
 """
 
 from __future__ import annotations

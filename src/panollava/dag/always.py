@@ -1,4 +1,4 @@
-"""The settings that slices have always held; every later one enters a slice only where it differs from its default.
+"""The settings that every slice contains; later settings are part of a slice only where they differ from their default.
 
 So a setting that joins the schema makes no result stale that was made before it was there. Nothing is ever added to
 this list. Whoever changes the default of a later setting changes what older slices mean: raise the version of the

@@ -1,8 +1,8 @@
-"""The DAG's jobs in this process, one after the other: same functions, folders, records and logs, without Snakemake.
+"""Run the DAG's jobs in this process, one by one: same functions, folders, records and logs, without Snakemake.
 
-An experiment enters; its prepared data, trained stages, chosen checkpoint and stage state leave. What is there and says
-itself that this configuration made it is kept, an interrupted stage goes on, everything else is made again - as in the
-DAG, which afterwards finds the results current. Traded away: jobs side by side, and the cluster.
+Writes an experiment's prepared data, trained stages, chosen checkpoint and stage state. A result recorded as made by
+this configuration is kept, an interrupted stage resumes, everything else is made again - as in the DAG, which
+afterwards finds the results current. Traded away: jobs side by side, and the cluster.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Can this native model be used? Answered while the DAG is planned, before any job; no weights, and no torch for
-families of the table.
+"""Check whether a native model can be used, while the DAG is planned and before any job. Needs no weights, and no torch
+for families of the table.
 
-An experiment enters; nothing leaves, or a ConfigError with what the model or this installation lacks. Of a model on the
-hub only what is known without a download is asked here; the rest is seen by the first job that opens it.
+Raises ConfigError with what an experiment's model or this installation lacks. Of a model on the hub only what is known
+without a download is checked here; the first job that opens it checks the rest.
 """
 
 from __future__ import annotations

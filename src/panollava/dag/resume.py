@@ -1,8 +1,8 @@
-"""`panollava train --resume CKPT`: what a checkpoint means to the stages that are to be trained.
+"""`panollava train --resume CKPT`: decide how a checkpoint applies to the stages to be trained.
 
-Enters: an experiment, the stages, a checkpoint. Leaves: settings of an overlay, where the checkpoint is of an earlier
-stage and gives initial weights; nothing, where it is of the same stage and its training goes on exactly, by the state
-that it left. Refused, with what differs, where that training had another configuration or other inputs.
+A checkpoint of an earlier stage gives initial weights, by the overlay settings returned. A checkpoint of the same stage
+needs no setting: its training resumes exactly, from its saved state. If that training had another configuration or
+other inputs, it is refused with what differs.
 """
 
 from __future__ import annotations

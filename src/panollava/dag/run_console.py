@@ -1,8 +1,8 @@
-"""What a person sees of a run of the DAG: one line a job, how far it is and about how long it still takes. No torch.
+"""Console output for a run of the DAG: one line per job, the progress and an estimate of the remaining time. No torch.
 
-Snakemake's own log records enter (`--logger panollava`, which `panollava run` sets); lines leave, on a terminal with a
-bar below them. Of a dry run: each job and why it would run. The whole of Snakemake's messages stands in its log file
-(`.snakemake/log`). What a job says of itself stands in its own log; only its warnings and errors come here.
+Formats Snakemake's log records (`--logger panollava`, which `panollava run` sets) as lines, on a terminal with a
+progress bar below them. For a dry run it prints each job and why it would run. Snakemake's complete output is in its
+log file (`.snakemake/log`). A job's own output is in its own log; only its warnings and errors are shown here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Which addresses a CSV's URLs may lead to: those of the public internet.
 
 A URL in a data set of others could name this machine, its network or a cloud's metadata service, directly, by a name or
-by a redirect. A host's name enters; the addresses to connect to leave, each of them looked at, or PrivateAddress.
+by a redirect. Resolves a host's name to the addresses to connect to, and raises PrivateAddress unless all of them are
+public.
 """
 
 from __future__ import annotations

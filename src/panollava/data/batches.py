@@ -1,10 +1,10 @@
-"""Which rows of a shuffled epoch stand together in a batch (`training.batches`).
+"""Group the rows of a shuffled epoch into batches (`training.batches`).
 
-Enters: a shuffled order and what is known of each row: its image, the length of its sequence. Leaves: batches, a
-function of that order and of a generator's state. `mixed` takes the order as it is. `group_by_length` pads less: rows
-of like length are alike in other ways too, so each batch is chosen among few rows, and the last bit of padding is
-traded away. `group_by_image` lets a batch hold several rows of an image, which is then encoded and read once for all of
-them; traded away is some of a batch's variety.
+Takes a shuffled order and, for each row, its image and the length of its sequence. The batches are a function of that
+order and of a generator's state. `mixed` takes the order as it is. `group_by_length` pads less: rows of like length are
+alike in other ways too, so each batch is chosen among few rows, and the last bit of padding is traded away.
+`group_by_image` lets a batch hold several rows of an image, which is then encoded and read once for all of them; traded
+away is some of a batch's variety.
 """
 
 from __future__ import annotations

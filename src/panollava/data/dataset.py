@@ -1,7 +1,7 @@
-"""Rows and pictures become batches.
+"""Build batches from rows and images.
 
-Enters: rows of a prepared CSV and a store of views (uint8) or of cached encoder features. Leaves: the keyword
-arguments of `PanoramaVLM.forward`. One example per row; nothing here holds the image set.
+Takes rows of a prepared CSV and a store of views (uint8) or of cached encoder features, and returns the keyword
+arguments of `PanoramaVLM.forward`. One example per row; the image set is never held in memory.
 """
 
 from __future__ import annotations

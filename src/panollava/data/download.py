@@ -1,4 +1,4 @@
-"""An image URL enters; the path of its file in the image cache leaves: downloaded once, whole, about 2:1.
+"""Download an image URL into the image cache, once and completely. Images must be about 2:1; returns the file's path.
 
 A file gets its final name only when it is complete and could be decoded. Until then it is `.NAME.partial`, and a later
 run, after a kill or a broken connection, asks for the rest of it. Several processes may share the cache: whoever holds

@@ -1,8 +1,8 @@
-"""Manners towards a server: how many requests at once, how long to wait when it is busy, when to leave it alone.
+"""Rate limiting by host: how many requests at once, how long to wait when the host is busy, when to give it up.
 
-Outcomes of requests enter; permission for the next one leaves. Pauses are the host's, not one URL's: what is busy for
-one request is busy for all. A host that cannot be resolved, does not answer or stays busy is given up for the rest of
-the run, so that thousands of URLs without a network fail in seconds, not hours.
+Decides from the outcomes of earlier requests when the next one may start. Pauses belong to a host, not to one URL: a
+host that is busy for one request is busy for all. A host that cannot be resolved, does not answer or stays busy is
+given up for the rest of the run, so that thousands of URLs without a network fail in seconds, not hours.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One HTTP request: a URL enters, its content is appended to a partial file, or an error says what helps.
+"""One HTTP request: append a URL's content to a partial file, or raise an error with what helps.
 
 The rest of a partial file is asked for (`Range`), and only if the server confirms by `If-Range` that the file is still
 the same one; else it is fetched from its beginning. Only http and https are spoken, before and after redirects. Every

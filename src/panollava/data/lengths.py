@@ -1,7 +1,7 @@
-"""How long the texts of training are, in tokens, and which of them training does not keep as they are.
+"""Count the tokens of training texts, and find the texts that training does not keep whole.
 
-Enters: a prompt (its tokenizer counts) and rows. Leaves: the lengths of their sequences, lines for the log about
-answers that `max_text_length` cuts, and a ConfigError about sequences that the language model has no positions for.
+Computes the lengths of the rows' sequences with a prompt's tokenizer, and log lines about answers that
+`max_text_length` cuts. Raises ConfigError for sequences that exceed the language model's positions.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A seeded loader that can go on in the middle of an epoch.
+"""A seeded data loader that can resume in the middle of an epoch.
 
-Enters: a map-style data set. Leaves: batches that are a function of (seed, epoch) and of what `training.batches` looks
-at: a resumed run sees exactly the batches that an uninterrupted one would have seen.
-Traded away: the freedom of `torch.utils.data.RandomSampler`, whose order depends on how often a generator was used.
+Yields batches of a map-style data set as a function of (seed, epoch) and of what `training.batches` looks at: a resumed
+run sees exactly the batches that an uninterrupted one would have seen. Traded away: the freedom of
+`torch.utils.data.RandomSampler`, whose order depends on how often a generator was used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Input CSVs enter; the prepared CSV, `rejected.csv` and a summary leave.
+"""Prepare input CSVs: write the prepared CSV, `rejected.csv` and a summary.
 
 Every image is found (or fetched), read once and fully decoded, so that nothing behind this step meets a damaged
 panorama. Rows keep their order and their text; a row that cannot be used is dropped with its source line and the

@@ -1,7 +1,7 @@
-"""What a model is asked and what it is taught to answer: the one template of training, prediction and measures.
+"""The prompt template shared by training, prediction and measures: what a model is asked and trained to answer.
 
-A query with its details enters; the text of the user's turn leaves: the query, its options one a line (`A. …`), and the
-kind of answer that is wanted. A plain caption's query stays as it is.
+Builds the text of the user's turn from a query and its details: the query, its options one per line (`A. …`), and the
+kind of answer expected. A plain caption's query is unchanged.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A prepared CSV enters; its rows (training) or its samples (prediction, scoring) leave.
+"""Read a prepared CSV as rows (training) or as samples (prediction, scoring).
 
 A prepared CSV has the columns `image_path,query,annotation`, and those of `Details` that some row needs behind them.
-Rows that share (image, query) are one sample with several references; text is kept to the character. Where a query
-stands with other options, or behind other turns of a conversation, it is another question.
+Rows that share (image, query) are one sample with several references; text is kept to the character. The same query
+with other options, or after other turns of a conversation, is another question.
 """
 
 from __future__ import annotations

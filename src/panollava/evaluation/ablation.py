@@ -1,7 +1,7 @@
-"""The cells of an ablation that are all done: one row per cell, from its metrics and stage state. No torch.
+"""Collect the rows of a finished ablation: one per cell, from its metrics and stage state. No torch.
 
-Leaves: rows, which `ablation_table` writes. Scores of another configuration than the present one never stand in them.
-(How a grid stands that runs or has failed: `dag.records`.)
+`ablation_table` writes the rows. They never contain scores of another configuration than the present one. (For the
+state of a grid that is running or has failed see `dag.records`.)
 """
 
 from __future__ import annotations

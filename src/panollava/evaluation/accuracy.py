@@ -1,8 +1,8 @@
-"""Right or wrong: answers of a kind graded row by row, and the scores that follow.
+"""Grade answers row by row, and compute the scores that follow from the grades.
 
-Scored texts enter; `accuracy` (by row), `accuracy_macro` (over categories), `accuracy.{category}`, the mean error of
-directions and points and the mean overlap of boxes leave, each as sums over samples, so that they have intervals and
-are tested like every other score. A row whose answer cannot be read counts as wrong, and is counted.
+Computes `accuracy` (by row), `accuracy_macro` (over categories), `accuracy.{category}`, the mean error of directions
+and points and the mean overlap of boxes, each as sums over samples, so that they have intervals and are tested like
+every other score. A row whose answer cannot be read counts as wrong, and is counted.
 """
 
 from __future__ import annotations

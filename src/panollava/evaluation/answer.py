@@ -1,4 +1,4 @@
-"""One answer: a panorama and a question enter, the answer and what gave it leave; for `infer` and for the page."""
+"""Answer one question about a panorama and report what produced the answer; for `infer` and for the page."""
 
 from __future__ import annotations
 

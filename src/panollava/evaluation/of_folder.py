@@ -1,6 +1,6 @@
-"""`panollava eval`: from a stage folder alone to metrics.json.
+"""`panollava eval`: evaluate a stage folder and write metrics.json.
 
-Enters: a folder and whatever the user overrides. Leaves: predictions.csv, predictions_blind.csv and metrics.json in the
+Takes a folder and the user's overrides, and writes predictions.csv, predictions_blind.csv and metrics.json to the
 output folder. What the weights depend on comes from the folder's metadata; settings of generation and evaluation come
 from the command line, else from a configuration, else from what the folder remembers.
 """

@@ -1,8 +1,8 @@
 """The steps of an evaluation, each written once: the DAG's jobs take one each, `panollava eval` one after the other.
 
-Enters: a model and what it is asked about which pictures (`Evaluation`). Leaves: the file of a step (`config.names.
-RESULT_FILES`): answers, those of a control, those about rolled panoramas, a measure. `score_files` makes metrics.json
-of them.
+Each step takes a model, the questions and their images (`Evaluation`) and writes its file
+(`config.names.RESULT_FILES`): answers, those of a control, those about rolled panoramas, a measure. `score_files`
+combines them into metrics.json.
 """
 
 from __future__ import annotations

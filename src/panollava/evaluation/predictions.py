@@ -1,7 +1,7 @@
 """The predictions CSV: what the model answered beside what people wrote, one row per reference.
 
-Predictions enter as `Prediction`s and leave as a file; a file, ours or anybody's with the columns `prediction`
-and `reference`, is read back as rows of text. Text is kept to the character: "None", "NA" and "nan" are words.
+Writes `Prediction`s to a file, and reads any file with the columns `prediction` and `reference` as rows of text. Text
+is kept to the character: "None", "NA" and "nan" are words.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""From rows of a predictions CSV to what is scored: which prediction meets which references.
+"""Turn rows of a predictions CSV into what is scored: each prediction with its references.
 
-Rows enter, a `ScoredTexts` leaves. White space is collapsed and rows without a reference leave first, whatever
-the protocol; they are counted. Numbers of different protocols cannot be compared: several references raise
-BLEU-4 more than threefold over one per row on the same predictions.
+Returns a `ScoredTexts`. Whatever the protocol, white space is collapsed first, and rows without a reference are dropped
+and counted. Numbers of different protocols cannot be compared: several references raise BLEU-4 more than threefold over
+one per row on the same predictions.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How sure a score is, and whether two differ: intervals and paired tests by resampling images.
 
-Metrics as sums over samples and the image of each sample enter; intervals, differences and p values leave. What is
-drawn is an image with all its questions and references, never a row: answers about one picture stand or fall together,
-and rows drawn singly would make intervals too narrow. Seeded: equal inputs give equal numbers.
+Computes intervals, differences and p values from metrics as sums over samples and the image of each sample. The
+resampling unit is an image with all its questions and references, never a row: answers about one picture stand or fall
+together, and rows drawn singly would make intervals too narrow. Seeded: equal inputs give equal numbers.
 
 Intervals: percentile bootstrap (Efron and Tibshirani 1993, chapter 13). Test: paired approximate randomization (Noreen
 1989; Riezler and Maxwell 2005), two-sided: if both systems were alike, exchanging their answers about an image would

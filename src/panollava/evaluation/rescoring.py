@@ -1,6 +1,6 @@
-"""The scores behind a metrics.json, computed again from its predictions: for comparisons and for `eval --verify`.
+"""Recompute the scores of a metrics.json from its predictions, for comparisons and for `eval --verify`.
 
-A document and rows enter; a `ScoreReport` leaves, and the further scores from the files that the measures left.
+Returns, for a document and rows, a `ScoreReport` and the further scores from the files that the measures wrote.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""From predictions and references to the numbers of metrics.json.
+"""Compute the scores of metrics.json from predictions and references.
 
-Rows of a predictions CSV enter (`score_predictions`), or two lists (`compute_text_metrics`); metrics with their scale
-and origin leave. A metric whose part is missing stands there without a value and with the reason; no metric ever
-stands in for another. The blind control is scored on the same references by the same metrics.
+Takes rows of a predictions CSV (`score_predictions`) or two lists (`compute_text_metrics`), and returns metrics with
+their scale and origin. A metric whose part is missing has no value and gives the reason; no metric ever replaces
+another. The blind control is scored on the same references by the same metrics.
 """
 
 from __future__ import annotations

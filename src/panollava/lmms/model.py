@@ -1,4 +1,4 @@
-"""A checkpoint as a model of lmms-eval: its requests enter, texts leave.
+"""Wrap a checkpoint as a model of lmms-eval, which answers its requests with texts.
 
 A request is a question about one picture, a panorama, or about none; it is answered by the steps that `panollava eval`
 takes (each picture encoded once, like questions together). Traded away: likelihoods, several turns, more than one

@@ -1,10 +1,10 @@
 """The miniature language model: a Qwen3 of a few hundred thousand weights that answers questions from notes.
 
-Settings enter; a Hugging Face folder leaves (config.json, model.safetensors, tokenizer, chat template). The model
-must be able to answer before it sees its first panorama, because the later stages keep it frozen. It learns that
-from notes: a scene's facts in random order, each the *sum* of its words' embeddings ("behind" + "red" + "box"),
-which is the very form in which a projection can say what a patch of a picture shows. Notes as running text would be
-more natural, but the later stages learn from them much more slowly.
+Trains it from settings and writes a Hugging Face folder (config.json, model.safetensors, tokenizer, chat template). It
+must be able to answer before it sees its first panorama, because the later stages keep it frozen. It learns that from
+notes: a scene's facts in random order, each the *sum* of its words' embeddings ("behind" + "red" + "box"), which is the
+very form in which a projection can say what a patch of a picture shows. Notes as running text would be more natural,
+but the later stages learn from them much more slowly.
 """
 
 from __future__ import annotations

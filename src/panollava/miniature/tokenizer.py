@@ -1,8 +1,8 @@
 """The miniature language model's tokenizer: byte-level BPE learned from the synthetic language.
 
-Nothing enters but a vocabulary size; a `PreTrainedTokenizerFast` with a ChatML template leaves. Its merges know the
-synthetic language and the role words, so that each of their words is one token; the byte alphabet underneath keeps
-every other text intact, only longer.
+Builds, from a vocabulary size alone, a `PreTrainedTokenizerFast` with a ChatML template. Its merges know the synthetic
+language and the role words, so that each of their words is one token; the byte alphabet underneath keeps every other
+text intact, only longer.
 """
 
 from __future__ import annotations

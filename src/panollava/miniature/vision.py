@@ -1,8 +1,8 @@
 """The miniature vision encoder: a small SigLIP vision tower that has learned what each patch of a view shows.
 
-Settings enter; a Hugging Face folder leaves (config.json, model.safetensors, preprocessor_config.json). Views of
-random scenes are rendered directly, looking anywhere, some of them whole panoramas squashed to the square; every
-patch must name the colour and shape of the solid it shows and how far away, in yaw and pitch, that solid's middle
+Trains it from settings and writes a Hugging Face folder (config.json, model.safetensors, preprocessor_config.json).
+Views of random scenes are rendered directly, looking anywhere, some of them whole panoramas squashed to the square;
+every patch must name the colour and shape of the solid it shows and how far away, in yaw and pitch, that solid's middle
 is. The last label makes a patch's features say which place the solid belongs to once the patch's own direction is
 added. The heads are thrown away, as a classifier's are; what stays is what any frozen encoder gives: features.
 """

@@ -1,10 +1,10 @@
 """The miniature native model: a Qwen2.5-VL of about a million weights that answers questions about five pictures.
 
-Settings enter; a Hugging Face folder leaves (weights, processor, tokenizer, chat template), as the family's own are. It
-is pre-trained in three steps, as such models are: the language part learns to answer from marks, which say of each
-visual token what it shows; the vision part learns to say the same of rendered pictures; then both learn together for a
-while. It knows a panorama as a picture of the whole and four that look around. Nine overlapping views are new to it:
-what they are worth without training, and with, is what EXP3 shows.
+Trains it from settings and writes a Hugging Face folder (weights, processor, tokenizer, chat template), as the family's
+own are. It is pre-trained in three steps, as such models are: the language part learns to answer from marks, which say
+of each visual token what it shows; the vision part learns to say the same of rendered pictures; then both learn
+together for a while. It knows a panorama as a picture of the whole and four that look around. Nine overlapping views
+are new to it: what they are worth without training, and with, is what EXP3 shows.
 """
 
 from __future__ import annotations

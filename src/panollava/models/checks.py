@@ -1,7 +1,7 @@
-"""What the model accepts: every tensor that enters from outside is checked here, once, with words.
+"""Validate the model's inputs: every tensor from outside is checked here, once.
 
-Inside, shapes are trusted. Each function raises TypeError for a wrong type and ValueError for a wrong shape or
-range, and says what was expected and what was got.
+Inside the model, shapes are trusted. Each function raises TypeError for a wrong type and ValueError for a wrong shape
+or range, with what was expected and what was received.
 """
 
 from __future__ import annotations

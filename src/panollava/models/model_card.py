@@ -1,7 +1,7 @@
-"""The model card of a saved model: README.md with the metadata that Hugging Face's hub reads, and text for people.
+"""Write the model card of a saved model: README.md with the metadata that Hugging Face's hub reads, and prose.
 
-Enters: the model's settings and its origin (`checkpoints.card_data`; None where the model was never trained by a
-stage). Leaves: Markdown. What is not known is left out, never guessed.
+Builds Markdown from the model's settings and its origin (`checkpoints.card_data`; None where the model was never
+trained by a stage). What is not known is left out, never guessed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""A native model of a family that nobody has tried: what can be asked of it without its weights.
+"""Probe a native model of an untested family: what can be checked without its weights.
 
-An experiment's settings and a folder enter; nothing leaves, or a ConfigError with what it lacks. Its processor must
-leave views as they are, its prompt must be a head and a question, and its class must take features that were computed
-before.
+Takes an experiment's settings and a folder. Raises ConfigError with what the model lacks: its processor must leave
+views unchanged, its prompt must be a head and a question, and its class must accept precomputed features.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""From the latent width into the language model's embedding space.
+"""Project latent tokens into the language model's embedding space.
 
-In: latent tokens [B, T, D_latent]. Out: [B, T, D_lm], at first of the same size as the language model's own
-embeddings *as they leave its embedding module* (Gemma scales them there), so that a frozen language model
-meets inputs of a size it knows from the first step on.
+In: latent tokens [B, T, D_latent]. Out: [B, T, D_lm], at first of the same size as the language model's own embeddings
+*at the output of its embedding module* (Gemma scales them there), so that a frozen language model receives inputs of a
+size it knows from the first step on.
 """
 
 from __future__ import annotations

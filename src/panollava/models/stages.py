@@ -1,7 +1,6 @@
-"""What trains in each stage: said once, here; the log prints it, a test proves it.
+"""What trains in each stage: defined once, here; the log prints it, a test verifies it.
 
-Enters: a model and a stage's name. Leaves: the same model with `requires_grad` set, and a table of what trains and
-what does not.
+Sets `requires_grad` of a model for a stage, given by name, and returns a table of what trains and what does not.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Weights of a file that a model passes over, and which of them change what it computes.
+"""Find the weights of a file that a model ignores although they change what it computes.
 
-A model and the names that `from_pretrained` found no place for enter; those that belong to layers which the model has
-leave: a bias that the configuration switches off, the scale of a quantised weight, a block behind the last one. Without
-them the layers compute something else. Further heads and towers in a file are nobody's loss, and are not named.
+Of the names that `from_pretrained` found no place for, returns those that belong to layers which the model has: a bias
+that the configuration switches off, the scale of a quantised weight, a block behind the last one. Without them the
+layers compute something else. Further heads and towers in a file are nobody's loss, and are not named.
 """
 
 from __future__ import annotations

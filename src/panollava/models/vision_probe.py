@@ -1,6 +1,6 @@
 """Is the last hidden state of an encoder that nobody here knows made of prefix tokens, then patches row by row?
 
-An encoder enters, one patch of a picture is moved after another, and the token that moves must be that patch's own.
+Changes one patch of a picture after another in the encoder's input: the token that changes must be that patch's own.
 Blocks are made the identity meanwhile, so that attention spreads nothing. What is laid out otherwise - tuples, maps,
 merged patches, class or register tokens behind the patches, patches in columns - is refused with what was found.
 """

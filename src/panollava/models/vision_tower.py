@@ -1,7 +1,7 @@
-"""The encoder's weights: of a checkpoint of its own, or the vision tower of a larger model's.
+"""Load the vision encoder's weights, from a checkpoint of its own or as the vision tower of a larger model.
 
-A folder or hub id and the tower's configuration enter; the model leaves, with all its weights. A tower inside of a full
-checkpoint is found by the names of its weights: the one prefix under which all of them stand.
+Takes a folder or hub id and the tower's configuration, and returns the model with all its weights. A tower inside a
+full checkpoint is found by the names of its weights: the one prefix that all of them share.
 """
 
 from __future__ import annotations

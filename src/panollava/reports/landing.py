@@ -1,6 +1,6 @@
 """The first page of `snakemake --report`: scores of the experiments in it, and what their jobs took. No torch.
 
-Documents of metrics.json and rows of text enter, reStructuredText leaves.
+Renders documents of metrics.json and rows of text as reStructuredText.
 """
 
 from __future__ import annotations

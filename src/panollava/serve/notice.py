@@ -1,6 +1,6 @@
-"""What a visitor should know of the model that answers: what it was trained on, and how far it was found to be right.
+"""What a visitor should know of the model that answers: what it was trained on, and how accurate it was found to be.
 
-The metadata of a loaded folder and the model card's data enter; short sentences leave. What is not known is left out.
+Builds short sentences from the metadata of a loaded folder and the model card's data. What is not known is left out.
 """
 
 from __future__ import annotations

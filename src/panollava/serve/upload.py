@@ -1,7 +1,7 @@
-"""One upload opened in a process of its own, which ends when its time is over. No torch, no gradio.
+"""Open an upload in a process of its own, with a time limit. No torch, no gradio.
 
-A file of few bytes can keep a decoder busy for minutes, and a thread that decodes cannot be stopped. Enters: a file and
-the views to render. Leaves: `Opened`, pixels and all, or DataError with what is wrong.
+A file of few bytes can keep a decoder busy for minutes, and a thread that decodes cannot be stopped. Takes a file and
+the views to render, and returns `Opened` with the pixels. Raises DataError with what is wrong.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""How much memory a step's activations take, and whether to compute them twice instead of keeping them.
+"""Estimate the memory of a step's activations, and decide whether to recompute them instead of keeping them.
 
-Enters: a model whose stage is set and the size of its largest batch. Leaves: a decision about gradient checkpointing
-(Chen et al. 2016): blocks keep their inputs only and run again in the backward pass, which costs about a third more
-time and changes no gradient.
+Decides about gradient checkpointing (Chen et al. 2016) from a model whose stage is set and the size of its largest
+batch: blocks keep only their inputs and run again in the backward pass, which costs about a third more time and changes
+no gradient.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The backbones of a stage that lie in local folders: what they are before and after the training.
+"""Digest a stage's backbones in local folders, before and after training.
 
-Enters: a stage's job. Leaves: a digest by part, None for a hub id. A folder that is edited while its stage trains is an
-error: nobody could say which weights the stage was trained upon.
+Returns a digest by part, None for a hub id. A folder that is edited while its stage trains is an error: it would be
+unknown which weights the stage was trained on.
 """
 
 from __future__ import annotations

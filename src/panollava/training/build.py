@@ -1,7 +1,7 @@
-"""What a stage trains with, built from its job: model, data and module, the same in each of its processes.
+"""Build what a stage trains with from its job: model, data and module, the same in each of its processes.
 
-Enters: a `StageJob`. Leaves: `StageParts`. What makes training faster or smaller without changing what it learns is
-decided here and logged: cached features, what stands together in a batch, gradient checkpointing.
+Turns a `StageJob` into `StageParts`. What makes training faster or smaller without changing what it learns is decided
+here and logged: cached features, the grouping of rows into batches, gradient checkpointing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What happens beside the steps: history, checkpoints, resume state, stop requests, noise.
 
-Enters: a running Lightning trainer. Leaves: `history.csv`, one weights file per epoch, `resume.ckpt`, and the
-record of the run. Weights, resume state and record are separate files, each written whole or not at all.
+Write `history.csv`, one weights file per epoch, `resume.ckpt` and the record of the run from a running Lightning
+trainer. Weights, resume state and record are separate files, each written completely or not at all.
 """
 
 from __future__ import annotations

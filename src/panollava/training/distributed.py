@@ -1,8 +1,8 @@
-"""Several processes that train one stage together, on one machine (data parallel, DDP).
+"""Train one stage in several processes on one machine (data parallel, DDP).
 
-Enters: a function that trains and what it needs. Leaves: the environment that tells Lightning its rank. Rank 0 is the
-process that was started; it holds the locks, writes every file and decides when to stop. The others follow: they are
-started when all inputs are there, take no signals, and never outlive rank 0 (on Linux the kernel sees to it).
+Runs a training function in each process, with the environment that gives Lightning its rank. Rank 0 is the process that
+was started; it holds the locks, writes every file and decides when to stop. The others follow: they are started when
+all inputs are there, take no signals, and never outlive rank 0 (on Linux the kernel sees to it).
 
 Lightning could start them too, by running the whole command again. Here they call one function, so that a stage may
 train from a job, a notebook or a script alike, and more than once. Traded away: several machines.

@@ -1,7 +1,7 @@
 """Features of a frozen vision encoder, computed once for all experiments that agree on views and encoder.
 
-Enters: a view cache and a model whose encoder does not train. Leaves: an array [N, V, S, D_vision] on the disk, read
-picture by picture. It is computed in the arithmetic of the training and kept in `feature_dtype`, to which
+Computes, from a view cache and a model whose encoder does not train, an array [N, V, S, D_vision] on disk, which is
+read image by image. It is computed in the arithmetic of the training and kept in `feature_dtype`, to which
 `encode_frozen` rounds where nothing is cached: losses with and without the cache are equal. Traded away: disk for time.
 """
 

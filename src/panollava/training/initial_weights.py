@@ -1,7 +1,7 @@
-"""A checkpoint from outside the experiment as the first stage's initial weights (training.init_checkpoint).
+"""Use a checkpoint from outside the experiment as the first stage's initial weights (training.init_checkpoint).
 
-Enters: a stage's job and the file. Leaves: the file's digest, once it is sure that it is what was planned with, weights
-of an earlier stage, and trained upon the same backbones. Whether its tensors fit is seen when they are loaded.
+Returns the file's digest after checking that it is the file that was planned with, that it holds weights of an earlier
+stage, and that these were trained on the same backbones. Whether its tensors fit is checked when they are loaded.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Weights & Biases and TensorBoard, where they are switched on; the CSV history is always written.
+"""Build the trainer's loggers for a stage: Weights & Biases and TensorBoard, where enabled; the CSV history is always
+written.
 
-A stage's job enters, loggers for the trainer leave. Runs of W&B lie below the experiment's logs, online or offline, so
-that nothing that clears a stage's state takes them away.
+Runs of W&B are stored below the experiment's logs, online or offline, so that nothing that clears a stage's state takes
+them away.
 """
 
 from __future__ import annotations

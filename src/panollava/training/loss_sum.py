@@ -1,6 +1,6 @@
-"""The mean of a loss over all its terms, whatever batches they came in.
+"""Compute the mean of a loss over all its terms, whatever batches they came in.
 
-Batches' means enter, each with its number of terms (supervised tokens, or panoramas); one mean leaves. A mean of
+Combines the batches' means, each weighted by its number of terms (supervised tokens, or panoramas). A plain mean of
 batches' means would weigh a token of a batch with short answers more than one of a batch with long ones.
 """
 

@@ -1,4 +1,4 @@
-"""Optimisers: named parameters and learning rates enter, one `torch.optim.Optimizer` leaves.
+"""Build one `torch.optim.Optimizer` from named parameters and their learning rates.
 
 `adamw` trains everything with AdamW. `muon` trains the matrices inside the networks with Muon (Jordan et al. 2024,
 "Muon: an optimizer for hidden layers"; `torch.optim.Muon`) and the rest with AdamW: embeddings, output heads,

@@ -1,7 +1,7 @@
-"""One stage, from its inputs to its folder: the function that the DAG, `train --no-dag` and the API all call.
+"""Run one training stage: the function that the DAG, `train --no-dag` and the API all call.
 
-Enters: a `StageJob`, whose `slice` is all of the configuration that the stage reads. Leaves: the stage folder (SPEC 8).
-A killed job goes on where its last state left off; a state of another slice or of other inputs is not used.
+Takes a `StageJob`, whose `slice` is all of the configuration that the stage reads, and writes the stage folder (SPEC
+8). A killed job resumes from its last saved state; a state of another slice or of other inputs is not used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A folder with every view's pixels enters; the views of one image leave, by the image's path.
+"""Read a view cache, a folder with every view's pixels: the views of one image by the image's path.
 
     FOLDER/views.npy    raw layout: uint8 [N, V, h, w, 3], one row per image, opened as a memory map;
                         jpeg layout: uint8 [bytes], the JPEGs of all views one behind the other

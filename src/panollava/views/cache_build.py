@@ -1,4 +1,4 @@
-"""Image paths and a list of views enter; a view cache leaves: a folder that `panollava.views.cache` reads.
+"""Build a view cache from image paths and a list of views: a folder that `panollava.views.cache` reads.
 
 Rendering runs in parallel, writing in order: the bytes are the same however many threads there are, and no more than a
 few panoramas are in memory. `index.json` is written last: without it there is no cache, whatever else lies in the

@@ -1,8 +1,8 @@
-"""The folder of all view caches and a limit enter; the caches that may go leave the disk.
+"""Keep the folder of all view caches within a size limit by deleting the least recently used caches.
 
-A changed setting makes a new cache and leaves the old one, which is of use again when the setting returns. What was
-used longest ago goes first, when a run starts and all caches together exceed the limit; what the run may read stays.
-The Snakefile imports this: nothing heavy.
+A changed setting makes a new cache and keeps the old one, which is of use again when the setting returns. When a run
+starts and all caches together exceed the limit, the least recently used go first; what the run may read stays. The
+Snakefile imports this: nothing heavy.
 """
 
 from __future__ import annotations

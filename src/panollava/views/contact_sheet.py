@@ -1,4 +1,4 @@
-"""A panorama, its views and their pixels enter; one picture for the eye leaves, and the files of `panollava views`.
+"""Draw a panorama and its views on one contact sheet, and write the files of `panollava views`.
 
 On top the panorama with each view's border, drawn through the same directions that rendering uses: a wrong yaw or a
 mirrored axis shows at once. Below it the views in their order, each framed in its border's colour.

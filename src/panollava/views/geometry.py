@@ -1,4 +1,4 @@
-"""Every conversion between the sphere and pixels: a view or pixels enter, unit rays or pixels leave.
+"""Every conversion between the sphere and pixels: from a view or pixels to unit rays, and from rays to pixels.
 
 Axes: x right, y up, z forward (the panorama's centre column at the horizon). Positive yaw turns right,
 positive pitch turns up. Pixels are areas: the centre of pixel `i` of `n` lies at `(i + 0.5) / n` of the extent,

@@ -1,4 +1,4 @@
-"""Views enter, JPEGs leave, and back: the compact form in which a view cache can keep them.
+"""Encode views as JPEGs and decode them: the compact storage format of a view cache.
 
 Quality 95 without chroma subsampling: a fifth of the pixels' size (`benchmarks/views.py` prints how close to them).
 Quality 90 with 4:2:0 throws away what anti-aliasing won. One JPEG a view: no view's border bleeds into the next.

@@ -1,4 +1,4 @@
-"""An image file enters; an upright equirectangular panorama leaves, uint8 [H, W, 3] sRGB, or an error with its reason.
+"""Read an image file as an upright equirectangular panorama, uint8 [H, W, 3] sRGB, or raise an error with the reason.
 
 JPEGs are decoded by libjpeg-turbo, at an eighth to a half of their size where the views need no more (half of the
 whole path is decoding). Everything else, and every JPEG that libjpeg-turbo finds odd, goes through Pillow. Orientation

@@ -1,4 +1,4 @@
-"""What can be asked about a synthetic scene and what is answered: a scene enters, queries and references leave.
+"""Generate the caption queries and references of a synthetic scene.
 
 Every answer is in the picture. An answer names the place first and the thing after it ("behind you is a red box"),
 so that a model knows where to look when it comes to say what is there. References of one query differ in their

@@ -1,4 +1,4 @@
-"""Draw the synthetic data set: settings enter, a folder of panoramas and QuIC-360-style CSVs leaves.
+"""Draw the synthetic data set: a folder of panoramas and QuIC-360-style CSVs.
 
 The folder holds `train.csv`, `val.csv` and `test.csv` (`image_path,query,annotation`; paths relative to the CSV),
 `images/SPLIT_NNNNN.png`, `scenes.json` (what each picture shows) and `contact_sheet.png` (for the eye). Each scene

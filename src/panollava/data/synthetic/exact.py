@@ -1,8 +1,8 @@
-"""Questions about a synthetic scene whose answers are right or wrong: a scene enters, questions of a kind leave.
+"""Generate questions about a synthetic scene whose answers are right or wrong.
 
 An answer says what is seen before it says what follows ("behind you is a red box: yes."), as captions name the place
 before the thing; readers of answers take the yes, the option's words or the number. Guessing is not learnt: half of the
-yes/no questions are about an empty place, and the right option stands at any letter. Traded away is what the miniature
+yes/no questions are about an empty place, and the right option may have any letter. Traded away is what the miniature
 models do not learn in EXP2's time: to compare what a question names with what is seen, and to name an option's letter.
 """
 

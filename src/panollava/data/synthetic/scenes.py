@@ -1,9 +1,9 @@
 """A small world of coloured solids around a camera, drawn by casting rays.
 
-Enters: a random generator; then a scene and unit rays. Leaves: a scene, its colours along the rays, and which
-solid each ray meets. One `render` draws equirectangular panoramas and perspective views alike, because a picture
-is nothing but its rays; nothing here knows what a pixel is. Shadows, reflections and textures were traded away for
-milliseconds. Axes as everywhere: x right, y up, z forward; yaw 0 is forward, positive to the right.
+Draws a scene from a random generator, then computes for unit rays the scene's colours and which solid each ray meets.
+One `render` draws equirectangular panoramas and perspective views alike, because a picture is nothing but its rays;
+nothing here knows what a pixel is. Shadows, reflections and textures were traded away for milliseconds. Axes as
+everywhere: x right, y up, z forward; yaw 0 is forward, positive to the right.
 
 Pictures must be the same bytes on every machine, so rendering uses only operations that IEEE 754 rounds exactly
 (no matrix products, no powers or exponentials, whose results depend on the CPU).

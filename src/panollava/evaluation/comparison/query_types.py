@@ -1,7 +1,7 @@
-"""Queries enter, the type of each leaves: what scores are broken down by.
+"""Assign each query a type, by which scores are broken down.
 
-The synthetic set's kinds where every query is one of its; else the text itself where few are distinct (QuIC-360 has 33
-queries), else the first two words. At most `MOST` types, the rare ones pooled.
+The types are the synthetic set's kinds where every query is one of them; else the text itself where few are distinct
+(QuIC-360 has 33 queries), else the first two words. At most `MOST` types, the rare ones pooled.
 """
 
 from __future__ import annotations

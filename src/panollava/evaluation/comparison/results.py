@@ -1,7 +1,7 @@
-"""A finished evaluation, read back for a comparison: its document, and its scores again as sums over samples.
+"""Read a finished evaluation for a comparison: its document, and its scores as sums over samples.
 
-A results folder, its metrics.json or an experiment's name enters. The scores are computed again from predictions.csv by
-the document's own protocol, since a test needs every sample's part in them; a predictions.csv that is not the one
+Accepts a results folder, its metrics.json or an experiment's name. The scores are computed again from predictions.csv
+by the document's own protocol, since a test needs every sample's part in them; a predictions.csv that is not the one
 behind metrics.json is refused.
 """
 

@@ -1,7 +1,7 @@
-"""Whether experiments differ from the first one: differences, their intervals, p values and what follows from them.
+"""Test whether experiments differ from the first one: differences, their intervals, p values and verdicts.
 
-Results enter (`results`), a `Comparison` leaves: a line per metric and experiment, and the same per type of query. The
-first experiment is the baseline. Only what was scored by its protocol on its test set is tested; the rest stands there
+Turns results (`results`) into a `Comparison`: a line per metric and experiment, and the same per type of query. The
+first experiment is the baseline. Only what was scored by its protocol on its test set is tested; the rest is listed
 with the reason. p values are corrected for the number of experiments tested on a metric (Holm); nothing corrects for
 the number of metrics, and differences per type of query come without a verdict.
 """

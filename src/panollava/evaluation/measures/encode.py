@@ -1,4 +1,4 @@
-"""Pictures enter by their paths, the vision encoder's patch tokens leave: what every measure starts from."""
+"""Encode images, given by their paths, to the vision encoder's patch tokens: the starting point of every measure."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ random one; 1 means that matched tokens are alike and unmatched ones at right an
 The blind value compares each view with its neighbour in *another* panorama, at the same place: what is left is layout
 (the sky is above, the ground below) and place in the picture, so a score is worth its distance from it.
 
-Enter: a model and pictures. Leave: both scores, and similarities by angle, pair of views and direction.
+Computes both scores of a model on a set of images, and similarities by angle, pair of views and direction.
 """
 
 from __future__ import annotations

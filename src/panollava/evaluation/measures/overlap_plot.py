@@ -1,4 +1,4 @@
-"""Where and how well views agree, as one picture for the report: similarities enter, a PNG leaves.
+"""Plot where and how well views agree, from their similarities, as one PNG for the report.
 
 Above, similarity by the angle between the directions that two tokens look in (matched tokens at 0), and the score of
 each pair of neighbouring views. Below, the score by direction, laid over the panorama: the mean of all pictures for

@@ -7,9 +7,9 @@ question and the reference's own tokens before it (teacher forcing). The sequenc
 loss that of training, in eval mode and without a length limit: a reference that is cut has no end. Tokens count alike,
 so that long references count more. In [1, inf); a model that wavers between n equally likely tokens has n.
 
-Enter: a model, samples, their pictures. Leaves: the perplexity, the same with every picture replaced by another
-one, and both sums of each question. What stands before the question (system message and picture) is read once for all
-questions about a picture. Traded away: reading a question once for all its references.
+Computes, for a model, samples and their images, the perplexity, the same with every image replaced by another one, and
+both sums of each question. The prefix of the question (system message and image) is read once for all questions about a
+picture. Traded away: reading a question once for all its references.
 """
 
 from __future__ import annotations

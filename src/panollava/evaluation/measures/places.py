@@ -1,7 +1,7 @@
 """The synthetic data set's words for places, turned with the panorama.
 
-A query or an answer and a number of quarter turns enter; the text that says the same of the turned panorama leaves. One
-turn brings into the middle what stood to the right: "to your right" becomes "in front of you". What stands above stays.
+Rewrites a query or an answer for a panorama turned by a number of quarter turns. One turn brings into the middle what
+was to the right: "to your right" becomes "in front of you". What is above stays above.
 """
 
 from __future__ import annotations

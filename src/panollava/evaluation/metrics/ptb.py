@@ -1,12 +1,12 @@
 """PTB tokens of captions, as COCO-caption makes them: Stanford's tokenizer, lower case, punctuation left out.
 
-Captions enter as text, one line each after white space was collapsed; a string of tokens joined by single
-blanks leaves. The jar is the one that pycocoevalcap ships. One Java start serves any number of captions
-(0.2 s to start, 25,000 captions a second), so `PtbTokens` collects what it has not seen yet and asks once.
+Takes captions as text, one line each after white space is collapsed, and returns for each a string of tokens joined by
+single blanks. The jar is the one that pycocoevalcap ships. One Java start serves any number of captions (0.2 s to
+start, 25,000 captions a second), so `PtbTokens` collects what it has not seen yet and asks once.
 
 The tokenizer looks at the line behind a caption to decide whether a full stop at its end belongs to an abbreviation:
 "to door A." has the token `a.` before a line in lower case and `a` before one that begins a sentence, "no." another one
-before a number. So a line that begins no sentence stands behind each caption: its tokens are its own, whatever is
+before a number. So a line that begins no sentence is sent after each caption: its tokens are its own, whatever is
 scored with it and in whatever order. pycocoevalcap, which sends all captions in one go, gives a caption these tokens
 where its neighbour begins no sentence and no number.
 """

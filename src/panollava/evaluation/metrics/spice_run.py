@@ -1,10 +1,10 @@
-"""SPICE's scores from its Java process, with parses kept between runs and experiments.
+"""Compute SPICE in its Java process, with parses kept between runs and experiments.
 
-Captions enter, one F a sample leaves. Parsing costs about 0.1 s a caption and is all that costs, so parses lie in an
-LMDB folder in the user's cache folder. One process at a time holds it: a lock that Java inherits and that ends with
-the last of both, so that two evaluations wait for each other and a killed one leaves nothing behind. Java keeps what
-it has parsed every few captions, ends when its parent is gone, and parses damaged entries again; a folder that it
-cannot read at all is built anew.
+Returns one F score per sample. Parsing costs about 0.1 s a caption and is all that costs, so parses lie in an LMDB
+folder in the user's cache folder. One process at a time holds it: a lock that Java inherits and that ends with the last
+of both, so that two evaluations wait for each other and a killed one leaves nothing behind. Java keeps what it has
+parsed every few captions, ends when its parent is gone, and parses damaged entries again; a folder that it cannot read
+at all is built anew.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A metric as sums over its samples, so that any set of samples can be scored again without reading a text.
 
-One row of numbers per sample enters; the rows of a set are added up, and `value` makes the score of the sums. Means are
-sums and counts; corpus BLEU adds up its n-gram counts and lengths (Papineni et al. 2002, section 2.1). This is what
+Each sample has one row of numbers; the rows of a set are added up, and `value` computes the score from the sums. Means
+are sums and counts; corpus BLEU adds up its n-gram counts and lengths (Papineni et al. 2002, section 2.1). This is what
 intervals, tests between experiments and scores per kind of query are made of.
 """
 

@@ -1,8 +1,8 @@
 """Custom metrics for the synthetic data set, where an answer is right or wrong.
 
-Enter: predictions, the references of each and the samples' rows; leaves one number in [0, 1] with each
-sample's part in it. To be named in
-`evaluation.custom_metrics`, for instance `panollava.evaluation.metrics.synthetic:exact_match`.
+Each takes predictions, the references of each and the samples' rows, and returns one number in [0, 1] with each
+sample's part in it. List them in `evaluation.custom_metrics`, for instance
+`panollava.evaluation.metrics.synthetic:exact_match`.
 """
 
 from __future__ import annotations

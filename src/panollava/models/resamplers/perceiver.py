@@ -1,6 +1,6 @@
 """A Perceiver resampler (Flamingo, Alayrac et al. 2022, section 2.1): queries ask patches and each other at once.
 
-Differences: queries start from their cell of the view, and no time embedding enters.
+Differences: queries start from their cell of the view, and there is no time embedding.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A Q-Former (BLIP-2, Li et al. 2023, section 3.1): queries talk to each other and ask the patches, layer by layer.
+"""A Q-Former (BLIP-2, Li et al. 2023, section 3.1): queries attend to each other and to the patches, layer by layer.
 
-Differences: queries start from their cell of the view, norms come before each part, every layer asks the patches,
-and no text enters.
+Differences: queries start from their cell of the view, norms come before each part, every layer attends to the patches,
+and there is no text input.
 """
 
 from __future__ import annotations
