@@ -1,4 +1,4 @@
-"""How the optional packages come: panollava stands on no index, so its extras are installed from its checkout."""
+"""How the optional packages come: panollava is on no index, so its extras are installed from its checkout."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def remove_abandoned(target: Path) -> None:
 
 
 def storage_error(error: BaseException, path: str | Path) -> StorageError | None:
-    """What a user is told if `error` comes from a full disk or a folder that may not be written, else None.
+    """The message for a user if `error` comes from a full disk or a folder that may not be written, else None.
 
     Libraries hide the system's error: it is looked for among the causes, too. `path` is what was being written; the
     error's own path counts where it has one and it is no temporary file.

@@ -51,7 +51,7 @@ def locked(path: Path, cancelled: threading.Event | None = None, blocking: bool 
 def take_flock(stream: IO[str], tell: Callable[[str], None], wait_s: float = float("inf")) -> bool:
     """Hold an flock on `stream` until it is closed; False where another process still holds it after `wait_s` seconds.
 
-    Whoever has to wait is told once, by `tell`, what the owner wrote into the file.
+    `tell` is called once, with what the owner wrote into the file, if this process has to wait.
     """
     deadline, told = time.monotonic() + wait_s, False
     while True:

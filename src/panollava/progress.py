@@ -44,7 +44,7 @@ class Bar:
         self._drawn = drawn
 
     def to(self, done: float, **said: Any) -> None:
-        """`done` of the total is done; what else is `said` stands behind it."""
+        """`done` of the total is done; what else is `said` is shown after it."""
         if self._drawn is None:
             return
         if said:
@@ -54,7 +54,7 @@ class Bar:
 
 @contextmanager
 def bar(total: float | None, label: str, *, done: float = 0, enabled: bool = True) -> Iterator[Bar]:
-    """A bar that is moved by hand (`Bar.to`); `done` is done already. Log lines on the console stand above it."""
+    """A bar that is moved by hand (`Bar.to`); `done` is done already. Log lines on the console are printed above it."""
     if not enabled or not bars_are_shown():
         yield Bar()
         return

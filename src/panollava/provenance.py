@@ -1,4 +1,4 @@
-"""By which configuration a result was made: the result itself tells, wherever it is copied.
+"""Record by which configuration a result was made, in the result itself, wherever it is copied.
 
 Snakemake remembers this in `.snakemake`, which does not travel with results. So the DAG also asks the files. A JSON
 document holds the digest of its slice; a CSV has it in a hidden note beside it. No torch.
@@ -19,7 +19,7 @@ _OTHER_PLACES = {"checkpoint_metadata.json": ("checkpoint_info", "config_digest"
 
 
 def read_digest(path: str | Path) -> str | None:
-    """The digest of the slice that made this result; None where the result does not tell or is damaged."""
+    """The digest of the slice that made this result; None where the result does not record it or is damaged."""
     path = Path(path)
     try:
         if path.suffix != ".json":
@@ -47,7 +47,7 @@ def told_beside(path: str | Path) -> dict[str, Any]:
 def write_sidecar(path: str | Path, digest: str) -> Iterator[dict[str, Any]]:
     """Write `path`, a file without a place for it, in the block; the note beside it says by which slice.
 
-    What the block puts into the dictionary stands in the note as well (`told_beside`).
+    What the block puts into the dictionary is stored in the note as well (`told_beside`).
     """
     path = Path(path)
     _note(path).unlink(missing_ok=True)
@@ -58,7 +58,7 @@ def write_sidecar(path: str | Path, digest: str) -> Iterator[dict[str, Any]]:
 
 
 def clear_snakemake_record(path: str | Path) -> None:
-    """Let Snakemake forget by which parameters it made `path`: somebody else makes it now, and the file itself tells.
+    """Let Snakemake forget by which parameters it made `path`: somebody else makes it now, and the file records it.
 
     Its record is a file below `.snakemake/metadata`, named by the output's path in base 64. Where it is not found,
     Snakemake makes the file once more.
@@ -71,7 +71,7 @@ def clear_snakemake_record(path: str | Path) -> None:
 def _is_about(note: dict[str, Any], path: Path) -> bool:
     """Whether the note was written for the file as it is now: an edited file no longer matches its sidecar.
 
-    Notes of earlier versions tell the size only.
+    Notes of earlier versions hold the size only.
     """
     return note["bytes"] == path.stat().st_size and note.get("sha256") in (None, sha256_file(path))
 

@@ -50,7 +50,7 @@ def stage_state(
     """The document of SPEC 8; `records` maps each stage to its record.json.
 
     `metadata` maps finished stages to their checkpoint_metadata.json, which counts where the record was not copied
-    along with the folder. With `live` a running stage's progress stands there too, and one whose process is gone is
+    along with the folder. With `live` a running stage's progress is included, and one whose process is gone is
     `failed`.
     """
     return {

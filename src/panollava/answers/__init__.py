@@ -1,1 +1,1 @@
-"""Answers of a kind: what is wanted, what was said, and how right it is. Nothing here knows of files or models."""
+"""Answers of a kind: the expected, the given, and how right it is. Nothing here knows of files or models."""

@@ -158,7 +158,7 @@ def _mixed(box: ErpBox, view: FovBox) -> float:
 
 def _breaks(corners: list[Vector], sides: list[Vector], pitches: tuple[float, float], left: float) -> Iterator[float]:
     """Yaws, from the box's left on, where a bound of the pitches in `_seen` changes: corners, and edges that meet
-    the box's parallels, and the meridians on which an edge stands."""
+    the box's parallels, and the meridians on which an edge lies."""
     for x, _, z in corners:
         yield (math.atan2(x, z) - left) % math.tau
     for x, y, z in sides:

@@ -64,7 +64,7 @@ def words_of(text: str) -> str:
 
 
 def _by_letters(text: str, options: Sequence[str]) -> set[int]:
-    """The options whose letters are said and not denied."""
+    """The options whose letters are named and not denied."""
     if head := _AT_HEAD.match(text):
         name = next(group for group in head.groups() if group)
         first = _within(name.upper(), options)
@@ -84,7 +84,7 @@ def _by_letters(text: str, options: Sequence[str]) -> set[int]:
 
 
 def _is_letter(text: str, hit: re.Match[str]) -> bool:
-    """Whether a capital that stands alone is a letter, not an article or a pronoun."""
+    """Whether a single capital is an option's letter, not an article or a pronoun."""
     return hit[1] not in _WORDS_AS_WELL or _LETTER_ENDS.match(text, hit.end(1)) is not None
 
 
@@ -98,14 +98,14 @@ def _within(name: str, options: Sequence[str]) -> int | None:
 
 
 def _spans_of_longer_options(text: str, options: Sequence[str]) -> Iterator[Span]:
-    """Where options of several words stand as they are written: a letter inside them is theirs ("Tree B")."""
+    """Where options of several words occur as they are written: a letter inside them is theirs ("Tree B")."""
     for option in options:
         if len(option.split()) > 1:
             yield from (hit.span() for hit in re.finditer(re.escape(plain(option)), text, re.I))
 
 
 def _by_words(said: str, options: Sequence[str]) -> set[int]:
-    """The options whose words are said and not denied; words inside those of a longer option are the longer one's."""
+    """The options whose words are named and not denied; words inside those of a longer option are the longer one's."""
     hits = [(span, place) for place, option in enumerate(options) for span in _occurrences(said, words_of(option))]
     spans = [span for span, _ in hits]
     return {
@@ -117,7 +117,7 @@ def _by_words(said: str, options: Sequence[str]) -> set[int]:
 
 
 def _occurrences(said: str, wanted: str) -> Iterator[Span]:
-    """Where `wanted` stands as whole words in `said`, which begins and ends with a blank."""
+    """Where `wanted` occurs as whole words in `said`, which begins and ends with a blank."""
     place = said.find(wanted) if wanted else -1
     while place >= 0:
         end = place + len(wanted)

@@ -72,7 +72,7 @@ _SENSE_BEFORE = re.compile(
 
 @dataclass(frozen=True)
 class _Angle:
-    """An angle that a text says: of yaw or pitch, signed degrees, and where it and its word of direction stand."""
+    """An angle that a text says: of yaw or pitch, signed degrees, and where it and its word of direction occur."""
 
     of: str
     degrees: float
@@ -134,7 +134,7 @@ def _flat(sides: set[str]) -> float | None:
 
 
 def _sides(text: str) -> set[str] | None:
-    """The sides that a text names, each once; None where one stands beside its opposite."""
+    """The sides that a text names, each once; None where one occurs beside its opposite."""
     found = {str(hit.lastgroup) for hit in _WORD.finditer(text)}
     return None if any(one in found and other in found for one, other in _OPPOSITES) else found
 

@@ -112,7 +112,7 @@ def read_numbers(text: str) -> list[Quantity]:
 
 
 def _quantity(folded: str, hit: re.Match[str]) -> tuple[Quantity, int]:
-    """What a found number means with what stands around it, and where it ends."""
+    """What a found number means with the text around it, and where it ends."""
     place = hit.end()
     value = _of_digits(hit[1]) if hit[1] is not None else _of_words(hit[2])
     if (fraction := _FRACTION.match(folded, place)) and float(fraction[1]):

@@ -86,7 +86,7 @@ def without_thinking(text: str) -> str:
 
 
 def after_cue(text: str) -> str | None:
-    """What stands behind the last "the answer is" or "Answer:" of a text; None where it says no such thing.
+    """The text after the last "the answer is" or "Answer:" of a text; None where it has no such phrase.
 
     >>> after_cue("A is close. The answer is (B), I think."), after_cue("a red box")
     ('(B), I think.', None)
@@ -97,7 +97,7 @@ def after_cue(text: str) -> str | None:
 
 
 def abstains(text: str) -> bool:
-    """Whether what stands behind "the answer is" says that there is none ("unknown", "cannot be determined")."""
+    """Whether the text after "the answer is" says that there is none ("unknown", "cannot be determined")."""
     return _ABSTAINS.match(text) is not None
 
 

@@ -34,8 +34,7 @@ def open_stage(
     step: int | None = None,
 ) -> LoadedStage:  # fmt: skip
     """`load_folder`; without a folder, the experiment's own one, or its model as it comes where it trains no stage.
-    Where `config` is given, its settings of generation and evaluation stand in the place of those that the folder
-    remembers.
+    Where `config` is given, its settings of generation and evaluation replace those that the folder remembers.
 
     Raises ConfigError where neither is given, or where a checkpoint of an experiment without stages is asked for.
     """

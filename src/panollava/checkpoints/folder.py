@@ -84,7 +84,7 @@ def read_metadata(folder: str | Path) -> dict[str, Any]:
 
 
 def checkpoints_of(metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The checkpoints that a folder's metadata tell of: file, epoch, optimiser step, validation loss."""
+    """The checkpoints that a folder's metadata list: file, epoch, optimiser step, validation loss."""
     entries: list[dict[str, Any]] = metadata.get("epoch_info", {}).get("checkpoints", [])
     return entries
 

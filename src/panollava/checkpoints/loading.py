@@ -49,7 +49,7 @@ def load_stage(
 ) -> LoadedStage:  # fmt: skip
     """Rebuild model, processor and data settings from a stage folder, from any working folder.
 
-    `root` overrides the project root that the metadata records (a job passes its own). `config` stands in for the
+    `root` overrides the project root that the metadata records (a job passes its own). `config` replaces the
     metadata of a folder that has none (one of the original project's, or a lone checkpoint). A folder may come from a
     stranger: what it names is opened and run as `trust` decides. Python code of its backbones runs only with
     `trust_remote_code`, or where `config` sets it for these backbones. Raises CheckpointError where metadata,
@@ -107,7 +107,7 @@ def resolve_backbones(
 ) -> ModelConfig:
     """The model's configuration with the folders of its local backbones, looked up below `roots` in order.
 
-    A local one is opened where the folder tells its digest. One that lies elsewhere is opened for a folder that was
+    A local one is opened where the folder records its digest. One that lies elsewhere is opened for a folder that was
     made on this machine (it lies in the project that it records), or where `config` names it.
     """
     document, source = dict(metadata["model_config"]), folder / METADATA

@@ -155,7 +155,7 @@ def whole_origin(path: Path, document: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def explained(path: Path, part: str) -> Iterator[None]:
-    """What a builder raises about values of `part` is told as a fault of the file."""
+    """Report what a builder raises about values of `part` as a fault of the file."""
     try:
         yield
     except KeyError as error:

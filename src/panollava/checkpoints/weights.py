@@ -48,7 +48,7 @@ def load_weights(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         zipfile.BadZipFile,
     ) as error:  # fmt: skip
         what = str(error).partition("\n")[0] or type(error).__name__
-        if isinstance(error, pickle.UnpicklingError):  # torch would advise to run what stands in there
+        if isinstance(error, pickle.UnpicklingError):  # torch would advise to run what is in there
             what = "it is not what torch.save writes, or holds more than tensors"
         raise CheckpointError(
             f"{path}: cannot be read as a checkpoint: {what}. Bring the file back, or remove the folder's {METADATA} "

@@ -48,7 +48,7 @@ def metadata_of_config(cfg: WorkflowConfig, stage: str | None = None) -> dict[st
 
 
 def metadata_without_model(cfg: WorkflowConfig, stage: str | None = None) -> dict[str, Any]:
-    """What a folder's metadata tell of an experiment whatever its model: its data, the settings that it remembers."""
+    """What a folder's metadata record of an experiment whatever its model: its data, the settings that it remembers."""
     dataset: dict[str, Any] = {f"{split}_csv": _files(cfg.csvs(split)) for split in SPLITS}
     return {
         "experiment_name": cfg.names.experiment,

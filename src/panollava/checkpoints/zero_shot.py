@@ -61,7 +61,7 @@ def weights_of(model: ModelConfig) -> tuple[dict[str, str], str]:
 
 
 def weights_digest(source: str) -> str:
-    """SHA-256 of a folder's content; of a hub id the commit that it stands at. Raises CheckpointError."""
+    """SHA-256 of a folder's content; of a hub id the commit that it resolves to. Raises CheckpointError."""
     if Path(source).is_dir():
         return sha256_folder(Path(source))
     from transformers.utils import cached_file

@@ -27,7 +27,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def names(experiment: Experiment, as_json: Json = False) -> None:
-    """Where the checkpoints, predictions and scores of an experiment stand, and what they are called.
+    """Where the checkpoints, predictions and scores of an experiment are, and what they are called.
 
     Example: `panollava names EXP1 --json`
     """

@@ -33,7 +33,7 @@ def serve(
     stage: Annotated[AnsweringStage | None, typer.Option(help="Stage, where the folder is an experiment's.")] = None,
     epoch: Annotated[int | None, typer.Option(min=0, help="The checkpoint of this epoch (from 0).")] = None,
     csv_input: Annotated[
-        Path | None, typer.Option(help="CSV whose panoramas stand as examples; default: the folder's test CSV.")
+        Path | None, typer.Option(help="CSV whose panoramas are shown as examples; default: the folder's test CSV.")
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     port: Annotated[

@@ -56,8 +56,8 @@ def run(
 ) -> None:
     """Run the DAG: `snakemake --cores all` with the default profile, or with yours; all options passed on.
 
-    A TARGET is a file (results/EXP1/metrics.json), an experiment's name, which stands for its metrics and its stage
-    state, or an ablation's, which stands for its table (a failed cell does not stop the others). Without one, every
+    A TARGET is a file (results/EXP1/metrics.json), an experiment's name, which means its metrics and its stage
+    state, or an ablation's, which means its table (a failed cell does not stop the others). Without one, every
     experiment of workflow.experiments is built.
 
     `--report results/report.html` gathers scores, answers, curves and plots in one file: of the TARGETs, or without any
@@ -130,7 +130,7 @@ def run_snakemake(arguments: list[str], environment: dict[str, str] | None = Non
     )
 
     def stop(number: int, _: object) -> None:
-        """Jobs save their state and end; snakemake, told as well, starts no more (and cancels those of a cluster)."""
+        """Jobs save their state and end; snakemake, stopped too, starts no more (and cancels those of a cluster)."""
         child.send_signal(signal.SIGINT if elsewhere else signal.SIGTERM)
         for pid in _children_of(child.pid):
             told.add(pid)
@@ -213,7 +213,7 @@ def _refuse_missing_executor(arguments: list[str]) -> None:
 def _files_of(word: str, before: str | None) -> tuple[list[str], bool]:
     """What an argument means to snakemake, and whether it names an ablation.
 
-    An experiment's name, or its YAML's path, stands for its metrics and its stage state, an ablation for its table,
+    An experiment's name, or its YAML's path, means its metrics and its stage state, an ablation for its table,
     any other word for itself. `before` is the word before it: a word that is no file, no rule and not the value of an
     option is taken for a name, so that a wrong one is answered with the names that there are.
     """
@@ -258,9 +258,9 @@ def status(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """What the stages of an experiment did or are doing, or how the cells of an ablation stand.
+    """What the stages of an experiment did or are doing, or the state of an ablation's cells.
 
-    The stages' own records tell, also while jobs run and after a failure. Below, what each rule's jobs took when they
+    From the stages' own records, also while jobs run and after a failure. Below, what each rule's jobs took when they
     last ran.
 
     Example: `panollava status EXP1`

@@ -31,7 +31,7 @@ def models(
     """Show models to choose from, with size, licence and memory; or write a configuration by asking.
 
     Others of transformers will do too: models.vision_name and models.language_model_name take hub ids and folders.
-    --check tells of a language model what the first stage would: whether it can be used, and which layers get adapters.
+    --check reports on a language model as the first stage would: whether it can be used, and which layers get adapters.
 
     Example: `panollava models --list`, `panollava models --interactive`, `panollava models --check Qwen/Qwen3-0.6B`
     """

@@ -11,7 +11,7 @@
     training:                      # any other section or dotted key holds for every cell; a list for a setting that
       num_workers: 1               # takes one value is a list of values to vary
 
-A cell is an ordinary experiment: only its settings stand here instead of in a file of its own. Reading an ablation
+A cell is an ordinary experiment: only its settings are here instead of in a file of its own. Reading an ablation
 checks its form and names its cells; settings are validated when a cell is loaded.
 """
 

@@ -1,5 +1,4 @@
-"""Turn a grid's settings and values into the names of its cells: `lora_r4a8_seed1_half`.
-"""
+"""Turn a grid's settings and values into the names of its cells: `lora_r4a8_seed1_half`."""
 
 from __future__ import annotations
 
@@ -36,7 +35,7 @@ def value_label(key: str, value: Any) -> str:
 
 
 def word(value: Any) -> str:
-    """A value as it can stand in a file name: numbers short, paths and hub ids by their last part."""
+    """A value as it can be used in a file name: numbers short, paths and hub ids by their last part."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, float):

@@ -194,7 +194,7 @@ def _device_errors(settings: Settings) -> list[tuple[str, str]]:
 
 
 def _metric_errors(settings: Settings) -> list[tuple[str, str]]:
-    """Custom metrics stand under their function's name in metrics.json, beside all others."""
+    """Custom metrics are stored under their function's name in metrics.json, beside all others."""
     taken = set(SCORE_NAMES)
     for dotted in settings.evaluation.custom_metrics:
         name = dotted.partition(":")[2]

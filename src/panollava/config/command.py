@@ -23,7 +23,7 @@ _KEYS = frozenset(KEYS)
 def command_settings(config: Mapping[str, Any], files: Sequence[Path]) -> dict[str, Any]:
     """`config` is what --config gives, over the `files` of --configfile, of which a later one counts.
 
-    Sections nest (`training: {seed: 3}`) or stand in dotted keys (`training.seed: 3`). Raises ConfigError for a key
+    Sections nest (`training: {seed: 3}`) or are dotted keys (`training.seed: 3`). Raises ConfigError for a key
     that the schema does not have, with the nearest one, and for those that name experiments.
     """
     found: dict[str, Any] = {}

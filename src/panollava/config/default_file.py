@@ -34,7 +34,7 @@ _SECTIONS = {
     "lora": "Adapters of the language model.",
     "generation": "How answers are decoded.",
     "evaluation": "How answers are scored.",
-    "system_messages": "What the language model is told before every question.",
+    "system_messages": "The system message that precedes every question.",
     "workflow": "What the whole project builds. Only read in this file.",
     "data.columns": "Columns of the CSVs by name, where their usual names do not find them.",
     "data.synthetic": "The data set that `synthetic` draws.",
@@ -52,7 +52,7 @@ def default_yaml() -> str:
 
 
 def comment_of(field: FieldInfo) -> str:
-    """What stands above a key: its meaning and, where they are not obvious, its values."""
+    """The comment above a key: its meaning and, where they are not obvious, its values."""
     return f"{field.description} {_values(field)}".strip()
 
 

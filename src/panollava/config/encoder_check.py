@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def check_encoder_folder(cfg: WorkflowConfig) -> None:
-    """Raise ConfigError where the encoder's folder cannot be used. A folder that is damaged is its job's to tell."""
+    """Raise ConfigError where the encoder's folder cannot be used. A damaged folder is reported by its job."""
     from panollava.models.vision_families import FAMILIES
 
     models = cfg.settings.models

@@ -174,7 +174,7 @@ def _read_source(
 
 
 def _digest_of_source(index: _Index, file: Path, format: str, key: str) -> tuple[str | None, list[str]]:
-    """The digest of what the rows are read from, and the labels under which its files stand in the index."""
+    """The digest of what the rows are read from, and the labels of its files in the index."""
     if not file.is_dir():
         return index.digests([("", file)])[""], [""]
     from panollava.data.formats import format_of

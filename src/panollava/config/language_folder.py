@@ -1,7 +1,7 @@
-"""What a language model's folder says of itself, before anything is loaded: its JSON and its file names. No torch.
+"""Check a language model's folder before anything is loaded, by its JSON and its file names. No torch.
 
-In: the folder that `models.language_model_name` names. Out: the reason why it cannot be used, if its files tell one.
-What only weights tell is seen when they are loaded (`models.probes`), at the latest before the first stage trains.
+In: the folder that `models.language_model_name` names. Out: the reason why it cannot be used, if its files show one.
+What only weights show is checked when they are loaded (`models.probes`), at the latest before the first stage trains.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _TEXT_PARTS = ("text_config", "llm_config", "language_config", "thinker_config")
 
 
 def language_folder_problem(folder: Path) -> str | None:
-    """One line about what makes `folder` unusable as a language model; None where its files tell nothing.
+    """One line about what makes `folder` unusable as a language model; None where its files show no problem.
 
     A folder without a configuration that names a model type is not looked into.
     """
@@ -116,7 +116,7 @@ def _largest_piece(path: Path, changed: int, size: int) -> tuple[str, int] | Non
 
 @lru_cache(maxsize=1)
 def causal_types() -> frozenset[str]:
-    """Model types for which the installed transformers has a causal language model; empty where it cannot be told.
+    """Model types for which the installed transformers has a causal language model; empty where unknown.
 
     Read from its source as text: importing it would bring torch into every plan.
     """

@@ -20,7 +20,7 @@ _SYNONYMS = {"learning_rate": "lr", "num_epochs": "epochs", "max_epochs": "epoch
 def describe_errors(error: ValidationError, written: Mapping[str, str] | None = None) -> dict[str, str]:
     """Dotted key -> message that starts with the key. One message per key, in the order of the schema.
 
-    `written` holds, by dotted key, how unquoted values stand in the file.
+    `written` holds, by dotted key, how unquoted values are written in the file.
     """
     messages: dict[str, str] = {}
     for detail in error.errors(include_url=False):
@@ -43,7 +43,7 @@ def describe_errors(error: ValidationError, written: Mapping[str, str] | None = 
 def unknown_key(name: str, last: str | None = None) -> str:
     """What to say about a key that the schema does not have: the nearest one, or where the key belongs.
 
-    `last` is the key as it stands in the file, where it holds dots itself.
+    `last` is the key as it is written in the file, where it holds dots itself.
     """
     last = name.rpartition(".")[2] if last is None else last
     head = name.removesuffix(last).rstrip(".")

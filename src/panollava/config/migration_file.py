@@ -63,7 +63,7 @@ One command goes from nothing to the scores, `panollava run MINE`; the scripts o
   "None", "NA" and "nan" are text.
 - Scores: `evaluation.protocol: original` repeats the original recipe, to compare with its figures; the default,
   `grouped`, scores each (image, query) once against all its references. SPICE is SPICE: no similarity of embeddings
-  stands in for it.
+  replaces it.
 
 """
 
@@ -73,7 +73,7 @@ def migration_file() -> str:
     moved = {**MOVED, PREFIX: "experiment.name"}
     lines = ["## Still read, with a warning", "", "| key of the original project | today |", "|---|---|"]
     lines += [f"| `{old}` | `{new}` |" for old, new in sorted(moved.items())]
-    lines += ["", "Where both stand in one file, today's key counts.", ""]
+    lines += ["", "Where a file has both, today's key counts.", ""]
     lines += ["## Gone", "", "| key of the original project | instead |", "|---|---|"]
     lines += [f"| {_readable(old)} | {instead} |" for old, instead in sorted(REPLACED.items())]
     return _HEAD + "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""What `models.vlm_name` changes about a configuration: which settings compose a model and so cannot stand beside it.
+"""What `models.vlm_name` changes about a configuration: which settings compose a model and so exclude it.
 
 No torch, no transformers.
 """
@@ -44,7 +44,7 @@ def without_composition(document: Mapping[str, Any], written: Collection[str]) -
 
 
 def native_errors(settings: Settings, written: Collection[str] = ()) -> Iterator[tuple[str, str]]:
-    """(key, message) of settings that cannot stand together. `written` are the keys that the experiment sets."""
+    """(key, message) of settings that cannot be combined. `written` are the keys that the experiment sets."""
     models = settings.models
     if models.vlm_name is None:
         if models.adapter is not None:

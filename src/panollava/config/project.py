@@ -1,7 +1,6 @@
 """All experiments below one root, loaded when they are asked for.
 
-An experiment stands in a file of its own or
-is a cell of an ablation (`sources`). The Snakefile imports this: nothing heavy.
+An experiment is a file of its own or a cell of an ablation (`sources`). The Snakefile imports this: nothing heavy.
 """
 
 from __future__ import annotations

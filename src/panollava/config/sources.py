@@ -21,7 +21,7 @@ from panollava.config.schema import Settings
 from panollava.errors import ConfigError
 
 Source = Path | Cell
-"""Where an experiment's settings stand: its own file, or a cell of an ablation."""
+"""Where an experiment's settings are written: its own file, or a cell of an ablation."""
 
 _NAMING = {"experiment", "models", "image_processing"}  # sections that a name can be composed of
 
@@ -63,7 +63,7 @@ class Sources:
             raise ConfigError(f"{listed} both name the experiment {name}. Give one of them another name: {advice}")
 
     def source_of(self, name: str) -> Source:
-        """Where the experiment of that name stands. Raises ConfigError: unknown (lists the choices), or named twice."""
+        """Find the experiment of that name. Raises ConfigError: unknown (lists the choices), or named twice."""
         self.refuse_doubled(name)
         names, broken = self._index
         if name in names:

@@ -38,7 +38,7 @@ class WorkflowConfig:
     """A validated experiment.
 
     `settings` are the merged settings, `root` the project's root (relative paths start there), `source` the YAML file
-    (None: from a dictionary), `warnings` what a user should be told once.
+    (None: from a dictionary), `warnings` what is reported to a user once.
 
     >>> cfg = WorkflowConfig.load("config/experiments/EXP1.yaml")
     >>> cfg.settings.training.stage_configs.finetune.lr
@@ -112,7 +112,7 @@ class WorkflowConfig:
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
-        """What a user should be told once: deprecated keys, pointless settings, a missing name."""
+        """Warnings to report once: deprecated keys, pointless settings, a missing name."""
         found = list(self._messages)
         if self._name[1] == "fallback":
             where = self.source.as_posix() if self.source else "configuration"
@@ -218,7 +218,7 @@ class WorkflowConfig:
     @cached_property
     def slices(self) -> Slices:
         """What each node of the DAG depends on."""
-        from panollava.dag.slices import Slices  # the DAG stands above the configuration, and is asked for its users
+        from panollava.dag.slices import Slices  # the DAG is above the configuration, and is asked for its users
 
         return Slices(self, self.names.own_data)
 

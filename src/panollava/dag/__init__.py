@@ -9,7 +9,7 @@
     freshness.py   whether a result is there, and of this slice
     jobs.py        the function behind each rule;  script.py  how a script of workflow/scripts runs it
     local.py       the same jobs in this process, one after the other
-    records.py     how stages, experiments and grids stand;  cluster.py  jobs elsewhere
+    records.py     the state of stages, experiments and grids;  cluster.py  jobs elsewhere
 
 The Snakefile imports this at the start of every command: no torch, numpy or pandas.
 """

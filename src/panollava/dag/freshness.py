@@ -46,7 +46,7 @@ class ResultCache:
 
         Snakemake compares parameters as far as `.snakemake` remembers them: in a fresh clone with copied results it
         remembers nothing, and would take an old number for a current one. Where it remembers, it gives the reason
-        itself, as two whole slices; which settings differ in them is said here.
+        itself, as two whole slices; the settings in which they differ are printed here.
         """
         if path not in self._current:
             self._current[path] = os.path.exists(path) and self._told_current(path, slice_json)

@@ -145,7 +145,7 @@ def train_stage(
     """`init` is the best checkpoint of the stage before; `vision`, `language`, `vlm` are weights that the DAG built:
     without them the backbone is what the settings name, a folder where the slice holds its digest.
     `forced` names the command that asks for the stage anew (`--forcerun`), so that no older state of it is used."""
-    quiet_torch()  # DDP is told on purpose to expect parameters without gradient
+    quiet_torch()  # DDP is configured on purpose to expect parameters without gradient
     from panollava.training.job import StageJob
     from panollava.training.run_stage import run_stage
 

@@ -27,7 +27,7 @@ Files = Mapping[str, str | list[str]]
 """Files by name: one, or a list."""
 Template = str | tuple[str, ...]
 Parent = tuple[str, str | None]
-"""A node's name, and the stage for whose own data it stands (None: the experiment's data)."""
+"""A node's name, and the stage whose own data it concerns (None: the experiment's data)."""
 Parents = tuple[dict[str, Any], list[Parent]]
 """Fingerprints of files from outside the DAG, by name, and the nodes before."""
 
@@ -45,7 +45,7 @@ class Resources:
 
 @dataclass(frozen=True)
 class Report:
-    """Where an output stands in `snakemake --report`. Labels are Snakemake's, with wildcards."""
+    """Where an output appears in `snakemake --report`. Labels are Snakemake's, with wildcards."""
 
     category: str
     caption: str
@@ -93,7 +93,7 @@ class Node:
     adjust: Callable[[WorkflowConfig, dict[str, Any]], None] | None = None
     """What else its slice's settings need, given those that it reads."""
     tells_splits: bool = True
-    """Whether a parent stands in its slice with its split: views of one CSV are the same whichever split it serves."""
+    """Whether a parent's split is part of its slice: views of one CSV are the same whichever split it serves."""
     document: Callable[..., dict[str, Any]] | None = None
     inputs: Callable[[Task], Files] = no_inputs
     inputs_may_be_gone: bool = True

@@ -2,7 +2,8 @@
 
 A note below `cache/fingerprints/outputs` holds the digest of the job's slice, and of each file (size, times, inode,
 SHA-256): on unchanged files a command costs one `stat` a file. Of a prepared CSV it holds its pictures too, of a stage
-its adapter. No note, no opinion: results without one tell by themselves which configuration made them (`provenance`).
+its adapter. Without a note nothing is decided: a result itself records which
+configuration made it (`provenance`).
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def write_note(node: Node, digest: str, given: Mapping[str, Any], started_ns: in
 
 
 def changed_files(anchor: str | Path, digest: str, pictures: bool = False) -> list[str] | None:
-    """The files that are not what the job of this slice left behind, missing ones too; None where no note tells.
+    """The files that are not what the job of this slice left behind, missing ones too; None where there is no note.
 
     With `pictures` those that a prepared CSV names, instead of the outputs.
     """

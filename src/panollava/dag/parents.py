@@ -75,7 +75,7 @@ def name_instruction(cfg: WorkflowConfig, config: dict[str, Any]) -> None:
 
 
 def name_given_columns(cfg: WorkflowConfig, config: dict[str, Any]) -> None:
-    """Columns that are found by their usual names do not stand in the slice of `prepare`."""
+    """Columns that are found by their usual names are not part of the slice of `prepare`."""
     config["data"]["columns"] = {name: to for name, to in config["data"]["columns"].items() if to is not None}
 
 
@@ -185,7 +185,7 @@ def _prompt(cfg: WorkflowConfig) -> dict[str, Any]:
     if path is None:
         return {"path": None, "sha256": JudgePrompt.read().sha256}
     found = file_fingerprint(path, cfg.root, key="evaluation.judge.prompt_file")
-    JudgePrompt.read(cfg.root / path)  # what it lacks is told before anything is predicted
+    JudgePrompt.read(cfg.root / path)  # what it lacks is reported before anything is predicted
     return found
 
 

@@ -1,4 +1,4 @@
-"""How experiments and grids stand now, whether they are finished or not: from what lies on the disk. No torch.
+"""The current state of experiments and grids, finished or not, from the files on disk. No torch.
 
 Rows for `ablation_table` are made from configurations, with the logs behind them. What another configuration
 than the present one has left says nothing.

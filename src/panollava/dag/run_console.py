@@ -36,7 +36,7 @@ _TOLD_ALREADY = re.compile(
     r"Exiting because a job execution failed|(RuleException:\s*)?CalledProcessError in file"
     r"|(WorkflowError:\s*)?At least one job did not complete successfully"
 )
-"""Errors that repeat, with the job's whole command, what the job's own lines and its line here have said."""
+"""Errors that repeat, with the job's whole command, what the job's own lines and its line here have reported."""
 _ADVICE = re.compile(r"--cleanup-metadata|--rerun-triggers|--ignore-incomplete|--touch")
 """Advice that would let a result pass for one of other settings: it is not passed on."""
 _REASONS = (
@@ -52,7 +52,7 @@ _REASONS = (
 
 @dataclass
 class _Job:
-    """A job that runs: what to call it, since when, its log, and where a stage's training tells its progress."""
+    """A job that runs: what to call it, since when, its log, and where a stage's training records its progress."""
 
     title: str
     rule: str
@@ -69,7 +69,7 @@ def title_of(rule: str, wildcards: Mapping[str, Any]) -> str:
 
 def why(reason: str, outputs: Sequence[str] = ()) -> str:
     """Snakemake's reason for a job in a few words, the first that counts; its documents of parameters are left out.
-    Whatever it says, of `outputs` that are not there this is said.
+    Missing `outputs` are reported as such, whatever the reason says.
 
     >>> why("Missing output files: a.json; Input files updated by another job: b.json")
     'not there yet'
@@ -172,7 +172,7 @@ class LogHandler(LogHandlerBase):
 
     def _planned(self, stats: Mapping[str, int]) -> None:
         if self.total:
-            return  # a dry run tells it twice
+            return  # a dry run reports it twice
         self.left = {rule: count for rule, count in stats.items() if rule != "total"}
         self.total = sum(self.left.values())
         jobs = f"{self.total} job{'s' if self.total != 1 else ''}"
@@ -231,7 +231,7 @@ class LogHandler(LogHandlerBase):
 
     def remaining(self) -> float | None:
         """Seconds that the rest will take: of each rule as long as its jobs took in this run or in earlier ones, of
-        others as long as jobs took on average; a stage's training tells itself. None where of more than half of the
+        others as long as jobs took on average; a stage's training reports its own. None where of more than half of the
         jobs nothing is known yet: the first that end are short ones."""
         known = [second for several in self.seconds.values() for second in several]
         unknown = sum(count for rule, count in self.left.items() if rule not in self.seconds)
@@ -250,7 +250,7 @@ class LogHandler(LogHandlerBase):
         return max(0.0, rest / at_once)
 
     def _tick(self) -> None:
-        """Once a second the bar; without a terminal a line where nothing was said for a minute."""
+        """Once a second the bar; without a terminal a line where nothing was printed for a minute."""
         if self.on_terminal:
             with self.turn:
                 self._show_bar()
@@ -299,7 +299,7 @@ class LogHandler(LogHandlerBase):
 
 
 def _record_of(rule: str, outputs: list[str]) -> Path | None:
-    """Where the training of a stage tells its progress: beside its folder, runs/EXPERIMENT/.state/STAGE/VARIANT."""
+    """Where the training of a stage records its progress: beside its folder, runs/EXPERIMENT/.state/STAGE/VARIANT."""
     if not rule.startswith("train_") or not outputs:
         return None
     folder = Path(outputs[0]).parent

@@ -46,7 +46,7 @@ def run(script: str, arguments: list[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
-    except Exception:  # it stands in the log
+    except Exception:  # it is in the log
         return 1
     return 0
 
@@ -91,7 +91,7 @@ def run_here(rule: str, slice_json: str, log: str, arguments: Mapping[str, Any])
 
 
 def run_logged(rule: str, slice: JobSlice, log: Path, options: Mapping[str, Any]) -> None:
-    """Run a job; its log tells for which configuration, how it ended, with which error, how long it took."""
+    """Run a job; its log records the configuration, how it ended, with which error, how long it took."""
     started, started_ns = time.monotonic(), time.time_ns()
     job: Callable[..., None] = RULES[rule].job
     try:
@@ -127,7 +127,7 @@ def _written(rule: str, options: Mapping[str, Any]) -> Path:
 
 
 def out_of_memory(error: Exception, rule: str) -> str | None:
-    """What a user is told if memory ran out, else None."""
+    """The message for a user if memory ran out, else None."""
     if not is_out_of_memory(error):
         return None
     lower = f"Lower {RULES[rule].lower}, or run" if RULES[rule].lower else "Run"

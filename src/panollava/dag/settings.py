@@ -1,7 +1,7 @@
 """Settings as the table of nodes groups them, and those that change no result.
 
-Dotted keys, nothing else. Each setting belongs to exactly one earliest node, or stands in UNTRACKED, which says why (a
-test proves it).
+Dotted keys, nothing else. Each setting belongs to exactly one earliest node, or is listed in UNTRACKED with the reason
+(a test verifies it).
 """
 
 from __future__ import annotations
@@ -109,4 +109,4 @@ UNTRACKED: dict[str, str] = {
     **{f"training.stage_configs.resampler.{name}": _NO_VICREG for name in _VICREG},
     "training.stage_configs.finetune.vicreg_loss_weight": "overlap_loss_weight is that of finetune",
 }
-"""Settings that change no result, and why. Every setting is either read by a node or stands here (a test proves it)."""
+"""Settings that change no result, and why. Every setting is either read by a node or listed here (tested)."""

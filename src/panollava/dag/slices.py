@@ -9,8 +9,8 @@ A slice is made from an experiment's configuration and a node's name:
 
 Slices are cumulative through `upstream`: a failed or killed stage cannot hide behind an older result. A job gets
 nothing but its slice, so a slice holds every setting that the job needs, and none that it does not read. Settings
-that another one switches off stand in it with their default (`effective`); settings that joined the schema later stand
-in it only where they differ from it (`always`), and `JobSlice` gives them to the job all the same. Nodes of the shared
+that another one switches off have their default in it (`effective`); settings that joined the schema later are part of
+it only where they differ from it (`always`), and `JobSlice` gives them to the job all the same. Nodes of the shared
 caches know no experiment and no split: equal content, equal key. No node is named here.
 """
 
@@ -77,7 +77,7 @@ class Slices:
         return self.of(node, stage).digest
 
     def parents(self, node: str, stage: str | None = None) -> list[Parent]:
-        """The nodes before, each with the stage for whose own data it stands."""
+        """The nodes before, each with the stage whose own data it concerns."""
         key = self._key(node, stage)
         found = TABLE[KINDS[node]].parents
         if found is None:

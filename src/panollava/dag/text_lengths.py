@@ -1,6 +1,6 @@
 """Before any job runs: answers that a stage's `max_text_length` cuts, counted where the tokenizer is at hand.
 
-The stage itself counts again, on the rows that preparation kept. What stands here is remembered by the contents of the
+The stage itself counts again, on the rows that preparation kept. The counts made here are cached by the contents of the
 CSV and of the tokenizer's folder, so that a second plan reads neither.
 """
 

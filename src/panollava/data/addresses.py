@@ -55,6 +55,6 @@ def public_addresses(host: str, port: int) -> list[str]:
 
 
 def refuse_private_host(host: str) -> None:
-    """Where a proxy connects: raise PrivateAddress for a host that is private as far as this machine can tell."""
+    """Where a proxy connects: raise PrivateAddress for a host that is private as far as this machine knows."""
     with suppress(socket.gaierror, UnicodeError):
         public_addresses(host, 80)

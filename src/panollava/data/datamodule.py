@@ -15,7 +15,7 @@ from panollava.data.loader import ResumableLoader, SeededBatches
 class StageDataModule(L.LightningDataModule):
     """Batches of one stage; both loaders share the collate function, validation has no augmentation either way.
 
-    `compose` says which training rows stand together (see `batches.composition`).
+    `compose` groups the training rows into batches (see `batches.composition`).
     """
 
     def __init__(

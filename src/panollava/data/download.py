@@ -176,7 +176,7 @@ class ImageCache:
         self._note(target, sha256_file(target))
 
     def _note(self, target: Path, sha256: str) -> None:
-        """Remember what was downloaded, so that an edited file is told from it. One line is written at once."""
+        """Remember what was downloaded, so that an edited file is detected. One line is written at once."""
         with self._lock:
             if self._digests.get(target.name) == sha256:
                 return

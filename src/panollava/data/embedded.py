@@ -1,4 +1,4 @@
-"""Pictures that stand in the data itself (Parquet, data: addresses) become files, named by their digest."""
+"""Write pictures embedded in the data itself (Parquet, data: addresses) to files, named by their digest."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def gather_prepared(folders: dict[str, str], output: Path) -> None:
     """Copy each split's prepared.csv to {output}/{split}.csv and join their rejected.csv, without doubles. A split that
     is not configured, of an experiment without stages, is a CSV without rows.
 
-    The first three columns are where a row stood and why it left; the others are its fields, by position under the
+    The first three columns are a row's place and why it was rejected; the others are its fields, by position under the
     longest of the files' headers (files of one experiment may have different columns). A warning says where splits
     share panoramas.
     """

@@ -1,6 +1,6 @@
 """A requests session of which every wait is bounded and every request can be cancelled.
 
-urllib3's connections are told to send their header within a time (a server that sends it byte by byte never trips a
+urllib3's connections are made to send their header within a time (a server that sends it byte by byte never trips a
 socket's time-out), and to name their sockets, so that another thread can shut them.
 """
 
@@ -34,7 +34,7 @@ def make_session(
 ) -> Session:
     """A session for http and https, with proxies as the environment names them; it keeps neither cookies nor passwords.
 
-    Servers must send their header within so many seconds; `watch` is told each socket. Without `allow_private` a
+    Servers must send their header within so many seconds; `watch` is called with each socket. Without `allow_private` a
     connection to an address of this machine or its network raises PrivateAddress, redirected or not.
     """
     session = _Session()
@@ -100,7 +100,7 @@ class _Watched(HTTPConnection):
 
     def _new_conn(self) -> socket.socket:
         """Connect to an address that was looked at: asked again, a name might have another one."""
-        if self.allow_private or self.proxy is not None:  # the user's own proxy may stand anywhere
+        if self.allow_private or self.proxy is not None:  # the user's own proxy may be anywhere
             return super()._new_conn()
         try:
             addresses = public_addresses(self._dns_host, self.port or self.default_port)

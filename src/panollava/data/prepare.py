@@ -84,9 +84,9 @@ def prepare_csv(
     into a verified file; without it such rows are rejected. `within` are the only folders from which a CSV of others
     may have pictures opened. `instruct` (`evaluation.answer_instruction`) has the prompt of a question with a right
     answer say which kind of answer is wanted. Raises DataError where a CSV cannot be read, where no row is left or
-    where more than `max_rejected_fraction` were rejected: then `rejected_csv` stands, and its copy `surviving_csv`
+    where more than `max_rejected_fraction` were rejected: then `rejected_csv` exists, and its copy `surviving_csv`
     outside a job's outputs, but no prepared CSV, not even an older one. Raises FileChanged, before anything is written,
-    where a CSV or a picture that was read is not the one that `planned` tells of. What the pictures were, images.json
+    where a CSV or a picture that was read is not the one in `planned`. What the pictures were, images.json
     beside the prepared CSV says (`prepared_images`).
     """
     tables = [read_source(path, columns, format) for path in csv_paths]
@@ -195,7 +195,7 @@ def _check_images(
 ) -> dict[tuple[str, str], _Image]:
     """What each (CSV, image path) means; every file is fetched and decoded once, many at a time."""
     named = dict.fromkeys((row.source_csv, row.image_path) for row in rows if row.problem is None)
-    files: dict[tuple[str, str], str] = {}  # what each name stands for: a URL or a file
+    files: dict[tuple[str, str], str] = {}  # what each name means: a URL or a file
     missing: dict[tuple[str, str], _Image] = {}
     for csv_path, image_path in named:
         if is_url(image_path):
@@ -331,7 +331,7 @@ def _rejected_lines(
 ) -> tuple[list[str], list[list[str]]]:
     """The header and lines of rejected.csv: source, line, reason, then the row's fields under their own names.
 
-    Of several CSVs it has all columns, a name that stands twice in a header twice; fields beyond a row's header go into
+    Of several CSVs it has all columns, a name that occurs twice in a header twice; fields beyond a row's header go into
     unnamed columns at the end.
     """
     headers = {row.source_csv: table.header for table in tables for row in table.rows}

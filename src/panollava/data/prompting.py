@@ -69,7 +69,7 @@ def instructed(annotation: str, details: Details, instruct: bool) -> Details:
 def instruction_of(annotation: str, details: Details) -> str:
     """The sentence about the kind of answer that a question wants, "" for a text and under a rule of its own.
 
-    All that the answer tells is whether places are counted in degrees or in pixels.
+    All that the answer reveals is whether places are counted in degrees or in pixels.
     """
     kind = details.answer_type
     if details.scoring or kind == "text":

@@ -109,7 +109,7 @@ def sample_key(row: Row) -> tuple[object, ...]:
 
 
 def group_rows(rows: list[Row]) -> list[Sample]:
-    """Samples in order of first appearance; a reference that stands twice counts twice."""
+    """Samples in order of first appearance; a reference that occurs twice counts twice."""
     grouped: dict[object, list[Row]] = {}
     for row in rows:
         grouped.setdefault(sample_key(row), []).append(row)

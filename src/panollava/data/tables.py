@@ -1,4 +1,4 @@
-"""What stands in files of rows: which file an image path means, and CSVs written to the character."""
+"""Read and write files of rows: which file an image path means, and CSVs written to the character."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from panollava.files import atomic_path
 from panollava.trust import find_inside
 
 REJECTED_COLUMNS = ("source_csv", "source_line", "reason")
-"""What stands first in a rejected.csv; the row's own fields follow."""
+"""The first columns of a rejected.csv; the row's own fields follow."""
 
 
 def resolve_image(
@@ -33,7 +33,7 @@ def resolve_image(
 
 
 def why_no_image(image_path: str, csv_path: str | Path, root: str | Path = ".") -> str:
-    """What stands where `resolve_image` found no file; empty where there is simply nothing."""
+    """Why `resolve_image` found no file; empty where there is simply nothing."""
     if found := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", image_path):
         return f"{found[1]}: is not read, only paths, http: and https:"
     if image_path != image_path.strip():

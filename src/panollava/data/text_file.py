@@ -26,7 +26,7 @@ _CHUNK = 2**20
 def read_text_file(path: Path, expected: str = "a CSV", json: bool = False) -> str:
     """The text of a file of the kind `expected`; `json` says that this is JSON.
 
-    Raises DataError that says what stands there instead.
+    Raises DataError with what was found instead.
     """
     content = _read(path, expected)
     for bom, name in _FOREIGN_BOMS.items():

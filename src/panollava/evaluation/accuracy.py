@@ -106,7 +106,7 @@ def only(samples: SampleSums, places: Sequence[int], count: int) -> SampleSums:
 def confusion(graded: Graded) -> dict[str, dict[str, dict[str, int]]]:
     """How often each answer was given where each was true, of yes/no questions and of choices.
 
-    {kind: {truth: {said: count}}}; an answer that could not be read stands under UNREADABLE.
+    {kind: {truth: {said: count}}}; an answer that could not be read is counted under UNREADABLE.
     """
     tables: dict[str, dict[str, dict[str, int]]] = {}
     for about, one in graded.pairs():

@@ -41,7 +41,7 @@ def refuse_without_language(model: PanoramaModel, folder: Path) -> None:
 def ask(
     model: PanoramaModel, processor: PanoramaProcessor, views: Pixels, query: str, device: torch.device, **settings: Any
 ) -> Answer:
-    """Ask a model that stands on `device` about views uint8 [V, h, w, 3]; `settings` are those of `generate`.
+    """Ask a model on `device` about views uint8 [V, h, w, 3]; `settings` are those of `generate`.
 
     Raises DataError for a question that cannot be asked, EvaluationError where memory does not suffice.
     """
@@ -86,7 +86,7 @@ def answer(request: InferRequest, generation: dict[str, Any] | None = None) -> d
         raise DataError("the question is empty")
     warn_if_unstitched(
         load_panorama(request.image, min_width=1), request.image
-    )  # what cannot be answered is told before weights are loaded
+    )  # what cannot be answered is reported before weights are loaded
     loaded = open_stage(request.folder, request.config, stage=request.stage, epoch=request.epoch, step=request.step)
     model, processor, remembered = loaded.model, loaded.processor, loaded.metadata["remembered"]["generation"]
     refuse_without_language(model, request.folder or loaded.checkpoint.folder)

@@ -31,7 +31,7 @@ def metric_lines(document: Mapping[str, Any]) -> list[str]:
 
 
 def summary_lines(document: Mapping[str, Any]) -> list[str]:
-    """What stands below the table: intervals and the blind control, where there are some; what was scored."""
+    """The lines below the table: intervals and the blind control, where there are some; what was scored."""
     controls = document.get("controls") or {}
     blind, text_only = controls.get("blind") or {}, controls.get("text_only") or {}
     confidence = (document.get("intervals") or {}).get("confidence")

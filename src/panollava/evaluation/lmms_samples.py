@@ -36,7 +36,7 @@ def read_lmms_samples(path: Path) -> list[dict[str, str]]:
     except DataError as error:
         raise EvaluationError(str(error)) from error
     if not all(row["image_path"] and row["original_query"] for row in rows):
-        for row in rows:  # what cannot be told apart is not grouped
+        for row in rows:  # what cannot be distinguished is not grouped
             del row["image_path"], row["original_query"]
     return rows
 

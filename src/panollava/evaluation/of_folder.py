@@ -77,7 +77,7 @@ class EvalRequest:
     """The code's version behind answers (`dag.nodes`): those of another one are not kept."""
 
     def __post_init__(self) -> None:
-        """What a script asks for wrongly is told before anything is written."""
+        """Report wrong arguments before anything is written."""
         least = {"max_samples": 1, "epoch": 0, "step": 1, "batch_size": 1, "log_interval": 1, "log_max_samples": 1}
         for name, lowest in least.items():
             value = getattr(self, name)
@@ -108,7 +108,7 @@ def evaluate_folder(
 
     The settings of generation and evaluation of `experiment` (and, before them, `settings`: sections generation,
     evaluation, training, data) override what the folder remembers; those that the weights depend on do not: one
-    warning lists the keys on which it and the folder disagree. `experiment` stands in for the metadata of a folder
+    warning lists the keys on which it and the folder disagree. `experiment` replaces the metadata of a folder
     without. Custom metrics that only the folder names do not run (see `trust`). Killed, the same call goes on with the
     answers that are there. Raises CheckpointError, DataError and EvaluationError with what to do instead.
     """

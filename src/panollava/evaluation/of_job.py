@@ -51,7 +51,7 @@ def answer_csv(
     """Answer every (image, query) of `csv_path`: `node` is `predict`, one of its controls, or `predict_rolled`.
 
     With `shards`, the parts that `answer_part` has written, these are joined, and no model is loaded. `digest` is the
-    slice's. Returns what metrics.json tells of how the answers were made. Answers of finished batches
+    slice's. Returns what metrics.json records of how the answers were made. Answers of finished batches
     are kept in `state` until the output is written, so that a killed job goes on.
     """
     if shards and views is not None:
@@ -98,7 +98,7 @@ def answer_part(
 def _joined(
     config: Mapping[str, Any], key: str, csv_path: Path, output: Path, views: Path, shards: Sequence[Path]
 ) -> dict[str, Any]:
-    """predictions.csv of all parts, and what metrics.json tells of how they were made."""
+    """predictions.csv of all parts, and what metrics.json records of how they were made."""
     samples = as_shown(read_samples(csv_path), config.get("evaluation", {}), config["training"]["seed"])
     made, answers = joined(shards, key)
     write_predictions(output, predictions_of(samples, answers) if answers else [])

@@ -32,7 +32,7 @@ from panollava.progress import track
 from panollava.views.panorama import PanoramaError
 
 NO_PICTURE = ""
-"""What stands for the picture of a sample that is asked without one."""
+"""The picture's path of a sample that is asked without a picture."""
 PICTURES_PER_CHUNK = 128  # encoder features held at once
 PICTURES_PER_BATCH = 16
 
@@ -121,11 +121,11 @@ def shuffled_options(samples: list[Sample], seed: int) -> list[Sample]:
 def shuffled_pictures(
     samples: list[Sample], seed: int, contents: Mapping[str, str] | None = None
 ) -> dict[str, str] | None:
-    """For the blind control: each picture's stand-in, never itself. None where there is only one picture.
+    """For the blind control: each picture's replacement, never itself. None where there is only one picture.
 
     `contents` says what each path shows (its SHA-256), so that a picture under two paths is one picture; without it,
-    and for a path that it does not hold, the path does. Each picture stands in for one other, but where more than half
-    of the paths show the same: their stand-ins are the others in turn.
+    and for a path that it does not hold, the path does. Each picture replaces one other, but where more than half of
+    the paths show the same: their replacements are the others in turn.
     """
     paths = list(dict.fromkeys(sample.image_path for sample in samples))
     shown: dict[str, list[str]] = {}
@@ -134,7 +134,7 @@ def shuffled_pictures(
         shown.setdefault((contents or {}).get(path, path), []).append(path)
     if len(shown) < 2:
         return None
-    # Paths of one picture stand together, and each gets the one that is as far behind it as the largest such group.
+    # Paths of one picture are adjacent, and each gets the one that is as far behind it as the largest such group.
     order = [path for group in shown.values() for path in group]
     largest = max(shown.values(), key=len)
     stand_ins = dict(zip(order, order[len(largest) :] + order[: len(largest)], strict=True))
@@ -167,7 +167,7 @@ def predict(
     `group_by_image` (see `PanoramaModel.shares_prefix`) asks questions about one picture together.
 
     `pictures` gives uint8 views [V, h, w, 3] by image path; with `stand_ins` the model is shown that picture instead.
-    With `text_only` it is shown none, and no image token stands in its prompts.
+    With `text_only` it is shown none, and its prompts hold no image token.
     A sample whose picture cannot be used any more, or whose generation fails, has an empty text and its error. Raises
     EvaluationError where all of them fail, since then it is not the samples.
     """

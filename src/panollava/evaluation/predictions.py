@@ -123,7 +123,7 @@ def read_predictions(path: str | Path) -> list[dict[str, str]]:
 
 
 def missing_or_doubled(rows: Sequence[Mapping[str, str]]) -> list[str]:
-    """Lines for the log where a file looks as if rows of it had been deleted, or stood there twice.
+    """Lines for the log where a file looks as if rows of it had been deleted or duplicated.
 
     Whoever writes predictions numbers their samples one after the other: a number that is missing is a sample that was
     answered and is not scored. A row that repeats another in every column counts again; a data set may repeat a

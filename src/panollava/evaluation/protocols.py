@@ -112,7 +112,7 @@ def apply_protocol(rows: Sequence[Mapping[str, str]], protocol: str | None = Non
 
 def _differing(samples: Sequence[Sequence[tuple[Mapping[str, str], str]]]) -> int:
     """How many samples hold different predictions. A model answers a question once, so rows that repeat it as often
-    as it has references agree; where most do not, (image, query) does not tell what was asked, and grouping would
+    as it has references agree; where most do not, (image, query) does not identify the question, and grouping would
     drop answers. Raises ProtocolError there; a single one among other samples is only counted.
     """
     several = [sample for sample in samples if len(sample) > 1]

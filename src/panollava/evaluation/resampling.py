@@ -9,7 +9,7 @@ Intervals: percentile bootstrap (Efron and Tibshirani 1993, chapter 13). Test: p
 change nothing. CIDEr's document frequencies stay those of the whole set, so that a sample keeps its score.
 
 Few panoramas drawn again vary too little: a percentile interval of them holds the true score less often than 95 times
-in 100. From ten on it is near enough; below, that is said (`too_few`); below six there is none.
+in 100. From ten on it is near enough; below, a note says so (`too_few`); below six there is none.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def rescore(
 
 
 def measure_files(document: Mapping[str, Any], path: Path) -> dict[Path, str]:
-    """The files of `evaluation.extra` beside a metrics.json, there or not, with the digests that it tells."""
+    """The files of `evaluation.extra` beside a metrics.json, there or not, with the digests that it records."""
     told: Mapping[str, str] = document["provenance"].get("measures") or {}
     folder = path.parent
     return {folder / name if name == ROLLED else folder / "measures" / name: told[name] for name in told}

@@ -101,7 +101,7 @@ def score_predictions(
     `custom_metrics` are dotted names `package.module:function`. `blind_rows` are the same samples answered with
     shuffled pictures, `text_only_rows` without any. With `bootstrap_samples` a score has an interval from as many draws
     of the images (`resampling`). `spice_heap` is the most memory that SPICE's Java takes ("2500m"). `not_run` are
-    custom metrics that stand there without a value, and the reason of each. Rows with an `answer_type` are right or
+    custom metrics that are listed without a value, and the reason of each. Rows with an `answer_type` are right or
     wrong (`accuracy`, by `tolerances`); the five score those that want a text.
 
     Raises EvaluationError for unknown names, for a listed metric that cannot run, and for a blind control whose

@@ -29,7 +29,7 @@ def score_files(
     """Score what the steps left by `evaluation.*`, write metrics.json, return its document.
 
     `files` are by the steps' nodes (`config.names.RESULT_FILES`): `predict`, perhaps its controls, what
-    `evaluation.extra` asks for, and what a judge said. `evaluation["not_run"]`, where it is there, are custom metrics
+    `evaluation.extra` asks for, and a judge's replies. `evaluation["not_run"]`, where it is there, are custom metrics
     that get no value, with the reason of each.
     """
     rows = read_predictions(files["predict"])

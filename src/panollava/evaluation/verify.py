@@ -1,4 +1,4 @@
-"""`panollava eval --verify metrics.json`: does everything that it tells still hold?
+"""`panollava eval --verify metrics.json`: does everything that it records still hold?
 
 Each check of a metrics.json holds, differs, or could not be made here. Digests are
 those of the files that lie where they lay; scores, intervals and blind control are computed again from the predictions;
@@ -87,7 +87,7 @@ def summary(checks: list[Finding]) -> str:
 
 
 def _digest(what: str, path: Path | None, told: str | None, needed: bool = False) -> Finding:
-    """Whether a file is still the one that was told. One that scores come from must be there."""
+    """Whether a file is still the one that was recorded. One that scores come from must be there."""
     if path is None or not path.exists():
         return Finding(what, "differs" if needed else "not checked", "it is not there any more")
     if told is None:
@@ -210,7 +210,7 @@ def _versions(provenance: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _answers(document: Mapping[str, Any], path: Path, predictions: Path | None, max_samples: int | None) -> Finding:
-    """Predict again, as the document tells, and compare the texts."""
+    """Predict again, with the document's settings, and compare the texts."""
     what = "answers, predicted again"
     try:
         again = _predict_again(document, path, max_samples)

@@ -199,7 +199,7 @@ class _Batch:
 def _batch(documents: Sequence[Document], rng: np.random.Generator, picture_positions: int, padding: int) -> _Batch:
     """Documents, padded on the right.
 
-    Notes stand at random places among `picture_positions` (at least one each), so that the question finds them
+    Notes are put at random places among `picture_positions` (at least one each), so that the question finds them
     however many tokens a picture will take.
     """
     length = max(len(document) for document in documents)

@@ -56,7 +56,7 @@ _LEAST_COVER = 0.15  # of a token's part of a picture, for it to show a solid
 _SIDES = 3  # where in its picture a solid's middle is: left, middle, right
 _COUNTS = (len(COLOURS), len(SHAPES), _SIDES, len(SKIES), len(GROUNDS))
 _LEARNED = 0.8
-_TOLD = 0.4  # of the language part's steps, in which tokens may say where they stand
+_TOLD = 0.4  # of the language part's steps, in which tokens may say where they are
 _HELD_OUT = 60
 
 
@@ -171,7 +171,7 @@ def answers(
 ) -> tuple[Tensor, Tensor]:
     """The mean cross entropy of the answers, and per conversation whether every settled token was the likeliest.
 
-    `tokens` [B, V·S, width] stand in the places of the pictures.
+    `tokens` [B, V·S, width] take the places of the pictures.
     """
     length, count = max(len(talk.ids) for talk in talks), len(author.head)
     ids = torch.zeros(len(talks), count + length, dtype=torch.long)
@@ -235,7 +235,7 @@ def _learn_language(
 ) -> None:
     """The language part learns to answer from marks, which need no picture to be drawn.
 
-    At first, and ever more seldom, a token also says in which picture it stands: what to look for is learned before how
+    At first, and ever more seldom, a token also says in which picture it is: what to look for is learned before how
     to know a picture by the number in front of it. Without, reading begins some hundred steps later.
     """
     cameras = Cameras.of(VIEWS, 2 * grid, grid)

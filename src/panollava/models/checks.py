@@ -101,7 +101,7 @@ def check_queries(queries: Any, batch: int) -> list[str]:
 
 
 GREEDY: dict[str, Any] = {"max_new_tokens": 64, "do_sample": False, "temperature": 1.0, "top_p": 1.0}
-"""What `generate` does unless it is told otherwise."""
+"""The default settings of `generate`."""
 
 
 def sampling_options(max_new_tokens: Any, do_sample: Any, temperature: Any, top_p: Any) -> dict[str, Any]:

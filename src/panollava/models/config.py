@@ -40,10 +40,10 @@ def _height_and_width(value: Any) -> Any:
 class ModelConfig(OverlapLossSettings, DenseclSettings, VicregSettings, ViewReadingSettings, ModelParts):
     """The settings that a model's weights, inputs and prompt depend on: those of `settings.model`, and these.
 
-    `vlm_name` names a native vision-language model, which stands in the place of encoder, resampler and language model.
+    `vlm_name` names a native vision-language model, which replaces encoder, resampler and language model.
     `vision_path`, `language_path`, `vlm_path` and `adapter_path` are the local folders that the names resolve to (None:
     the name itself is a hub id or a folder). `image_size` is (height, width) of one view in pixels, None for the vision
-    model's own; `vicreg_projector_dim` None stands for `latent_dimension`. Angles are degrees.
+    model's own; `vicreg_projector_dim` None means `latent_dimension`. Angles are degrees.
     Raises ValueError that says what was expected.
 
     >>> ModelConfig(overlap_ratio=1.5)

@@ -27,7 +27,7 @@ def planned_positions(config: ModelConfig) -> int | None:
 
 
 def checked_tokenizer(config: ModelConfig) -> Any:
-    """The tokenizer of a composed model's language model; what no weight has to tell of the two is checked."""
+    """The tokenizer of a composed model's language model; what can be checked of the two without weights is checked."""
     source = config.language_source
     refuse_stray_adapter(source)
     text_part = text_config(source, checkpoint_config(source, config.trust_remote_code))

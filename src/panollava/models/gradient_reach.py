@@ -60,5 +60,5 @@ def _kind(name: str) -> str:
 
 
 def _in_a_list(name: str) -> bool:
-    """Whether a module stands in a list inside of its block, as separate experts do."""
+    """Whether a module is part of a list inside its block, as separate experts do."""
     return len(re.findall(r"(?:^|\.)\d+(?=\.|$)", name)) > 1

@@ -105,7 +105,7 @@ class LanguageModel(nn.Module):
         """Logits [B, K, vocab] at the K `positions` (int64), or [B, L, vocab] at all when None.
 
         `attention_mask` None: every position counts, as where only the ends of sequences are padded. `past` is what
-        `read` returned for what stands before: `attention_mask` then covers it too, and `past` grows. Raises
+        `read` returned for what precedes: `attention_mask` then covers it too, and `past` grows. Raises
         PromptTooLong where there are more tokens than positions.
         """
         length = embeds.shape[1] if past is None or attention_mask is None else attention_mask.shape[1]

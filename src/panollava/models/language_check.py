@@ -20,7 +20,7 @@ from panollava.models.prompt import ChatPrompt
 def check_language_model(config: ModelConfig, dtype: torch.dtype, *, at_hand: bool = False) -> None:
     """Raise what a later stage would raise about `config`'s language model.
 
-    Where it is not to be had yet, that is said, or raised as well if it should be `at_hand`.
+    Where it is not available yet, that is logged, or raised as well if it should be `at_hand`.
     """
     source = config.language_source
     try:

@@ -23,7 +23,7 @@ from panollava.models.unused_weights import harmful, refuse_unused
 from panollava.models.vision import checkpoint_config, quiet_loading, readable_weights, refuse_missing_weights
 
 _TEXT_PARTS = {
-    # where the text part of a multimodal checkpoint stands, first the head (a model inside a model has none)
+    # where the text part of a multimodal checkpoint is, first the head (a model inside a model has none)
     r"^(model\.)?(language_model|text_model)\.lm_head\.": "lm_head.",
     r"^(model\.)?(language_model|text_model|text_decoder)\.(model\.)?": "{prefix}.",
 }

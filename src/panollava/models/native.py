@@ -5,7 +5,7 @@
 
 Three things are always done here and nowhere else: positions are given explicitly, the family's own or `panorope`'s
 (`native_positions`); an attention mask is given, without which transformers takes positions that jump for several
-packed sequences; and what stands before the question is read once for all questions about a panorama, where the
+packed sequences; and what precedes the question is read once for all questions about a panorama, where the
 family's cache allows it. Weights are the hub's and stay frozen but for adapters, the connector (stage resampler) or the
 language part (`full_finetune`). Traded away: features of the tower alone in the cache, where the connector trains.
 """
@@ -451,7 +451,7 @@ class NativeVLM(PanoramaModel):
     def _answers(
         self, features: Tensor, sequences: list[PromptIds], about: Tensor, options: dict[str, Any]
     ) -> list[Tensor]:
-        """New ids of each sequence, without what stands behind the end."""
+        """New ids of each sequence, without what follows the end."""
         shared = len(features) < len(sequences) and self._may_share()
         read = None
         with self.autocast():
@@ -494,7 +494,7 @@ class NativeVLM(PanoramaModel):
         return list(whole[:, ids.shape[1] :].unbind(0))
 
     def _left_padded(self, sequences: list[PromptIds], behind_head: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Ids, mask and places of pictures [B, L]; with a head that is read already, padding stands behind it."""
+        """Ids, mask and places of pictures [B, L]; with a head that is read already, padding follows it."""
         begin = self.prompt.picture_end if behind_head else 0
         tails = [PromptIds(s.input_ids[begin:], s.image_token_mask[begin:]) for s in sequences]
         batch = self.prompt.collate(tails, side="left")

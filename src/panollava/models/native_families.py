@@ -1,4 +1,4 @@
-"""Native vision-language models by family: what differs between them, said once.
+"""Native vision-language models by family: what differs between them, defined once.
 
 A row is only needed where a family differs from the plain case: one picture becomes tokens row by row, prefixes can be
 shared, the whole tower counts. Each row was tried on a folder of its own format (tests/unit/tiny_vlms.py). A family
@@ -17,7 +17,7 @@ class NativeFamily:
     """What differs between families.
 
     `untiled` are options of the processor's call that keep a view one picture. `any_size`: the tower takes views of any
-    size that its patches divide. `merges`: the tower's tokens stand in groups, one after the other, of those that
+    size that its patches divide. `merges`: the tower's tokens come in groups, one after the other, of those that
     become one token of the prompt. `prefix_lm`: the question sees the pictures and they see it, so nothing can be read
     before it. `fewest_views`: with fewer, tiling cannot be switched off. `refused`: why it cannot be used at all.
     """

@@ -1,6 +1,6 @@
 """Positions of a native prompt's tokens: the family's own, or those of the directions that they show (PanoRoPE).
 
-A family counts pictures one after the other, so that two views of one direction stand far apart and the ring of views
+A family counts pictures one after the other, so that two views of one direction are far apart and the ring of views
 has an end. `panorope` lays the ring's views over one another as one wide picture that closes on itself: a token's place
 along the ring follows from the yaw that it shows, and equal directions have equal places.
 

@@ -32,7 +32,7 @@ _PACKAGES = {"torchvision": "torchvision", "num2words": "num2words", "timm": "ti
 
 @dataclass(frozen=True)
 class NativeProcessing:
-    """The processor of a family, its configuration, and the id that stands for a picture's token."""
+    """The processor of a family, its configuration, and the id of a picture's token."""
 
     source: str
     config: Any
@@ -52,7 +52,7 @@ class NativeProcessing:
 
     @property
     def options(self) -> dict[str, Any]:
-        """What the processor is told of every picture: no tiles, no resizing."""
+        """The processor's options for every picture: no tiles, no resizing."""
         known = _options_of(self.processor.image_processor)
         return {key: value for key, value in {**self.family.untiled, **_AS_RENDERED}.items() if key in known}
 
@@ -222,7 +222,7 @@ def _family_processor(source: str, trust_remote_code: bool) -> Any:
 
 
 def _stamp(source: str) -> tuple[tuple[str, int, int], ...]:
-    """What tells whether a local folder's small files have changed; of the hub's models nothing."""
+    """A stamp that changes with a local folder's small files; empty for the hub's models."""
     files = sorted(path for pattern in ("*.json", "*.jinja") for path in Path(source).glob(pattern))
     return tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
 

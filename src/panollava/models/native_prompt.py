@@ -23,7 +23,7 @@ _TRIALS = ("what is behind me?", "1 or 2")
 
 
 class NativePrompt(ChatPrompt):
-    """`ChatPrompt` for a family's own template, whose pictures stand where the family puts them.
+    """`ChatPrompt` for a family's own template, whose pictures are where the family puts them.
 
     `head` [H] are the ids up to the question, `picture_places` [T] the places of picture tokens in them: all of the
     first view, row by row, then all of the second. Raises ConfigError where the family's prompt is not of that form.

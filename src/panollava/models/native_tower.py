@@ -2,7 +2,7 @@
 
 In: the output of a native model's tower, caught while the model encodes. Out: [P, V, S, D] row by row. Towers hand
 their tokens out with class tokens before them, in one row for all pictures, or in the groups that a merger joins (there
-the mean of a group stands for it); Qwen2.5-VL's in the order of its windows.
+the mean of a group represents it); Qwen2.5-VL's in the order of its windows.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class TowerTap:
         return hidden
 
     def _window_order(self) -> Tensor | None:
-        """Where each group, row by row, stands in the order of the tower's windows; None without windows."""
+        """The place of each group, row by row, in the order of the tower's windows; None without windows."""
         if not hasattr(self._tower, "get_window_index") or self._thw is None:
             return None
         index, _ = self._tower.get_window_index(self._thw)

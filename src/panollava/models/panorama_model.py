@@ -182,7 +182,7 @@ class PanoramaModel(nn.Module, ABC):
     def answer_without_picture(
         self, queries: Sequence[str], contexts: Sequence[Context] | None = None, **sampling: Any
     ) -> GenerationOutput:
-        """Answers to queries in whose prompts no image token stands; `contexts` and `sampling` as in `generate`.
+        """Answers to queries whose prompts hold no image token; `contexts` and `sampling` as in `generate`.
 
         Raises ValueError where the family reads no prompt without a picture.
         """

@@ -134,7 +134,7 @@ class PanoramaProcessor:
     def apply_chat_template(self, conversation: Any, **options: Any) -> Any:
         """As transformers' processors: `__call__` of conversations, whose user turn names the panorama.
 
-        With `tokenize=False` the prompt as text, in which ⟦picture⟧ stands for the panorama.
+        With `tokenize=False` the prompt as text, in which ⟦picture⟧ represents the panorama.
         """
         return self.text_side.apply_chat_template(self, conversation, **options)
 

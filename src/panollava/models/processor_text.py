@@ -36,7 +36,7 @@ def is_saved_native(folder: str | Path) -> bool:
 
 
 def list_of_panoramas(images: Any) -> list[Any]:
-    """One panorama or a list of them; a panorama may stand in a list of its own, as transformers writes batches."""
+    """One panorama or a list of them; a panorama may be in a list of its own, as transformers writes batches."""
     if not isinstance(images, (list, tuple)):
         return [images]
     found = []

@@ -1,10 +1,10 @@
 """The one path from a query (and an answer) to token ids, for training and for generation alike.
 
 In: a tokenizer with its chat template, the number of image tokens, a system message. Out: ids in which the
-picture stands as N padding ids marked by `image_token_mask`; the vocabulary is not changed. The template is
+picture is N padding ids marked by `image_token_mask`; the vocabulary is not changed. The template is
 rendered as text with a marker where the picture goes and split there, and a training sequence *is* the
 generation prompt followed by the answer and its end token, so the two cannot drift apart.
-What people wrote is encoded as text (`plain_text`), whatever stands in it.
+What people wrote is encoded as text (`plain_text`), whatever it contains.
 Traded away: tokens that would merge across the picture's borders or between prompt and answer.
 """
 
@@ -74,7 +74,7 @@ class ChatPrompt:
         self.num_image_tokens = num_image_tokens
         self.system_message = system_message.strip()
         self.words = PlainText(tokenizer)
-        # What stands in the template: a system message that reads like control is put in its place as text, later.
+        # What is put into the template: a system message that reads like control is put in its place as text, later.
         self._shown_system = self.system_message if self._is_plain(self.system_message) else _SYSTEM
         self.pad_id = pad_id_of(tokenizer)
         self._wants_parts = False
@@ -92,7 +92,7 @@ class ChatPrompt:
     def generation(self, query: str, context: Context = ()) -> PromptIds:
         """Everything up to where the assistant's answer begins; `context` are the turns before the query.
 
-        The picture stands at the head of the first turn.
+        The picture is at the head of the first turn.
         """
         head, tail = self._frame_behind(context, query) if context else self._frame(query)
         picture = self.num_image_tokens
@@ -102,7 +102,7 @@ class ChatPrompt:
         )
 
     def without_picture(self, query: str, context: Context = ()) -> PromptIds:
-        """The generation prompt of a conversation in which no picture stands, for the text-only control."""
+        """The generation prompt of a conversation without a picture, for the text-only control."""
         shown, said = self._with_turns(context, query, pictured=False)
         ids = self._ids_with(said, shown)
         return PromptIds(input_ids=ids, image_token_mask=[False] * len(ids))
@@ -262,7 +262,7 @@ class ChatPrompt:
         self._wants_parts = True
         try:
             return _MARKER in self._templated(user, True)
-        except (TemplateError, TypeError):  # neither form: the first one's error is the one to tell
+        except (TemplateError, TypeError):  # neither form: the first one's error is the one to report
             return False
         finally:
             self._wants_parts = False

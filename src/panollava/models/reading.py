@@ -3,7 +3,7 @@
 In: a language model, the visual tokens of P pictures and B > P sequences that begin alike, up to the end of the
 picture. Out: keys and values of that beginning for every sequence, through which gradients flow, so that only the
 questions and answers behind it are computed per sequence. Causal attention makes the two the same: what a position
-sees stands before it. Traded away: dropout that differs between the sequences of one picture.
+sees precedes it. Traded away: dropout that differs between the sequences of one picture.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The vision encoder: pixels in, patch tokens out.
 
 In: normalised pixels [N, 3, H, W]. Out: the last hidden state's patch tokens [N, S, D], row by row from the
-top left, S = (H/patch)·(W/patch); class and register tokens are dropped. What differs between families stands in
+top left, S = (H/patch)·(W/patch); class and register tokens are dropped. What differs between families is in
 one table (`vision_families`), and the shapes follow from the configuration alone, before any weight is loaded. An
 encoder without a row, of transformers or with code of its own (`trust_remote_code`), is tried: if it returns prefix and
 patch tokens in their order it is taken, else refused.
@@ -171,7 +171,7 @@ def _native_size(config: Any, patch: tuple[int, int]) -> tuple[int, int] | None:
 
 def try_encoder(source: str, image_size: tuple[int, int] | None = None, trust_remote_code: bool = False) -> None:
     """Refuse an encoder before any job: by its configuration, and without a row in the table by a trial of one random
-    block, since where tokens stand does not depend on weights. Raises ConfigError, CheckpointError."""
+    block, since the order of tokens does not depend on weights. Raises ConfigError, CheckpointError."""
     spec = describe_vision(source, image_size, trust_remote_code)
     if spec.family is not TRIED:
         return

@@ -1,7 +1,7 @@
 """What differs between vision encoders, one row a family. No torch: the plan reads it, too.
 
 The features are always the last hidden state's patch tokens, row by row; prefix tokens (class, distillation, summary
-and register tokens) stand before them. An encoder without a row is tried before it is used (`vision_probe`).
+and register tokens) precede them. An encoder without a row is tried before it is used (`vision_probe`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class VisionFamily:
     unused: tuple[str, ...] = ()
     sizes: str = "any"
     patchified: bool = False  # takes flattened patches with their grid's shape, instead of pixels
-    masked: bool = False  # leaves patches out and shuffles the rest unless it is told not to
+    masked: bool = False  # leaves patches out and shuffles the rest unless it is asked not to
     statistics: tuple[Triple, Triple] | None = None  # published mean and std of pixels in [0, 1]
     options: tuple[tuple[str, object], ...] = ()
 
@@ -77,7 +77,7 @@ FAMILIES: dict[str, VisionFamily] = {
     "dinov2": VisionFamily("DINOv2", 1, "layernorm", unused=_MASK, statistics=_IMAGENET),
     "dinov2_with_registers": VisionFamily("DINOv2", 1, "layernorm", unused=_MASK, statistics=_IMAGENET),
     "dinov3_vit": VisionFamily("DINOv3", 1, "norm", unused=_MASK, statistics=_IMAGENET),
-    # MLCD and RICE-ViT; the second name stands in folders of their authors
+    # MLCD and RICE-ViT; the second name is used in folders of their authors
     "mlcd_vision_model": VisionFamily("MLCD", 1, unused=_POOLED, statistics=_CLIP),
     "mlcd": VisionFamily("MLCD", 1, unused=_POOLED, statistics=_CLIP),
     "aimv2_vision_model": VisionFamily("AIMv2", 0, "rms_norm", unused=("head.",), sizes="is_native", statistics=_CLIP),

@@ -83,7 +83,7 @@ def unused_parameters(model: nn.Module, forward: Callable[[Tensor], Any], size: 
 
 
 def shallow(config: Any) -> Any:
-    """The same configuration with one block: where tokens stand does not depend on how many follow."""
+    """The same configuration with one block: the order of tokens does not depend on how many follow."""
     small = copy.deepcopy(config)
     small.num_hidden_layers = 1
     return small

@@ -1,4 +1,4 @@
-"""Is what was written what the model is? A folder is loaded once more and compared before anybody is told.
+"""Verify a written model: the folder is loaded once more and compared before success is reported.
 
 In: a model; later, the one that was read back. Out: nothing, or a CheckpointError that says which part differs.
 Compared is what the model gives for one fixed picture and question, so that memory holds one model at a time.

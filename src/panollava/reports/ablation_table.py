@@ -70,7 +70,7 @@ def write_csv(rows: Sequence[CellRow], path: Path) -> None:
 
 def write_html(rows: Sequence[CellRow], path: Path, title: str) -> None:
     """The same table for the eye: a metric, its interval and its blind control in one column; bold the best score of
-    each and those that cannot be told from it."""
+    each and those that cannot be distinguished from it."""
     from panollava.evaluation.metrics import LABELS
     from panollava.reports.rendering import write_page
 
@@ -110,9 +110,9 @@ def _interval(row: CellRow, name: str) -> list[float] | None:
 
 
 def _best_cells(rows: Sequence[CellRow], metrics: Sequence[str]) -> dict[str, set[str]]:
-    """Of each metric the cell with the best score, and those whose 95 % intervals overlap its: nothing tells them
-    apart. None where the best cell has no interval, or where the cells were scored by several protocols, on other
-    questions, or by other rules (the metric's signature)."""
+    """Of each metric the cell with the best score, and those whose 95 % intervals overlap its and so cannot be
+    distinguished. None where the best cell has no interval, or where the cells were scored by several protocols, on
+    other questions, or by other rules (the metric's signature)."""
     from panollava.evaluation.metrics.result import lower_is_better
 
     if len({row.metrics["protocol"] for row in rows if row.metrics}) != 1 or not _same_questions(rows):
@@ -137,14 +137,14 @@ def _best_cells(rows: Sequence[CellRow], metrics: Sequence[str]) -> dict[str, se
 
 
 def _same_questions(rows: Sequence[CellRow]) -> bool:
-    """Whether all cells answered the same test set, as far as their scores tell by its content."""
+    """Whether all cells answered the same test set, as far as their scores record its content."""
     asked = [(row.metrics.get("provenance", {}).get("inputs") or {}).get("csvs") or [] for row in rows if row.metrics]
     content = [[(csv.get("sha256", csv["path"]), csv.get("images")) for csv in csvs] for csvs in asked]
     return all(one == content[0] for one in content)
 
 
 def _notes(rows: Sequence[CellRow]) -> list[str]:
-    """That cells answered other questions; what is said of too few panoramas, once each."""
+    """Notes that cells answered other questions or that there are too few panoramas, once each."""
     other = [] if _same_questions(rows) else ["the cells answered different test sets: no score is marked as the best"]
     told = [(row.metrics.get("intervals") or {}).get("note") for row in rows if row.metrics is not None]
     return list(dict.fromkeys(note for note in [*other, *told] if note))

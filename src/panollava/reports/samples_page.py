@@ -86,7 +86,7 @@ def options_of(row: Mapping[str, str]) -> list[str]:
 
 
 def turns_of(row: Mapping[str, str]) -> list[dict[str, str]]:
-    """The turns of a conversation before its question, which the model was told."""
+    """The turns of a conversation before its question, which the model was given."""
     turns = Details.from_fields({"context_turns": row.get("context_turns", "")}).context_turns
     return [{"who": "asked" if role == "user" else "answered", "text": text} for role, text in turns]
 
@@ -132,7 +132,7 @@ def _places(one: Grade | None, about: Details, references: Sequence[str], answer
 
 
 def _mark_of_grade(one: Grade | None) -> dict[str, str] | None:
-    """What is said of an answer that is right or wrong; None of a text."""
+    """The label of an answer that is right or wrong; None of a text."""
     if one is None:
         return None
     if not one.readable:
@@ -141,7 +141,7 @@ def _mark_of_grade(one: Grade | None) -> dict[str, str] | None:
 
 
 def mark_of(answer: str, references: Sequence[str], exact: bool) -> dict[str, str] | None:
-    """What is said of an answer: right or wrong where answers are exact, else only that it is one of the references."""
+    """The label of an answer: right or wrong where answers are exact, else only that it is one of the references."""
     if answer in references:
         return {"kind": "right", "text": "✓ right" if exact else "✓ a reference"}
     return {"kind": "wrong", "text": "✗ wrong"} if exact else None

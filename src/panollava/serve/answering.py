@@ -186,7 +186,7 @@ def _checked(question: str, max_new_tokens: int) -> str:
 def _refuse_costly(path: Path) -> None:
     """A file of few bytes can hold pixels for minutes. A JPEG is decoded at the size that is needed; others wholly.
 
-    Only the header is read; what cannot be read is told by who opens the file.
+    Only the header is read; what cannot be read is reported by the code that opens the file.
     """
     try:
         with Image.open(path) as image:

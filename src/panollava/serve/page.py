@@ -27,7 +27,7 @@ from panollava.serve.notice import trained_on
 from panollava.views.panorama import load_panorama
 
 MAX_UPLOAD = "100mb"
-MOST_WAITING = 20  # requests in the queue; who comes later is told that the page is busy
+MOST_WAITING = 20  # requests in the queue; later ones are answered that the page is busy
 _SEEDS = 2**32
 _KEPT_S = 3600  # how long a visitor's views are kept
 _THUMBNAIL_WIDTH = 320
@@ -106,7 +106,7 @@ def build_page(answering: Answering, examples: Sequence[Example], about: Sequenc
         views: Any, question: str | None, told: list[tuple[str, str]], tokens: float, sample: bool, temperature: float,
         top_p: float, seed: str, follows: bool,
     ) -> Iterator[tuple[Any, ...]]:  # fmt: skip
-        """The conversation as it grows; what is told is what has been asked and answered about this panorama."""
+        """The conversation as it grows; `turns` is what has been asked and answered about this panorama."""
         told = told or []
         asked = "" if question is None else question
         if views is None:

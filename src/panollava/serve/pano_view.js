@@ -1,5 +1,5 @@
 // <pano-view src="data:image/jpeg;..."></pano-view>: look around in an equirectangular panorama.
-// Drag, swipe, pinch, arrow keys, wheel. Attributes yaw and pitch (degrees; right and up are positive) and fov tell where
+// Drag, swipe, pinch, arrow keys, wheel. Attributes yaw and pitch (degrees; right and up are positive) and fov say where
 // it looks, drawn-by which of the two drew it: Pannellum (WebGL), or, where there is no WebGL, a plain canvas.
 // Nothing comes from outside.
 (() => {

@@ -96,8 +96,8 @@ class ModelParts(Section):
     )
     vlm_name: Annotated[Text | None, BeforeValidator(miniature_or(MINIATURE_VLM))] = model_key(
         None,
-        f"Native vision-language model: hub id, local folder, or `{MINIATURE_VLM}` (built by the DAG). It stands in "
-        "the place of vision_name, language_model_name, resampler_type and latent_dimension; null composes a model.",
+        f"Native vision-language model: hub id, local folder, or `{MINIATURE_VLM}` (built by the DAG). It "
+        "replaces vision_name, language_model_name, resampler_type and latent_dimension; null composes a model.",
         of="native",
     )
     adapter: Text | None = model_key(

@@ -74,7 +74,7 @@ def bounds_of(metadata: Iterable[Any]) -> str:
 
 
 def problem(detail: Any, field: FieldInfo, written: str | None = None) -> str:
-    """What is wrong with a value. `written` is how an unquoted one stands in its file."""
+    """What is wrong with a value. `written` is how an unquoted one is written in its file."""
     return _problem(detail, field) + _hint(detail, field, written)
 
 

@@ -87,7 +87,7 @@ def other_ranks(count: int, function: Callable[..., None], *arguments: Any) -> I
     """Ranks 1 to `count - 1` run `function(environment, *arguments)` while the block runs as rank 0.
 
     Function and arguments are pickled. When the block ends, the others end. Raises TrainingError where one of them
-    failed by itself and left rank 0 alone in an operation; any other error of rank 0 stands.
+    failed by itself and left rank 0 alone in an operation; any other error of rank 0 is raised unchanged.
     """
     port = find_free_network_port()
     workers: list[Worker] = []

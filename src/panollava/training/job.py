@@ -105,7 +105,7 @@ def check_prompt(job: StageJob, model_config: ModelConfig) -> None:
 
 def _report_later_texts(job: StageJob, model_config: ModelConfig, prompt: dict[str, Any]) -> None:
     """What `check_lengths` has to say of the stages after this one, whose prepared CSVs `prompt` names by the key of
-    their `max_text_length`. Those that are prepared later are told by their own stage.
+    their `max_text_length`. Those that are prepared later are reported by their own stage.
     """
     for key, csvs in prompt.get("csvs", {}).items():
         limits = TextLimits(key, prompt["text"][key], planned_positions(model_config), model_config.answering_name)

@@ -84,7 +84,7 @@ def run_stage(job: StageJob) -> Path:
         except (Exception, KeyboardInterrupt) as error:
             status = "pending" if isinstance(error, (Interrupted, KeyboardInterrupt)) else "failed"
             minutes = state.record.get("elapsed_minutes", 0.0) + (time.monotonic() - started) / 60
-            with suppress(StorageError):  # on a full disk the first error is the one to tell
+            with suppress(StorageError):  # on a full disk the first error is the one to report
                 state.update_record(status=status, error=str(error), elapsed_minutes=round(minutes, 4), process=None)
             raise
     return job.stage_folder / METADATA

@@ -24,7 +24,7 @@ class PanoramaError(DataError):
 
     @property
     def of_download(self) -> str:
-        """What may be said of a file that came from elsewhere: the reason, and the detail where it holds no bytes."""
+        """What may be shown of a file that came from elsewhere: the reason, and the detail where it holds no bytes."""
         return f"{self.reason}: {self.detail}" if self.detail and not self.shows_content else self.reason
 
     def __reduce__(self) -> tuple[type[PanoramaError], tuple[str, str, str, bool]]:

@@ -1,6 +1,6 @@
 """Unstitched frames of 360 cameras: two fisheye pictures side by side, 2:1 as a panorama is.
 
-A camera's name in the EXIF tells most of them; without a name, two bright discs on black do. `panollava prepare --from
+Most are known by the camera's name in the EXIF; without a name, two bright discs on black do. `panollava prepare --from
 dual_fisheye` converts them where the camera's own stitcher is not at hand.
 """
 

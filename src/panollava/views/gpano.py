@@ -1,4 +1,4 @@
-"""What GPano XMP says about a panorama: its projection, the part of the sphere that it covers, how the camera stood.
+"""What GPano XMP says about a panorama: its projection, the part of the sphere that it covers, the camera's pose.
 
 Source: Google's Photo Sphere XMP metadata (https://developers.google.com/streetview/spherical-metadata). docs/views.md
 has the table of what is read, with the signs, beside what other tools do.
@@ -58,7 +58,7 @@ class Crop:
 
 @dataclass(frozen=True)
 class Pose:
-    """How the camera stood: its picture's centre looked along heading (from north, to the right) and pitch (up), and
+    """The camera's pose: its picture's centre looked along heading (from north, to the right) and pitch (up), and
     the camera was turned clockwise about that axis by roll, in degrees. Applied in the order roll, pitch, heading."""
 
     heading_deg: float = 0.0
@@ -100,7 +100,7 @@ class GPano:
             )
 
     def crop(self, width: int, height: int) -> Crop:
-        """Where an image of that size lies in its full panorama; the whole of it where nothing is said.
+        """Where an image of that size lies in its full panorama; the whole of it where the metadata say nothing.
 
         The image may have been resized with its metadata left as they were. Raises GPanoError.
         """
@@ -112,7 +112,7 @@ class GPano:
         full_height = full_height or (full_width // 2 if full_width else None)
         if full_width is None or full_height is None:
             if not {"CroppedAreaLeftPixels", "CroppedAreaTopPixels"} & set(named) or (not left and not top):
-                return Crop(width, height, 0, 0, width, height)  # only the image's own size is said
+                return Crop(width, height, 0, 0, width, height)  # only the image's own size is given
             raise self._missing("FullPanoWidthPixels", named)
         crop_width, crop_height = crop_width or full_width, crop_height or full_height
         if (crop_width, crop_height) == (full_width, full_height) and not left and not top:
@@ -148,7 +148,7 @@ class GPano:
         )
 
     def pose(self) -> Pose:
-        """How the camera stood; 0 where nothing is said. Raises GPanoError."""
+        """The camera's pose; 0 where the metadata give none. Raises GPanoError."""
         return Pose(*(self._number(f"Pose{name}Degrees") or 0.0 for name in ("Heading", "Pitch", "Roll")))
 
     def _missing(self, name: str, named: list[str]) -> GPanoError:

@@ -1,4 +1,4 @@
-"""Which image files are read, and what is said of those that are not: the format or depth by name, and the conversion.
+"""Which image files are read, and the message for those that are not: the format or depth by name, and the conversion.
 
 Only formats of photographs are opened (for some others Pillow would start a foreign program). HEIC needs the extra
 `heic` (pillow-heif).

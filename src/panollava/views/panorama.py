@@ -129,7 +129,7 @@ def decode_panorama(
     level: str = "auto",
     north: bool = False,
 ) -> Pixels:
-    """`load_panorama` for a file's content; `name` stands in errors."""
+    """`load_panorama` for a file's content; `name` is used in errors."""
     return place_panorama(content, name, min_width, to_the_end, level=level, north=north).pixels
 
 
@@ -206,7 +206,7 @@ def _explained(name: str | Path, content: bytes) -> Iterator[None]:
 
 
 def warn_if_unstitched(pixels: Pixels, name: str | Path) -> None:
-    """Warn where a panorama looks like an unstitched frame of which nothing else tells."""
+    """Warn where a panorama looks like an unstitched frame that has no other sign of it."""
     if shows_two_discs(pixels):
         LOGGER.warning(
             "%s: two bright discs on black: is it an unstitched dual-fisheye frame? Then stitch it with the camera's "

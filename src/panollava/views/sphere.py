@@ -86,7 +86,7 @@ def lay_on_sphere(picture: Pixels, placement: Placement, min_width: int | None =
 
 
 def turned(panorama: Pixels, pose: Pose) -> Pixels:
-    """A panorama [H, W, 3] whose camera stood in `pose`, as one that stood level and looked along heading 0."""
+    """Turn a panorama [H, W, 3] taken in `pose` into one of a level camera that looks along heading 0."""
     height, width = panorama.shape[:2]
     matrix = pose_matrix(pose).T.astype(np.float32)  # level -> picture
     yaw = (np.float32(2 * np.pi) * ((np.arange(width, dtype=np.float32) + 0.5) / width - np.float32(0.5)))[None]

@@ -1,1 +1,1 @@
-"""The synthetic data set: scenes (what there is), captions (what can be said), draw (files)."""
+"""The synthetic data set: scenes (what there is), captions (what can be asked), draw (files)."""

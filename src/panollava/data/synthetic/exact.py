@@ -75,7 +75,7 @@ def _number(rng: np.random.Generator, scene: Scene) -> list[DrawnQuestion]:
 
 
 def _direction(rng: np.random.Generator, scene: Scene) -> list[DrawnQuestion]:
-    """Of each thing that stands only once."""
+    """Of each thing that occurs only once."""
     things = Counter(thing(solid) for solid in scene.solids)
     return [
         _question(

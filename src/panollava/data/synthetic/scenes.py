@@ -56,7 +56,7 @@ _HAZE_DISTANCE = 12.0
 
 @dataclass(frozen=True)
 class Solid:
-    """A sphere, box or upright cone: the place it stands for, its centre (metres from the camera) and size."""
+    """A sphere, box or upright cone: the place it represents, its centre (metres from the camera) and size."""
 
     place: str
     colour: str
@@ -92,7 +92,7 @@ def sample_scene(rng: np.random.Generator, share: float = 0.7, share_above: floa
     """Draw a scene with at least one solid.
 
     Each place around the camera holds a solid with probability `share`, the place above with `share_above`.
-    Solids stand within 25 degrees of the middle of their 90 degree sector: those behind the camera are often cut
+    Solids lie within 25 degrees of the middle of their 90 degree sector: those behind the camera are often cut
     by the panorama's seam at +-180 degrees, and those above often reach the zenith.
     """
     sky, ground = str(rng.choice(list(SKIES))), str(rng.choice(list(GROUNDS)))

@@ -56,10 +56,10 @@ class Result:
 
 
 def read_results(paths: Sequence[Path], custom_metrics: Collection[str] = ()) -> list[Result]:
-    """Read evaluations by their metrics.json, named by as much of their folders as tells them apart.
+    """Read evaluations by their metrics.json, named by as much of their folders as distinguishes them.
 
     Custom metrics are computed again where the user's own project or `custom_metrics` names them; else the value is as
-    told, and is not tested.
+    recorded, and is not tested.
     Raises EvaluationError for a file that is missing, damaged or not made from the predictions beside it.
     """
     return [_read(path, name, custom_metrics) for path, name in zip(paths, names_of(paths), strict=True)]
@@ -92,7 +92,7 @@ def metrics_path(word: str, root: Path = Path()) -> Path:
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:
-    """The last parts of each folder, as many as it takes to tell all of them apart. Raises EvaluationError.
+    """The last parts of each folder, as many as it takes to distinguish all of them. Raises EvaluationError.
 
     An evaluation in `EXP1/eval/test/` is called so, since `test` alone says nothing.
     """
@@ -141,7 +141,7 @@ def _read(path: Path, name: str, chosen: Collection[str]) -> Result:
 def _again(
     name: str, key: str, told: Mapping[str, Any], found: MetricResult | None, refused: Mapping[str, str]
 ) -> MetricResult:
-    """The metric as computed here, with the interval as told; all as told, without samples, where it cannot be."""
+    """The metric as computed here, with the interval as recorded; else all as recorded, without samples."""
     interval = (told["interval"][0], told["interval"][1]) if told.get("interval") else None
     if found is not None and found.value is not None:
         if abs(found.value - told["value"]) > TOLERANCE:

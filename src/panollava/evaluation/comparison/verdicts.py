@@ -124,7 +124,7 @@ def matching_samples(first: ScoredTexts, second: ScoredTexts) -> list[int]:
 
 def refuse_other_pictures(first: Result, second: Result) -> None:
     """Raise EvaluationError where pictures of equal paths, or of equal names, are others by the digests that both
-    metrics.json tell: of the pictures that were shown, or, in older files, of the CSVs and of what they named.
+    metrics.json record: of the pictures that were shown, or, in older files, of the CSVs and of what they named.
     """
     one, other = (result.document["provenance"] for result in (first, second))
     shown, others = one.get("pictures"), other.get("pictures")
@@ -192,7 +192,7 @@ def _lines(
         if found is None:
             lines.append(replace(line, note="has no such score"))
             continue
-        if found.interval is not None:  # as metrics.json tells it, so that one score has one interval
+        if found.interval is not None:  # as metrics.json records it, so that one score has one interval
             line = replace(line, interval=found.interval)
         elif found.samples is not None:
             line = replace(line, interval=interval_of(found.samples, units_of(result.scored.rows), draws))

@@ -42,7 +42,7 @@ def _question(query: str, details: Details, shown: Sequence[str]) -> str:
 
 
 def _reference(reference: str, details: Details, shown: Sequence[str]) -> str:
-    """A right option as it stands in the question, any other reference as it is."""
+    """A right option as it is written in the question, any other reference as it is."""
     if details.answer_type != "choice" or not details.options or details.scoring:
         return reference
     option = details.options[read_truth(reference, Question("choice", details.options))]

@@ -1,6 +1,6 @@
 """A judge's reply as a score from 0 to 100. A reply that gives none, or does not say which number it is, gives none.
 
-Thinking is left out, `<answer>`, `\\boxed{}` and `[[ ]]` count where they stand (`answers.part`). Then: the last number
+Thinking is left out, `<answer>`, `\\boxed{}` and `[[ ]]` count where they occur (`answers.part`). Then: the last number
 behind "score" or "rating"; a line that is a number and nothing else, the last before the first; the one number that
 there is. "85", "85/100", "85 %" and "85 out of 100" say the same; a number on another scale ("8/10"), a range and one
 outside 0 to 100 are no score.

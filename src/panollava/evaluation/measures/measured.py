@@ -35,7 +35,7 @@ OF_PICTURES = ("overlap_consistency", "dino_similarity")
 EXTRA = tuple(_COLUMNS)
 """The scores' keys in `evaluation.extra` and metrics.json, in the order of the table."""
 JUDGED = JUDGE_NAMES[:2]
-"""The scores of `evaluation.judge`'s models. How far they agree stands beside them, and is no sum over samples."""
+"""The scores of `evaluation.judge`'s models. Their agreement is reported beside them, and is no sum over samples."""
 _COLUMNS |= {key: (key, f"{key}_scored") for key in JUDGED}
 
 

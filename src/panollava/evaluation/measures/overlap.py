@@ -242,7 +242,7 @@ def _cosines(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _next_to_their_stand_ins(paths: list[str], stand_ins: Mapping[str, str] | None) -> list[str]:
-    """The pictures in an order in which a batch and its stand-ins are mostly the same pictures."""
+    """The pictures in an order in which a batch and its replacements are mostly the same pictures."""
     order: dict[str, None] = {}
     for path in paths:
         while path not in order:

@@ -6,7 +6,7 @@ same, with other words for where things are. `RolledPictures` and `rolled_sample
 `equivariance` compares its answers.
 
 On the synthetic data set pictures are rolled by quarter turns, and the words for places in the question are turned with
-them. `yaw_equivariance` in [0, 1] is the share of questions whose second answer says what the first one said, with its
+them. `yaw_equivariance` in [0, 1] is the share of questions whose second answer agrees with the first one, with its
 places turned; opening words and the order of places do not count. On other data sets no words are turned, and
 exact agreement means little: there `yaw_agreement` in [0, 1], the mean ROUGE-L (F, stemmer) between both answers, is
 to be read; what people say of the middle of a picture may rightly change.
@@ -60,14 +60,14 @@ def turns_of(views: Sequence[View], quarters: bool) -> tuple[float, ...]:
 
 
 def rolled_views(views: Sequence[View], turn_deg: float) -> tuple[View, ...]:
-    """The views of a panorama that is rolled so that what stood at yaw `turn_deg` stands in the middle."""
+    """The views of a panorama that is rolled so that yaw `turn_deg` is in the middle."""
     return tuple(replace(view, yaw_deg=_wrapped(view.yaw_deg + turn_deg)) for view in views)
 
 
 class RolledPictures:
     """Views of rolled panoramas by image path, rendered when they are asked for. Paths start at `root`.
 
-    A panorama that is not the one that `sha256` (by image path) tells of is refused.
+    A panorama whose digest differs from `sha256` (by image path) is refused.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ def equivariance(
 
 
 def _question(rolled: Mapping[str, str], first: Mapping[str, str], synthetic: bool) -> dict[str, Any]:
-    """A row of the result: what was asked, what was to be said, what was said."""
+    """A row of the result: the question, the expected answer, the answer."""
     return {
         "sample_id": int(rolled["sample_id"]),
         "image_path": rolled["image_path"],
@@ -196,7 +196,7 @@ def _by_turn(samples: Sequence[Mapping[str, Any]], synthetic: bool) -> dict[str,
 
 def _by_question(rows: Sequence[Mapping[str, str]]) -> dict[tuple[str, str, int], Mapping[str, str]]:
     """The first row of each question, by picture, query and which of those with both it is: predictions_rolled.csv
-    tells neither options nor earlier turns, and all files have the samples' order."""
+    contains neither options nor earlier turns, and all files have the samples' order."""
     first: dict[tuple[str, ...], Mapping[str, str]] = {}
     for row in rows:
         first.setdefault((*question_of(row), row["sample_id"] if "asked" in row else ""), row)

@@ -67,7 +67,7 @@ def run_custom(dotted: str, texts: ScoredTexts, taken: Container[str]) -> dict[s
         returned = call(
             list(texts.predictions), [list(refs) for refs in texts.references], [dict(row) for row in texts.rows]
         )
-    except (Exception, SystemExit) as error:  # theirs: told as it is, it must not take the other scores with it
+    except (Exception, SystemExit) as error:  # the user's: reported as it is, it must not take the other scores with it
         LOGGER.exception("Custom metric %s failed", dotted)
         return failed(f"raised {type(error).__name__}: {error}")
     several = isinstance(returned, Mapping) and not {"value", "samples"} & returned.keys()

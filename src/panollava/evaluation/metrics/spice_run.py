@@ -44,7 +44,7 @@ def spice_scores(
     """F of each sample's scene graph tuples, 0-1, in order. `heap` is the limit of Java's heap ("2500m").
 
     Captions in `also` are parsed and kept only. No caption holds a line break. Raises MetricUnavailable where a part is
-    missing, EvaluationError when the scorer fails or takes too long, with the end of what it said.
+    missing, EvaluationError when the scorer fails or takes too long, with the end of its output.
     """
     jars = class_path()
     captions: dict[str, int] = {}

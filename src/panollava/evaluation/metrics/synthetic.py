@@ -29,7 +29,7 @@ def place_thing_f1(
     """F1 of the (place, thing) pairs that descriptions name, pooled over the descriptions of all scenes.
 
     Only rows whose query asks for a description count. Their references name the same pairs in other words, so the
-    first stands for all. Without any there is a reason instead of a value.
+    first represents all. Without any there is a reason instead of a value.
     """
     parts = []
     descriptions = 0

@@ -4,8 +4,8 @@ Each is built from (vision width, latent width, patch grid) and its options, and
 
 * `forward(tokens [B, V, S, D_vision], positions [V, S, D_vision] | None) -> [B, V, S', D_latent]`, where
   `positions` is added to the normalised patch tokens, that is before anything mixes them;
-* `grid`, the (rows, columns) in which its output tokens stand on the view: what the overlap loss and stitching
-  take for their directions. Queries stand on a grid too (`queries.py`);
+* `grid`, the (rows, columns) of its output tokens on the view: what the overlap loss and stitching
+  take for their directions. Queries are placed on a grid too (`queries.py`);
 * `num_tokens`, the S' = rows x columns of a view, known before any weight is loaded.
 """
 

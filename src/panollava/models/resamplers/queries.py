@@ -1,4 +1,4 @@
-"""Queries that gather a view's patches, and stand on a grid over it, so that what they gather has a direction.
+"""Queries that gather a view's patches, placed on a grid over it, so that what they gather has a direction.
 
 In: the patch tokens of each view. Out: one token per cell of a coarser grid. A query starts as a learned vector plus
 the mean of the patches in its cell (in the manner of Honeybee's locality-enhanced projectors, Cha et al. 2023).
