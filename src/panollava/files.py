@@ -38,8 +38,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     except PanollavaError:
         raise
     except Exception as error:
-        if told := storage_error(error, target):
-            raise told from error
+        if problem := storage_error(error, target):
+            raise problem from error
         raise
     finally:
         with suppress(OSError):

@@ -53,7 +53,7 @@ def take_flock(stream: IO[str], tell: Callable[[str], None], wait_s: float = flo
 
     `tell` is called once, with what the owner wrote into the file, if this process has to wait.
     """
-    deadline, told = time.monotonic() + wait_s, False
+    deadline, reported = time.monotonic() + wait_s, False
     while True:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -61,9 +61,9 @@ def take_flock(stream: IO[str], tell: Callable[[str], None], wait_s: float = flo
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 return False
-        if not told:
+        if not reported:
             tell(owner_of(stream))
-            told = True
+            reported = True
         time.sleep(_POLL_S)
 
 

@@ -37,8 +37,8 @@ def told_beside(path: str | Path) -> dict[str, Any]:
     """What the job that made this file noted about it beyond its slice; empty where there is no note."""
     try:
         note = read_json(_note(Path(path)))
-        told: dict[str, Any] = note.get("told", {}) if _is_about(note, Path(path)) else {}
-        return told
+        noted: dict[str, Any] = note.get("told", {}) if _is_about(note, Path(path)) else {}
+        return noted
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
@@ -51,10 +51,10 @@ def write_sidecar(path: str | Path, digest: str) -> Iterator[dict[str, Any]]:
     """
     path = Path(path)
     _note(path).unlink(missing_ok=True)
-    told: dict[str, Any] = {}
-    yield told
+    noted: dict[str, Any] = {}
+    yield noted
     about = {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
-    write_json(_note(path), {"config": digest, **about, **({"told": told} if told else {})})
+    write_json(_note(path), {"config": digest, **about, **({"told": noted} if noted else {})})
 
 
 def clear_snakemake_record(path: str | Path) -> None:

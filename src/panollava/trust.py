@@ -36,13 +36,13 @@ def configured_metrics(root: Path | None = None) -> frozenset[str]:
     return frozenset(metric for several in named if isinstance(several, list) for metric in several)
 
 
-def runnable_metrics(told: Iterable[str], chosen: Collection[str] = ()) -> tuple[list[str], dict[str, str]]:
+def runnable_metrics(recorded: Iterable[str], chosen: Collection[str] = ()) -> tuple[list[str], dict[str, str]]:
     """Those of the custom metrics in a file that may run, and for each other one the reason why it does not.
 
     They may run where the package has them, where the user chose them (`--custom-metrics`, `--config`), or where the
     project in the working folder names them.
     """
-    names = list(dict.fromkeys(told))
+    names = list(dict.fromkeys(recorded))
     allowed = {*SHIPPED_METRICS, *chosen}
     if not allowed.issuperset(names):
         allowed |= configured_metrics()
@@ -63,16 +63,16 @@ def may_run_code(metadata: dict[str, Any], folders: dict[str, str | None], confi
     """
     if config is None or not config.settings.models.trust_remote_code:
         return False
-    told = metadata["model_config"]
+    recorded = metadata["model_config"]
     loaded = {"vision": "vision_name", "language": "language_model_name"}
-    if told.get("vlm_name") is not None:
+    if recorded.get("vlm_name") is not None:
         loaded = {"vlm": "vlm_name"}
     elif metadata["stage"] == "vision":  # which only names its language model
         del loaded["language"]
     for part, name in loaded.items():
         own = config.backbone_folder(part)
         here = folders.get(part)
-        if told[name] != getattr(config.settings.models, name) or (own is None) != (here is None):
+        if recorded[name] != getattr(config.settings.models, name) or (own is None) != (here is None):
             return False
         if own is not None and here is not None and (config.root / own).resolve() != Path(here).resolve():
             return False
@@ -110,23 +110,23 @@ def is_project(folder: Path) -> bool:
     return any((folder / name).is_file() for name in _PROJECT_FILES)
 
 
-def find_inside(told: str, roots: Sequence[Path]) -> Path | None:
+def find_inside(recorded: str, roots: Sequence[Path]) -> Path | None:
     """The file or folder that a file of others names: below one of `roots`, links followed; None where it is not.
 
     In the working folder links are the user's own and may lead anywhere.
     """
-    if not told or "\0" in told:
+    if not recorded or "\0" in recorded:
         return None
     for root in roots:
         base = Path(os.path.abspath(root))
-        place = Path(os.path.normpath(base / told))
+        place = Path(os.path.normpath(base / recorded))
         if not place.is_relative_to(base):
             continue
         try:
             if not place.exists():
                 continue
             if base == Path.cwd() or place.resolve().is_relative_to(base.resolve()):
-                return root / told if not Path(told).is_absolute() else place
+                return root / recorded if not Path(recorded).is_absolute() else place
         except OSError:  # a name too long, a folder that may not be read, links in a circle
             continue
     return None

@@ -104,25 +104,25 @@ def load_folder(
 def _metadata(folder: Path, origin: dict[str, Any] | None, model: dict[str, Any]) -> dict[str, Any]:
     """What checkpoint_metadata.json would say, from an exported folder's `origin`. Raises CheckpointError."""
     file = folder / (NATIVE_FILE if is_saved_native(folder) else "config.json")
-    told = whole_origin(file, origin or {})
+    recorded = whole_origin(file, origin or {})
     return {
-        "experiment_name": _experiment_of(folder, told["experiment"]),
-        "stage": told["stage"],
+        "experiment_name": _experiment_of(folder, recorded["experiment"]),
+        "stage": recorded["stage"],
         "model_config": model,
-        "training_config": told["training"],
-        "dataset": told["dataset"],
-        "checkpoint_info": {"config_digest": told["config_digest"], "project_root": str(Path.cwd())},
+        "training_config": recorded["training"],
+        "dataset": recorded["dataset"],
+        "checkpoint_info": {"config_digest": recorded["config_digest"], "project_root": str(Path.cwd())},
         "backbones": {},
-        "remembered": told["remembered"],
+        "remembered": recorded["remembered"],
     }
 
 
-def _experiment_of(folder: Path, told: str | None) -> str:
+def _experiment_of(folder: Path, recorded: str | None) -> str:
     """The experiment's name, which is part of the path of its results; of a model without one the folder's name."""
     from panollava.config.names import check_name
 
     try:
-        return check_name(told if told is not None else token(folder.resolve().name))
+        return check_name(recorded if recorded is not None else token(folder.resolve().name))
     except ConfigError as error:
         raise CheckpointError(f"{folder}: {error}. Export the model again, or rename the folder") from error
 

@@ -54,8 +54,10 @@ def _replaceable(output: Path) -> dict[str, Any]:
             raise ConfigError(_refusal(output, "no list of what an earlier export wrote"))
         return {}
     try:
-        told = read_json(output / MANIFEST)["files"]
-        files = {str(name): {"size": int(entry["size"]), "sha256": entry.get("sha256")} for name, entry in told.items()}
+        listed = read_json(output / MANIFEST)["files"]
+        files = {
+            str(name): {"size": int(entry["size"]), "sha256": entry.get("sha256")} for name, entry in listed.items()
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(_refusal(output, f"a {MANIFEST} that cannot be read")) from error
     if away := [name for name in files if os.path.isabs(name) or ".." in Path(name).parts]:

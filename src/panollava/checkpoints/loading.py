@@ -140,13 +140,13 @@ def resolve_backbones(
 
 
 def _backbone(
-    told: str, part: str, metadata: dict[str, Any], folder: Path, roots: list[Path], config: WorkflowConfig | None
+    name: str, part: str, metadata: dict[str, Any], folder: Path, roots: list[Path], config: WorkflowConfig | None
 ) -> Path | None:
     """The folder of a local backbone; None where there is none. Raises CheckpointError for one that lies elsewhere."""
-    found = find_inside(told, roots)
+    found = find_inside(name, roots)
     if found is not None and found.is_dir():
         return found
-    elsewhere = next((root / told for root in roots if (root / told).is_dir()), None)
+    elsewhere = next((root / name for root in roots if (root / name).is_dir()), None)
     if elsewhere is None:
         return None
     if made_here(folder, metadata["checkpoint_info"]["project_root"]):
@@ -155,6 +155,6 @@ def _backbone(
     if own is not None and config is not None and (config.root / own).resolve() == elsewhere.resolve():
         return elsewhere
     raise CheckpointError(
-        f"{folder / METADATA} names the {part} backbone {told!r}, which lies outside of its project and of the working "
+        f"{folder / METADATA} names the {part} backbone {name!r}, which lies outside of its project and of the working "
         "folder, so it is not opened. If it is yours, pass --config with the experiment that names it"
     )

@@ -80,10 +80,10 @@ def load_zero_shot(checkpoint: Mapping[str, Any]) -> tuple[PanoramaModel, Panora
     are others by now."""
     model_config = ModelConfig.from_json(dict(checkpoint["model_config"]))
     for part, source in (("vlm", model_config.vlm_source), ("adapter", model_config.adapter_source)):
-        told = checkpoint["weights"].get(part)
-        if source is not None and told is not None and (found := weights_digest(source)) != told:
+        recorded = checkpoint["weights"].get(part)
+        if source is not None and recorded is not None and (found := weights_digest(source)) != recorded:
             raise CheckpointError(
-                f"{source} is not what checkpoint.json chose: it is {found[:16]}…, chosen was {told[:16]}…. Remove "
+                f"{source} is not what checkpoint.json chose: it is {found[:16]}…, chosen was {recorded[:16]}…. Remove "
                 "checkpoint.json and run the same command again"
             )
     model = build_model(model_config, dtype=language_dtype(checkpoint["precision"]))

@@ -121,7 +121,7 @@ def run_snakemake(arguments: list[str], environment: dict[str, str] | None = Non
         arguments = ["--cores", "all", *arguments]
     parent = os.getpid()
     stopped: list[float] = []  # when requests to stop came
-    told: set[int] = set()  # jobs that were asked to stop
+    signalled: set[int] = set()  # jobs that were asked to stop
     # SIGKILL: a snakemake that outlives its front door would wait for its jobs while the next run finds it locked.
     child = subprocess.Popen(
         [sys.executable, "-m", "snakemake", *arguments],
@@ -133,7 +133,7 @@ def run_snakemake(arguments: list[str], environment: dict[str, str] | None = Non
         """Jobs save their state and end; snakemake, stopped too, starts no more (and cancels those of a cluster)."""
         child.send_signal(signal.SIGINT if elsewhere else signal.SIGTERM)
         for pid in _children_of(child.pid):
-            told.add(pid)
+            signalled.add(pid)
             _signal(pid, signal.SIGTERM)
         stopped.append(time.monotonic())
 
@@ -142,7 +142,7 @@ def run_snakemake(arguments: list[str], environment: dict[str, str] | None = Non
     # A terminal sends Ctrl-C to snakemake and the jobs as well; a lone SIGINT from elsewhere stops them like SIGTERM.
     at_terminal = sys.stdin.isatty()
     signal.signal(signal.SIGINT, (lambda *_: stopped.append(time.monotonic())) if at_terminal else stop)
-    code = _wait_for(child, stopped, None if elsewhere or at_terminal else told)
+    code = _wait_for(child, stopped, None if elsewhere or at_terminal else signalled)
     return code if code >= 0 else 128 - code
 
 
@@ -151,11 +151,11 @@ def _signal(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def _wait_for(child: subprocess.Popen[bytes], stopped: list[float], told: set[int] | None) -> int:
+def _wait_for(child: subprocess.Popen[bytes], stopped: list[float], signalled: set[int] | None) -> int:
     """The exit code of snakemake. Asked to stop, it gets a bounded time to end: it never hangs for ever.
 
-    Its jobs have JOBS_END_S to save their state, and it has SNAKEMAKE_ENDS_S behind the last of them. `told` are those
-    that were asked; one that began in the same moment is asked too (None: they are asked by others).
+    Its jobs have JOBS_END_S to save their state, and it has SNAKEMAKE_ENDS_S behind the last of them. `signalled` are
+    those that were asked; one that began in the same moment is asked too (None: they are asked by others).
     """
     idle_since: float | None = None
     while True:
@@ -166,9 +166,9 @@ def _wait_for(child: subprocess.Popen[bytes], stopped: list[float], told: set[in
                 continue
         jobs, now = _children_of(child.pid), time.monotonic()
         idle_since = None if jobs else idle_since or now
-        if told is not None:
-            for pid in set(jobs) - told:
-                told.add(pid)
+        if signalled is not None:
+            for pid in set(jobs) - signalled:
+                signalled.add(pid)
                 _signal(pid, signal.SIGTERM)
         if jobs and now - stopped[0] > JOBS_END_S:
             print(f"jobs did not end within {JOBS_END_S:.0f} s: they are killed", file=sys.stderr, flush=True)

@@ -199,8 +199,8 @@ def _metric_errors(settings: Settings) -> list[tuple[str, str]]:
     for dotted in settings.evaluation.custom_metrics:
         name = dotted.partition(":")[2]
         if name in taken:
-            told = f"{dotted} would stand under {name}, which another metric has: rename the function"
-            return [("evaluation.custom_metrics", told)]
+            message = f"{dotted} would stand under {name}, which another metric has: rename the function"
+            return [("evaluation.custom_metrics", message)]
         taken.add(name)
     return []
 
@@ -208,12 +208,14 @@ def _metric_errors(settings: Settings) -> list[tuple[str, str]]:
 def _other_errors(settings: Settings) -> list[tuple[str, str]]:
     found = _metric_errors(settings)
     if settings.training.batches == "group_by_image" and settings.training.gradient_checkpointing is True:
-        told = "must be auto or false with training.batches: group_by_image, which keeps what the language model read"
-        found.append(("training.gradient_checkpointing", f"{told}, got true"))
+        message = (
+            "must be auto or false with training.batches: group_by_image, which keeps what the language model read"
+        )
+        found.append(("training.gradient_checkpointing", f"{message}, got true"))
     judge = settings.evaluation.judge
     if judge.second_model is not None and judge.second_model == judge.model:
-        told = f"is {judge.second_model!r}, the first judge itself, which always agrees"
-        found.append(("evaluation.judge.second_model", told))
+        message = f"is {judge.second_model!r}, the first judge itself, which always agrees"
+        found.append(("evaluation.judge.second_model", message))
     elif judge.second_model is not None and judge.model is None:
         found.append(("evaluation.judge.second_model", "is a second judge: name the first one under judge.model"))
     columns = [name for name in (settings.data.columns.image_path, settings.data.columns.query,
@@ -251,8 +253,8 @@ def _other_errors(settings: Settings) -> list[tuple[str, str]]:
     sides = [asked] * 2 if isinstance(asked, int) else asked or []
     if models.vision_name == MINIATURE_VISION and any(side % vision.patch_size for side in sides):
         nearest = [max(1, round(side / vision.patch_size)) * vision.patch_size for side in sides]
-        told = f"must be a multiple of models.miniature.vision.patch_size ({vision.patch_size}), got {asked}"
-        found.append(("image_processing.image_size", f"{told}. Nearest: {nearest}"))
+        message = f"must be a multiple of models.miniature.vision.patch_size ({vision.patch_size}), got {asked}"
+        found.append(("image_processing.image_size", f"{message}. Nearest: {nearest}"))
     if vision.image_size % vision.patch_size:
         found.append(
             (

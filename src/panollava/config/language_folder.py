@@ -74,8 +74,8 @@ def _type_problem(stated: dict[str, Any]) -> str | None:
 
 
 def _quantisation_problem(stated: dict[str, Any]) -> str | None:
-    told = stated.get("quantization_config")
-    method = told.get("quant_method") if isinstance(told, dict) else None
+    quantization = stated.get("quantization_config")
+    method = quantization.get("quant_method") if isinstance(quantization, dict) else None
     packages = _QUANTISATION.get(str(method), ())
     if not packages or any(find_spec(package) is not None for package in packages):
         return None

@@ -49,10 +49,10 @@ class ResultCache:
         itself, as two whole slices; the settings in which they differ are printed here.
         """
         if path not in self._current:
-            self._current[path] = os.path.exists(path) and self._told_current(path, slice_json)
+            self._current[path] = os.path.exists(path) and self._recorded_as_current(path, slice_json)
         return self._current[path]
 
-    def _told_current(self, path: str, slice_json: str) -> bool:
+    def _recorded_as_current(self, path: str, slice_json: str) -> bool:
         if read_digest(path) == digest_of_text(slice_json):
             return True
         remembered = self._remembered(path)
@@ -212,8 +212,8 @@ def _can_be_made(task: Task) -> bool:
     if task.node.document is None:
         return True
     parents = task.experiment.slices.parents(task.node.name)
-    told = [task_of(task.experiment, name).told_by for name, _ in parents if TABLE[KINDS[name]].cache is None]
-    return all(one is not None and os.path.exists(one) for one in told)
+    recording = [task_of(task.experiment, name).told_by for name, _ in parents if TABLE[KINDS[name]].cache is None]
+    return all(one is not None and os.path.exists(one) for one in recording)
 
 
 def _cached_node(path: str) -> tuple[Node, str] | None:
@@ -234,11 +234,13 @@ def _what_changed(remembered: Collection[str], slice_json: str) -> Iterator[str]
             continue
         if isinstance(before, dict) and before.get("node") == now["node"]:
             yield from (
-                _told(key, old, new) for key, old, new in differences(before, now) if not key.startswith("upstream.")
+                _described(key, old, new)
+                for key, old, new in differences(before, now)
+                if not key.startswith("upstream.")
             )
 
 
-def _told(key: str, old: Any, new: Any) -> str:
+def _described(key: str, old: Any, new: Any) -> str:
     section, _, name = key.partition(".")
     if section == "inputs":
         return f"{name} has other content"

@@ -250,8 +250,8 @@ def _answer(
     from panollava.evaluation.of_job import answer_csv
 
     _refuse_other(checkpoint, slice.upstream["select_checkpoint"])
-    with write_sidecar(predictions, slice.digest) as told:
-        told |= answer_csv(
+    with write_sidecar(predictions, slice.digest) as noted:
+        noted |= answer_csv(
             slice.document["node"],
             slice.config,
             slice.digest,

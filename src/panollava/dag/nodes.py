@@ -15,7 +15,7 @@ from panollava.dag import inputs, jobs, options, parents, settings, several
 from panollava.dag.node import CACHE, Node, Report, Resources
 
 _RESULTS = "{results_dir}/{experiment}"
-_TOLD = "../report/{}.rst"  # captions, seen from workflow/rules
+_CAPTION = "../report/{}.rst"  # captions, seen from workflow/rules
 
 
 def pictures_of(prepared_csv: Path) -> Mapping[str, str]:
@@ -67,7 +67,7 @@ def _stage(stage: str, reads: tuple[str, ...], code_version: int) -> Node:
         threads=options.threads,
         log=f"{{logs_dir}}/{{experiment}}/train_{stage}_{{variant}}.log",
         lower="batch_size, image_processing.image_size or the size of the models",
-        report={"curves": Report("Training", _TOLD.format("loss_curves"), labels, "{experiment}")},
+        report={"curves": Report("Training", _CAPTION.format("loss_curves"), labels, "{experiment}")},
     )
 
 
@@ -87,7 +87,7 @@ _NODES = (
         folders=("images",),
         resources=Resources(4000, 60),
         lower="data.synthetic.image_height",
-        report={"sheet": Report("Data", _TOLD.format("contact_sheet"), {"data": "synthetic {key}"})},
+        report={"sheet": Report("Data", _CAPTION.format("contact_sheet"), {"data": "synthetic {key}"})},
     ),
     Node(
         "miniature_vision",
@@ -331,7 +331,7 @@ _NODES = (
         resources=Resources(16000, 60, gpu=True),
         report={
             "plot": Report(
-                "Metrics", _TOLD.format("overlap"), {"page": "agreement of overlapping views"}, "{experiment}"
+                "Metrics", _CAPTION.format("overlap"), {"page": "agreement of overlapping views"}, "{experiment}"
             )
         },
     ),
@@ -371,8 +371,10 @@ _NODES = (
         options=options.of_metrics,
         resources=Resources(12000, 60),
         report={
-            "table": Report("Metrics", _TOLD.format("metrics"), {"page": "scores, blind control"}, "{experiment}"),
-            "samples": Report("Predictions", _TOLD.format("samples"), {"page": "panoramas, answers"}, "{experiment}"),
+            "table": Report("Metrics", _CAPTION.format("metrics"), {"page": "scores, blind control"}, "{experiment}"),
+            "samples": Report(
+                "Predictions", _CAPTION.format("samples"), {"page": "panoramas, answers"}, "{experiment}"
+            ),
         },
     ),
     # ---- several experiments ---------------------------------------------------------------------
@@ -387,7 +389,7 @@ _NODES = (
         outputs={"csv": "{results_dir}/comparison.csv", "html": "{results_dir}/comparison.html"},
         told_by="csv",
         log="{logs_dir}/shared/compare.log",
-        report={"html": Report("Comparison", _TOLD.format("comparison"), {"page": "scores, tests, answers"})},
+        report={"html": Report("Comparison", _CAPTION.format("comparison"), {"page": "scores, tests, answers"})},
     ),
     Node(
         "compare_ablation",
@@ -404,8 +406,8 @@ _NODES = (
         told_by="csv",
         log="{logs_dir}/ablations/compare_ablation_{ablation}.log",
         report={
-            "html": Report("Ablations", _TOLD.format("ablation_table"), {"page": "scores"}, "{ablation}"),
-            "plot": Report("Ablations", _TOLD.format("ablation_plot"), {"page": "plot"}, "{ablation}"),
+            "html": Report("Ablations", _CAPTION.format("ablation_table"), {"page": "scores"}, "{ablation}"),
+            "plot": Report("Ablations", _CAPTION.format("ablation_plot"), {"page": "plot"}, "{ablation}"),
         },
     ),
 )

@@ -59,7 +59,7 @@ def _check_same(experiment: WorkflowConfig, stage: str, checkpoint: Path, digest
     fingerprint = _read(state / "fingerprint.json")
     if digest != experiment.digest(f"train_{stage}"):
         before = _read(state / "slice.json") if fingerprint.get("slice") == digest else {}
-        lines = _told(before, now) if before else _from_metadata(experiment, stage, digest)
+        lines = _described(before, now) if before else _from_metadata(experiment, stage, digest)
         more = f"\n  … and {len(lines) - _MOST_DIFFERENCES} more" if len(lines) > _MOST_DIFFERENCES else ""
         listed = "".join(f"\n  {line}" for line in lines[:_MOST_DIFFERENCES]) + more
         own = experiment.names.stage_dir(stage)
@@ -84,7 +84,7 @@ def _check_same(experiment: WorkflowConfig, stage: str, checkpoint: Path, digest
             )
 
 
-def _told(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def _described(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """`key: was X, is Y` for each setting in which two slices differ."""
     return [f"{key.removeprefix('config.')}: was {old!r}, is {new!r}" for key, old, new in differences(before, now)]
 
@@ -97,7 +97,7 @@ def _from_metadata(experiment: WorkflowConfig, stage: str, digest: str | None) -
     settings = experiment.to_dict()["training"]["stage_configs"][stage]
     now = {**settings, "learning_rate": settings["lr"]}
     before = metadata["training_config"]
-    return _told({k: before[k] for k in before if k in now}, {k: now[k] for k in before if k in now})
+    return _described({k: before[k] for k in before if k in now}, {k: now[k] for k in before if k in now})
 
 
 def _read(path: Path) -> dict[str, Any]:

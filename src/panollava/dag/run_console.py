@@ -32,7 +32,7 @@ _CHATTER = re.compile(
     r"|Exiting because a job execution failed|Complete log|The run involves checkpoint|The order of jobs"
     r"|This was a dry-run|Full Traceback|Shutting down, this might|Removing output files of failed job|\s*$"
 )
-_TOLD_ALREADY = re.compile(
+_REPORTED_ALREADY = re.compile(
     r"Exiting because a job execution failed|(RuleException:\s*)?CalledProcessError in file"
     r"|(WorkflowError:\s*)?At least one job did not complete successfully"
 )
@@ -143,18 +143,18 @@ class LogHandler(LogHandlerBase):
         except Exception:
             self.handleError(record)
 
-    def _show(self, record: logging.LogRecord, event: Any, told: Mapping[str, Any]) -> None:
+    def _show(self, record: logging.LogRecord, event: Any, fields: Mapping[str, Any]) -> None:
         match event:
             case LogEvent.RUN_INFO:
-                self._planned(told.get("stats") or {})
+                self._planned(fields.get("stats") or {})
             case LogEvent.JOB_INFO:
-                self._begins(told)
+                self._begins(fields)
             case LogEvent.JOB_FINISHED:
-                self._ends(told["job_id"])
+                self._ends(fields["job_id"])
             case LogEvent.JOB_ERROR:
-                self._fails(told["jobid"])
+                self._fails(fields["jobid"])
             case LogEvent.SHELLCMD:
-                if self.common_settings.printshellcmds and (command := told.get("shellcmd") or told.get("cmd")):
+                if self.common_settings.printshellcmds and (command := fields.get("shellcmd") or fields.get("cmd")):
                     self._line(str(command))
             case None | LogEvent.ERROR | LogEvent.GROUP_ERROR:
                 self._message(record)
@@ -163,7 +163,7 @@ class LogHandler(LogHandlerBase):
         text = record.getMessage()
         if text in ("None", ""):
             return
-        if _TOLD_ALREADY.match(text):
+        if _REPORTED_ALREADY.match(text):
             return
         if record.levelno >= logging.WARNING:
             self._line(without_advice(text))
@@ -184,15 +184,15 @@ class LogHandler(LogHandlerBase):
         self.started = time.monotonic()
         threading.Thread(target=self._tick, name="run-console", daemon=True).start()
 
-    def _begins(self, told: Mapping[str, Any]) -> None:
-        rule, title = told["rule_name"], title_of(told["rule_name"], told["wildcards"] or {})
+    def _begins(self, fields: Mapping[str, Any]) -> None:
+        rule, title = fields["rule_name"], title_of(fields["rule_name"], fields["wildcards"] or {})
         if self.dry_run:
-            self._line(f"  {title}: {why(told['reason'], told['output'] or [])}")
+            self._line(f"  {title}: {why(fields['reason'], fields['output'] or [])}")
             return
-        outputs, log = told["output"] or [], told["log"] or []
+        outputs, log = fields["output"] or [], fields["log"] or []
         job = _Job(title, rule, time.monotonic(), log[0] if log else None, _record_of(rule, outputs))
-        self.running[told["jobid"]] = job
-        if rule not in self.seconds and (earlier := _seconds_of_earlier(rule, told.get("benchmark"))):
+        self.running[fields["jobid"]] = job
+        if rule not in self.seconds and (earlier := _seconds_of_earlier(rule, fields.get("benchmark"))):
             self.seconds[rule] = [earlier]
 
     def _ends(self, jobid: int) -> None:

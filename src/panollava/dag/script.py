@@ -106,9 +106,9 @@ def run_logged(rule: str, slice: JobSlice, log: Path, options: Mapping[str, Any]
         LOGGER.error(INTERRUPTED)
         raise
     except Exception as error:
-        if told := storage_error(error, _written(rule, options)):
-            LOGGER.error("%s", told)
-            raise told from error
+        if problem := storage_error(error, _written(rule, options)):
+            LOGGER.error("%s", problem)
+            raise problem from error
         if text := out_of_memory(error, rule):
             LOGGER.error("%s", text)
             raise JobError(text) from error

@@ -75,8 +75,8 @@ def _counted(experiment: WorkflowConfig, csv: str, key: str, folder: str, limit:
     data, instruct = experiment.settings.data, experiment.settings.evaluation.answer_instruction
     read_as = [data.format, data.columns.model_dump(mode="json"), instruct]
     words = folder_fingerprint(folder, experiment.root)
-    told = [experiment.fingerprint_of_csv(csv, key), read_as, words, limit, MOST_ROWS]
-    digest = hashlib.sha256(canonical_json(["lengths", *told]).encode()).hexdigest()
+    contents = [experiment.fingerprint_of_csv(csv, key), read_as, words, limit, MOST_ROWS]
+    digest = hashlib.sha256(canonical_json(["lengths", *contents]).encode()).hexdigest()
     memory = experiment.root / INDEX_FOLDER / "lengths" / f"{digest[:16]}.json"
     with suppress(OSError, ValueError):
         remembered: dict[str, Any] = json.loads(memory.read_text(encoding="utf-8"))

@@ -270,8 +270,8 @@ def _check_image(file: str, root: Path, fetch: ImageCache | None) -> _Image:
     except DownloadError as error:
         return _Image(problem=f"download failed: {error}", try_again=error.temporary)
     except PanoramaError as error:
-        told = f"{error.reason}: {error.detail}" if error.detail else error.reason
-        return _Image(problem=error.of_download if is_url(file) else told, sha256=sha256)
+        message = f"{error.reason}: {error.detail}" if error.detail else error.reason
+        return _Image(problem=error.of_download if is_url(file) else message, sha256=sha256)
     below_root = Path(file).is_relative_to(_plain(root))
     written = Path(file).relative_to(_plain(root)).as_posix() if below_root else Path(file).as_posix()
     return _Image(written, sha256=sha256)

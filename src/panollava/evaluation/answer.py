@@ -55,9 +55,9 @@ def ask(
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        told = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0]
         raise EvaluationError(
-            f"out of memory while answering{f': {told}' if told else ''}. Ask for a shorter answer (max_new_tokens)"
+            f"out of memory while answering{f': {reason}' if reason else ''}. Ask for a shorter answer (max_new_tokens)"
         ) from error
     return Answer(output["text"][0], int(output["generated_ids"].shape[1]))
 

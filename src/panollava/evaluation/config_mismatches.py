@@ -43,8 +43,8 @@ def config_mismatches(experiment: WorkflowConfig, metadata: dict[str, Any], csv_
     In all of them the folder counts. Settings of generation and evaluation are not among them, since there the
     configuration does; nor is the test CSV where the user has chosen one.
     """
-    config, stage, told = experiment.effective, metadata["stage"], metadata["model_config"]
-    image_size = config["image_processing"]["image_size"] or told["image_size"]
+    config, stage, stated = experiment.effective, metadata["stage"], metadata["model_config"]
+    image_size = config["image_processing"]["image_size"] or stated["image_size"]
     configured = (
         native_model_config(stage, config, tuple(image_size), None)
         if config["models"]["vlm_name"]
@@ -53,8 +53,8 @@ def config_mismatches(experiment: WorkflowConfig, metadata: dict[str, Any], csv_
     asked = configured.to_json()
     pairs: dict[str, tuple[Any, Any]] = {"experiment.name": (experiment.names.experiment, metadata["experiment_name"])}
     for key, value in asked.items():
-        if not key.endswith("_path") and key in told:
-            pairs |= _pairs(_setting(key, stage), value, told[key])
+        if not key.endswith("_path") and key in stated:
+            pairs |= _pairs(_setting(key, stage), value, stated[key])
     trained = metadata["training_config"]
     for key, value in config["training"]["stage_configs"][stage].items():
         recorded = {"lr": "learning_rate"}.get(key, key)
@@ -69,11 +69,11 @@ def config_mismatches(experiment: WorkflowConfig, metadata: dict[str, Any], csv_
     return [f"{key}: configuration {one!r}, folder {two!r}" for key, (one, two) in pairs.items() if one != two]
 
 
-def _pairs(key: str, asked: Any, told: Any) -> dict[str, tuple[Any, Any]]:
+def _pairs(key: str, asked: Any, stated: Any) -> dict[str, tuple[Any, Any]]:
     """The values of a setting, or of the settings in a section, by dotted key; what one of them lacks is left out."""
-    if not isinstance(asked, dict) or not isinstance(told, dict):
-        return {key: (asked, told)}
-    return {f"{key}.{name}": (value, told[name]) for name, value in asked.items() if name in told}
+    if not isinstance(asked, dict) or not isinstance(stated, dict):
+        return {key: (asked, stated)}
+    return {f"{key}.{name}": (value, stated[name]) for name, value in asked.items() if name in stated}
 
 
 def _setting(key: str, stage: str) -> str:

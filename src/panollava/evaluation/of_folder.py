@@ -298,13 +298,13 @@ def _csv_of(request: EvalRequest, loaded: LoadedStage) -> tuple[Path, str]:
     raise EvaluationError(f"{whose} names no test or validation CSV: pass --csv-input")
 
 
-def _named_csv(told: str, key: str, loaded: LoadedStage) -> Path:
+def _named_csv(named: str, key: str, loaded: LoadedStage) -> Path:
     """The CSV that a folder names: in its project or the working folder; elsewhere, where it was made here."""
-    path = loaded.project_root / told
-    found = find_inside(told, [loaded.project_root, Path()])
+    path = loaded.project_root / named
+    found = find_inside(named, [loaded.project_root, Path()])
     if found is None and path.exists() and not loaded.made_here:
         raise EvaluationError(
-            f"the folder's {key} is {told!r}, which lies outside of its project and of the working folder, so it is "
+            f"the folder's {key} is {named!r}, which lies outside of its project and of the working folder, so it is "
             "not opened: pass --csv-input"
         )
     return found or path

@@ -129,25 +129,25 @@ def missing_or_doubled(rows: Sequence[Mapping[str, str]]) -> list[str]:
     answered and is not scored. A row that repeats another in every column counts again; a data set may repeat a
     reference, so it stays.
     """
-    told = []
+    notes = []
     numbers = {int(text) for row in rows if (text := row.get("sample_id", "").strip()).isdecimal()}
     if numbers:
         first_number = 0 if "prediction_length" in rows[0] else min(1, *numbers)  # ours count from 0, others may from 1
         gone = sorted(set(range(first_number, max(numbers) + 1)) - numbers)
         if gone and len(gone) < len(numbers):  # more: they are numbered in some other way
             shown = ", ".join(map(str, gone[:_EXAMPLES])) + (", …" if len(gone) > _EXAMPLES else "")
-            told.append(
+            notes.append(
                 f"{len(gone):,} of {len(gone) + len(numbers):,} sample_ids are missing ({shown}): were rows deleted? "
                 "Scores are those of the rest"
             )
     counts = Counter(tuple(sorted(row.items())) for row in rows)
     if doubled := sum(counts.values()) - len(counts):
         first = dict(next(row for row, count in counts.items() if count > 1))
-        told.append(
+        notes.append(
             f"{doubled:,} of {len(rows):,} rows repeat another one in every column and count again; the first of them: "
             f"prediction {first['prediction']!r}, reference {first['reference']!r}"
         )
-    return told
+    return notes
 
 
 def _check_header(source: Path, header: list[str]) -> None:

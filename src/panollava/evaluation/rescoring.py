@@ -72,9 +72,9 @@ def rescore(
 
 def measure_files(document: Mapping[str, Any], path: Path) -> dict[Path, str]:
     """The files of `evaluation.extra` beside a metrics.json, there or not, with the digests that it records."""
-    told: Mapping[str, str] = document["provenance"].get("measures") or {}
+    recorded: Mapping[str, str] = document["provenance"].get("measures") or {}
     folder = path.parent
-    return {folder / name if name == ROLLED else folder / "measures" / name: told[name] for name in told}
+    return {folder / name if name == ROLLED else folder / "measures" / name: recorded[name] for name in recorded}
 
 
 def measured_again(document: Mapping[str, Any], path: Path, rows: Rows, scored: ScoredTexts) -> dict[str, MetricResult]:
@@ -102,11 +102,11 @@ def predictions_path(document: Mapping[str, Any], path: Path) -> Path | None:
     return place_of(str(csv.get("path", "")), path)
 
 
-def place_of(told: str, metrics_json: Path) -> Path | None:
+def place_of(recorded: str, metrics_json: Path) -> Path | None:
     """What a path in a metrics.json means: in the working folder, beside the file, or in the project that it lies in.
 
     None where it is not there; nothing outside of these is opened.
     """
     own, beside = project_of(metrics_json), metrics_json.parent
     scored = [beside.parent] if beside.resolve().name.endswith("_eval") else []  # `eval` writes it beside its CSV
-    return find_inside(told, [Path(), beside, *scored, *([own] if own else [])])
+    return find_inside(recorded, [Path(), beside, *scored, *([own] if own else [])])

@@ -31,7 +31,7 @@ from panollava.memory import is_out_of_memory
 from panollava.models.language import LanguageModel
 from panollava.models.prompt import ChatPrompt
 
-_TOLD_EVERY = 25
+_LOG_EVERY = 25
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ class _Asker:
         for start in range(0, len(order), size):
             kept.add(self._batch({key: texts[key] for key in order[start : start + size]}, errors))
             done = min(start + size, len(order))
-            if (start // size + 1) % _TOLD_EVERY == 0 or done == len(order):
+            if (start // size + 1) % _LOG_EVERY == 0 or done == len(order):
                 LOGGER.info("judged %d of %d", done, len(order))
         return errors
 

@@ -71,7 +71,9 @@ def verify(
     }
     for name, file in controls.items():
         checks.append(_digest(file.name, file, provenance.get(f"predictions_{name}"), needed=True))
-    checks += [_digest(file.name, file, told, needed=True) for file, told in measure_files(document, path).items()]
+    checks += [
+        _digest(file.name, file, recorded, needed=True) for file, recorded in measure_files(document, path).items()
+    ]
     checks += _sources(document, path)
     if predictions is not None:
         checks += _scores(document, path, predictions, controls, custom_metrics)
@@ -86,16 +88,16 @@ def summary(checks: list[Finding]) -> str:
     return ", ".join(f"{count} {state.replace('holds', 'hold')}" for state, count in counts.items() if count)
 
 
-def _digest(what: str, path: Path | None, told: str | None, needed: bool = False) -> Finding:
+def _digest(what: str, path: Path | None, recorded: str | None, needed: bool = False) -> Finding:
     """Whether a file is still the one that was recorded. One that scores come from must be there."""
     if path is None or not path.exists():
         return Finding(what, "differs" if needed else "not checked", "it is not there any more")
-    if told is None:
+    if recorded is None:
         return Finding(what, "not checked", "metrics.json records no digest")
     found = weights_digest(path)
-    if found == told:
+    if found == recorded:
         return Finding(what, "holds")
-    return Finding(what, "differs", f"its SHA-256 is {found[:16]}…, metrics.json records {told[:16]}…")
+    return Finding(what, "differs", f"its SHA-256 is {found[:16]}…, metrics.json records {recorded[:16]}…")
 
 
 def _sources(document: Mapping[str, Any], path: Path) -> Iterator[Finding]:
@@ -145,12 +147,12 @@ def _scores(
             "holds" if same else "differs",
             str(count) if same else f"recorded {document.get(key)}, recomputed {count}",
         )
-    for key, told in document["metrics"].items():
+    for key, recorded in document["metrics"].items():
         found = report.metrics.get(key) or further.get(key)
-        if found is None and (why := refused.get(str(told["library"]))):
+        if found is None and (why := refused.get(str(recorded["library"]))):
             yield Finding(LABELS.get(key, key), "not checked", why)
             continue
-        yield _score(LABELS.get(key, key), told, found)
+        yield _score(LABELS.get(key, key), recorded, found)
         interval, other = (
             (document["controls"].get("distance_interval") or {}).get(key),
             (report.distance or {}).get(key),
@@ -164,46 +166,46 @@ def _scores(
                 yield _number(f"{LABELS.get(key, key)}, {name.replace('_', ' ')}", value, again)
 
 
-def _score(label: str, told: Mapping[str, Any], found: MetricResult | None) -> Finding:
-    if told["value"] is None:
-        return Finding(label, "not checked", f"null: {told['reason']}")
+def _score(label: str, recorded: Mapping[str, Any], found: MetricResult | None) -> Finding:
+    if recorded["value"] is None:
+        return Finding(label, "not checked", f"null: {recorded['reason']}")
     if found is None:
         return Finding(label, "not checked", "it does not follow from the files that are there")
     if found.value is None:
         return Finding(label, "not checked", f"it cannot be computed here: {found.reason}")
-    check = _number(label, told["value"], found.value)
-    if check.state == "holds" and told.get("interval") and found.interval:
-        pairs = zip(told["interval"], found.interval, strict=True)
+    check = _number(label, recorded["value"], found.value)
+    if check.state == "holds" and recorded.get("interval") and found.interval:
+        pairs = zip(recorded["interval"], found.interval, strict=True)
         if not all(_close(one, two) for one, two in pairs):
             return Finding(
-                label, "differs", f"interval recorded {list(told['interval'])}, recomputed {list(found.interval)}"
+                label, "differs", f"interval recorded {list(recorded['interval'])}, recomputed {list(found.interval)}"
             )
-    if check.state == "differs" and (told["version"], told["signature"]) != (found.version, found.signature):
+    if check.state == "differs" and (recorded["version"], recorded["signature"]) != (found.version, found.signature):
         return Finding(
             label, "differs",
-            f"{check.detail}; recorded by {told['library']} {told['version']} ({told['signature']}), "
+            f"{check.detail}; recorded by {recorded['library']} {recorded['version']} ({recorded['signature']}), "
             f"here {found.version} ({found.signature})",
         )  # fmt: skip
     return check
 
 
-def _number(what: str, told: float, found: float) -> Finding:
-    if _close(told, found):
+def _number(what: str, recorded: float, found: float) -> Finding:
+    if _close(recorded, found):
         return Finding(what, "holds", f"{found:.6f}")
-    return Finding(what, "differs", f"recorded {told!r}, recomputed {found!r}")
+    return Finding(what, "differs", f"recorded {recorded!r}, recomputed {found!r}")
 
 
-def _close(told: float, found: float) -> bool:
-    return math.isclose(told, found, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+def _close(recorded: float, found: float) -> bool:
+    return math.isclose(recorded, found, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
 
 
 def _versions(provenance: Mapping[str, Any]) -> Iterator[Finding]:
     """Other versions make no number wrong: they explain one that differs."""
     here = versions()
     other = [
-        f"{name}: recorded {told}, here {here.get(name)}"
-        for name, told in (provenance.get("versions") or {}).items()
-        if here.get(name) != told
+        f"{name}: recorded {recorded}, here {here.get(name)}"
+        for name, recorded in (provenance.get("versions") or {}).items()
+        if here.get(name) != recorded
     ]
     if other:
         yield Finding("versions", "not checked", "; ".join(other))
@@ -218,13 +220,13 @@ def _answers(document: Mapping[str, Any], path: Path, predictions: Path | None, 
         return Finding(what, "not checked", str(error))
     if predictions is None:
         return Finding(what, "not checked", "there are none to compare with")
-    told = {_turn_of(row): row["prediction"] for row in read_predictions(predictions)}
+    recorded = {_turn_of(row): row["prediction"] for row in read_predictions(predictions)}
     found = {_turn_of(row): row["prediction"] for row in again}
-    wrong = [turn for turn, text in found.items() if told.get(turn) != text]
+    wrong = [turn for turn, text in found.items() if recorded.get(turn) != text]
     if not wrong:
         return Finding(what, "holds", f"{len(found):,} samples")
     first = "; ".join(
-        f"sample {turn[0]}: recorded {told.get(turn, 'none')!r}, predicted now {found[turn]!r}"
+        f"sample {turn[0]}: recorded {recorded.get(turn, 'none')!r}, predicted now {found[turn]!r}"
         for turn in wrong[:_SHOWN]
     )
     return Finding(what, "differs", f"{len(wrong):,} of {len(found):,}. {first}")

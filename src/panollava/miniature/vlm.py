@@ -56,7 +56,7 @@ _LEAST_COVER = 0.15  # of a token's part of a picture, for it to show a solid
 _SIDES = 3  # where in its picture a solid's middle is: left, middle, right
 _COUNTS = (len(COLOURS), len(SHAPES), _SIDES, len(SKIES), len(GROUNDS))
 _LEARNED = 0.8
-_TOLD = 0.4  # of the language part's steps, in which tokens may say where they are
+_LABELLED = 0.4  # of the language part's steps, in which tokens may say where they are
 _HELD_OUT = 60
 
 
@@ -242,7 +242,7 @@ def _learn_language(
     number = torch.arange(len(VIEWS)).repeat_interleave(grid * grid)
     which = nn.Embedding(len(VIEWS), settings.hidden_size)
     nn.init.normal_(which.weight, 0, 0.5)
-    told_until = max(1, int(_TOLD * settings.language_steps))
+    labelled_until = max(1, int(_LABELLED * settings.language_steps))
 
     def batch(generator: np.random.Generator, size: int) -> tuple[list[Conversation], Tensor]:
         talks = [author.drawn(generator) for _ in range(size)]
@@ -251,8 +251,8 @@ def _learn_language(
 
     def loss_of(step: int) -> Tensor:
         talks, shown = batch(rng, settings.batch_size)
-        told = torch.from_numpy(rng.random(len(talks)) < 1 - step / told_until)
-        return answers(model, author, talks, marks(shown) + which(number) * told[:, None, None])[0]
+        labelled = torch.from_numpy(rng.random(len(talks)) < 1 - step / labelled_until)
+        return answers(model, author, talks, marks(shown) + which(number) * labelled[:, None, None])[0]
 
     @torch.no_grad()
     def learned() -> bool:

@@ -99,8 +99,8 @@ def _licence(model: Mapping[str, Any]) -> dict[str, str]:
 def _licences(model: Mapping[str, Any]) -> Iterator[str]:
     yield from ["", "## License", "", "These weights are made from other models and stand under their licenses:", ""]
     for base in _bases(model):
-        told = _licence_of(base)
-        yield f"* {_cell(base)}: {told if told is not None else 'see its own model card'}"
+        terms = _licence_of(base)
+        yield f"* {_cell(base)}: {terms if terms is not None else 'see its own model card'}"
 
 
 def _results(origin: Mapping[str, Any]) -> dict[str, Any] | None:

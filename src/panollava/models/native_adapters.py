@@ -73,8 +73,10 @@ def load_adapter(model: Any, parts: NativeParts, folder: str) -> Any:
         adapted = PeftModel.from_pretrained(model, folder, is_trainable=True, autocast_adapter_dtype=True)
         _refuse_other_tensors(adapted, folder, type(parts.core).__name__)
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
-        told = " ".join(str(error).split())[:400]
-        raise CheckpointError(f"models.adapter: {folder} does not fit {type(parts.core).__name__}: {told}") from error
+        message = " ".join(str(error).split())[:400]
+        raise CheckpointError(
+            f"models.adapter: {folder} does not fit {type(parts.core).__name__}: {message}"
+        ) from error
     found = parts_with_adapters(adapted, parts)
     if not found:
         raise CheckpointError(f"models.adapter: {folder} adapts no layer of {type(parts.core).__name__}")

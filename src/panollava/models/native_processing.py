@@ -189,8 +189,8 @@ def _processing(source: str, trust_remote_code: bool, stamp: tuple[tuple[str, in
             processor = _family_processor(source, trust_remote_code)
     except ImportError as error:
         lacking = next((name for name in _PACKAGES if name in str(error)), None)
-        told = f"needs the package {lacking}: {_EXTRA}" if lacking else " ".join(str(error).split())
-        raise ConfigError(f"models.vlm_name: the processor of {source} {told}") from error
+        message = f"needs the package {lacking}: {_EXTRA}" if lacking else " ".join(str(error).split())
+        raise ConfigError(f"models.vlm_name: the processor of {source} {message}") from error
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{source}: its processor cannot be read: {' '.join(str(error).split())}") from error
     image_id = getattr(config, "image_token_id", None)

@@ -76,11 +76,17 @@ def load_native_folder(
     check_parts(folder, (".",))
     try:
         document = read_json(path)
-        told, origin = document["model"], document["origin"]
-        trusted = trust_remote_code and told.get("trust_remote_code", False)
-        adapter = str(folder / _ADAPTER) if told.get("use_lora") else None
+        recorded, origin = document["model"], document["origin"]
+        trusted = trust_remote_code and recorded.get("trust_remote_code", False)
+        adapter = str(folder / _ADAPTER) if recorded.get("use_lora") else None
         config = ModelConfig.from_json(
-            {**told, "vlm_path": str(folder), "adapter": None, "adapter_path": adapter, "trust_remote_code": trusted}
+            {
+                **recorded,
+                "vlm_path": str(folder),
+                "adapter": None,
+                "adapter_path": adapter,
+                "trust_remote_code": trusted,
+            }
         )
         processor = PanoramaProcessor.from_json(document["processor"])
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:

@@ -188,8 +188,8 @@ def _try(language: LanguageModel, what: str, run: Callable[[], Found]) -> Found:
     except _ERRORS as error:
         if "memory" in str(error).lower():
             raise
-        told = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
-        raise ConfigError(f"{_name(language)} {what}: {type(error).__name__}: {told[:300]}") from error
+        message = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
+        raise ConfigError(f"{_name(language)} {what}: {type(error).__name__}: {message[:300]}") from error
 
 
 def _apart(found: Tensor, wanted: Tensor) -> float:

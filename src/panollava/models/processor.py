@@ -234,21 +234,21 @@ def _stated_statistics(source: str) -> tuple[Triple, Triple]:
         stated, _ = ImageProcessingMixin.get_image_processor_dict(source)
     except OSError as error:
         raise ConfigError(f"{source} has no image processor ({error}); {remedy}") from error
-    told = f"the image processor of {source}"
+    subject = f"the image processor of {source}"
     mean, std, factor = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 1.0
     if stated.get("do_flip_channel_order"):
-        raise ConfigError(f"{told} swaps red and blue (do_flip_channel_order), which views cannot")
+        raise ConfigError(f"{subject} swaps red and blue (do_flip_channel_order), which views cannot")
     if stated.get("do_normalize", True):
         if stated.get("image_mean") is None or stated.get("image_std") is None:
-            raise ConfigError(f"{told} states no image_mean and image_std; {remedy}")
-        mean = _stated_triple(stated["image_mean"], "image_mean", told, remedy)
-        std = _stated_triple(stated["image_std"], "image_std", told, remedy)
+            raise ConfigError(f"{subject} states no image_mean and image_std; {remedy}")
+        mean = _stated_triple(stated["image_mean"], "image_mean", subject, remedy)
+        std = _stated_triple(stated["image_std"], "image_std", subject, remedy)
     if stated.get("do_rescale", True):
         factor = stated.get("rescale_factor", 1 / 255)
         if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not 0 < factor < math.inf:
-            raise ConfigError(f"{told} states the rescale_factor {factor!r}, expected a number above 0; {remedy}")
+            raise ConfigError(f"{subject} states the rescale_factor {factor!r}, expected a number above 0; {remedy}")
     if min(std) <= 0:
-        raise ConfigError(f"{told} states the image_std {list(std)}, expected numbers above 0; {remedy}")
+        raise ConfigError(f"{subject} states the image_std {list(std)}, expected numbers above 0; {remedy}")
     scale = factor * 255  # exactly 1 where the factor is the usual one
     if math.isclose(scale, 1.0, rel_tol=1e-6):
         return mean, std
@@ -256,12 +256,12 @@ def _stated_statistics(source: str) -> tuple[Triple, Triple]:
     return (red / scale, green / scale, blue / scale), (std[0] / scale, std[1] / scale, std[2] / scale)
 
 
-def _stated_triple(stated: Any, key: str, told: str, remedy: str) -> Triple:
+def _stated_triple(stated: Any, key: str, subject: str, remedy: str) -> Triple:
     """Three numbers, or one for all channels."""
     values = stated if isinstance(stated, (list, tuple)) else [stated]
     numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v)]
     if len(numbers) != len(values) or len(values) not in (1, 3):
-        raise ConfigError(f"{told} states the {key} {stated!r}, expected three numbers or one; {remedy}")
+        raise ConfigError(f"{subject} states the {key} {stated!r}, expected three numbers or one; {remedy}")
     return _triple(numbers * 3 if len(numbers) == 1 else numbers)
 
 

@@ -50,8 +50,8 @@ class NativeTextSide(TextSide):
         assert folder is not None
         path = folder / NATIVE_FILE
         try:
-            told = {**read_json(path)["model"], "trust_remote_code": False}
-            config = ModelConfig.from_json({**told, "vlm_path": str(folder), "adapter": None, "adapter_path": None})
+            recorded = {**read_json(path)["model"], "trust_remote_code": False}
+            config = ModelConfig.from_json({**recorded, "vlm_path": str(folder), "adapter": None, "adapter_path": None})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{path} cannot be read: {error!r}") from error
         return cls(native_prompt(config, plan_model_views(config)), config)

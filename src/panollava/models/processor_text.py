@@ -65,9 +65,9 @@ class TextSide:
             )
         language = folder / "language_model"
         try:
-            told = {**read_json(folder / "config.json")["model"], "trust_remote_code": False}
+            recorded = {**read_json(folder / "config.json")["model"], "trust_remote_code": False}
             config = ModelConfig.from_json(
-                {**told, "vision_path": str(folder / "vision_encoder"), "language_path": str(language)}
+                {**recorded, "vision_path": str(folder / "vision_encoder"), "language_path": str(language)}
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{folder / 'config.json'} cannot be read: {error!r}") from error

@@ -100,12 +100,12 @@ def load_model(
     paths = {"vision_path": str(folder / _VISION)}
     if with_language:
         paths["language_path"] = str(folder / _LANGUAGE)
-    told, origin = document.get("model"), document.get("origin")
-    if not isinstance(told, dict) or not isinstance(origin, dict | None):
+    recorded, origin = document.get("model"), document.get("origin")
+    if not isinstance(recorded, dict) or not isinstance(origin, dict | None):
         raise CheckpointError(f"{folder / _CONFIG}: expected mappings under model and origin. {EXPORT_REMEDY}")
-    trusted = trust_remote_code and told.get("trust_remote_code", False)
+    trusted = trust_remote_code and recorded.get("trust_remote_code", False)
     try:
-        config = ModelConfig.from_json({**told, **paths, "trust_remote_code": trusted})
+        config = ModelConfig.from_json({**recorded, **paths, "trust_remote_code": trusted})
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{folder / _CONFIG}: model: {error}. {EXPORT_REMEDY}") from error
     model = kind(config, with_language=with_language, dtype=dtype)

@@ -297,8 +297,8 @@ class VisionEncoder(nn.Module):
 
 def settings_of(config: Any) -> dict[str, Any]:
     """A configuration of transformers, model or image processor, without where it comes from and who wrote it."""
-    told: dict[str, Any] = json.loads(config.to_json_string())
-    return {key: value for key, value in told.items() if key not in ("_name_or_path", "transformers_version")}
+    stated: dict[str, Any] = json.loads(config.to_json_string())
+    return {key: value for key, value in stated.items() if key not in ("_name_or_path", "transformers_version")}
 
 
 def patchified(pixel_values: Tensor, grid: tuple[int, int]) -> dict[str, Any]:
@@ -335,8 +335,8 @@ def packages_there(source: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        told = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ConfigError(f"{source}: {told}") from error
+        message = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ConfigError(f"{source}: {message}") from error
 
 
 @contextmanager

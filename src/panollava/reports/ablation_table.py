@@ -146,8 +146,8 @@ def _same_questions(rows: Sequence[CellRow]) -> bool:
 def _notes(rows: Sequence[CellRow]) -> list[str]:
     """Notes that cells answered other questions or that there are too few panoramas, once each."""
     other = [] if _same_questions(rows) else ["the cells answered different test sets: no score is marked as the best"]
-    told = [(row.metrics.get("intervals") or {}).get("note") for row in rows if row.metrics is not None]
-    return list(dict.fromkeys(note for note in [*other, *told] if note))
+    own = [(row.metrics.get("intervals") or {}).get("note") for row in rows if row.metrics is not None]
+    return list(dict.fromkeys(note for note in [*other, *own] if note))
 
 
 def plot(rows: Sequence[CellRow], path: Path, title: str) -> None:

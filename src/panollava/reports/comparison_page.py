@@ -116,10 +116,10 @@ def _told_apart(comparison: Comparison, compared: Sequence[Result], differing: S
     if len(compared) > 2:
         return telling, f", {len(telling):,} of them with another ROUGE-L"
     ahead = sum(bool(scores[0][i] > scores[1][i]) for i in telling)
-    told = (
+    counted = (
         f": {compared[0].name} is nearer to the references in {ahead:,}, {compared[1].name} in {len(telling) - ahead:,}"
     )
-    return telling, f"{told} (ROUGE-L)"
+    return telling, f"{counted} (ROUGE-L)"
 
 
 def _panorama(compared: Sequence[Result], index: int, comparison: Comparison) -> Picture:

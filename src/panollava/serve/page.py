@@ -103,35 +103,35 @@ def build_page(answering: Answering, examples: Sequence[Example], about: Sequenc
         return _asked(example.questions), example.questions[0], *look(example.path)
 
     def ask(
-        views: Any, question: str | None, told: list[tuple[str, str]], tokens: float, sample: bool, temperature: float,
+        views: Any, question: str | None, turns: list[tuple[str, str]], tokens: float, sample: bool, temperature: float,
         top_p: float, seed: str, follows: bool,
     ) -> Iterator[tuple[Any, ...]]:  # fmt: skip
         """The conversation as it grows; `turns` is what has been asked and answered about this panorama."""
-        told = told or []
+        turns = turns or []
         asked = "" if question is None else question
         if views is None:
-            yield _shown(told), told, _notice("Choose a panorama first.")
+            yield _shown(turns), turns, _notice("Choose a panorama first.")
             return
         try:
             wanted = min(int(tokens), limit) if isinstance(tokens, (int, float)) else tokens
             drawn = Sampling(float(temperature), float(top_p), _seed(seed)) if sample else None
-            earlier = told[-_MOST_TURNS:] if follows else ()
+            earlier = turns[-_MOST_TURNS:] if follows else ()
             given = None
             for given in answering.stream(views, asked, wanted, sampling=drawn, earlier=earlier):
-                yield _shown([*told, (asked, given.text)]), told, _quiet("…")
+                yield _shown([*turns, (asked, given.text)]), turns, _quiet("…")
         except DataError as error:
-            yield _shown(told), told, _notice(str(error))
+            yield _shown(turns), turns, _notice(str(error))
             return
         except (PanollavaError, RuntimeError, ValueError, TypeError) as error:  # it must not end the page
             LOGGER.exception("a question could not be answered")
-            yield _shown(told), told, _notice(f"The model failed: {error}")
+            yield _shown(turns), turns, _notice(f"The model failed: {error}")
             return
         assert given is not None
-        told = [*told, (asked, given.text or "(the model answers nothing)")]
-        yield _shown(told), told, _quiet(f"{given.num_tokens} tokens in {given.seconds:.1f} s")
+        turns = [*turns, (asked, given.text or "(the model answers nothing)")]
+        yield _shown(turns), turns, _quiet(f"{given.num_tokens} tokens in {given.seconds:.1f} s")
 
     with gr.Blocks(title=title, analytics_enabled=False) as page:
-        views, told = gr.State(time_to_live=_KEPT_S), gr.State([], time_to_live=_KEPT_S)
+        views, turns = gr.State(time_to_live=_KEPT_S), gr.State([], time_to_live=_KEPT_S)
         gr.Markdown(f"# {escape(metadata['experiment_name'])}\n{escape(' · '.join(about))}")
         gr.HTML(_about(sentences), elem_id="about")
         with gr.Row():
@@ -172,21 +172,21 @@ def build_page(answering: Answering, examples: Sequence[Example], about: Sequenc
         with gr.Accordion("What the model sees", open=True):
             sheet = gr.Image(label="The views, and their outlines on the panorama", elem_id="sheet",
                              interactive=False, show_label=False, buttons=["fullscreen"])  # fmt: skip
-        shown = [views, viewer, sheet, chat, told, notice]
-        given = [views, question, told, tokens, sample, temperature, top_p, seed, follows]
+        shown = [views, viewer, sheet, chat, turns, notice]
+        given = [views, question, turns, tokens, sample, temperature, top_p, seed, follows]
         upload.upload(take, upload, [upload, questions, *shown])
         gallery.select(choose, None, [questions, question, *shown])
         questions.click(lambda chosen: chosen[0], questions, question, api_name="question")
-        clear.click(lambda: ([], [], ""), None, [chat, told, notice], api_name="clear")
+        clear.click(lambda: ([], [], ""), None, [chat, turns, notice], api_name="clear")
         for event in (button.click, question.submit):
-            event(ask, given, [chat, told, notice])
+            event(ask, given, [chat, turns, notice])
     return page
 
 
-def _shown(told: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+def _shown(turns: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
     """Questions and answers as the page's conversation."""
     return [
-        {"role": role, "content": text} for one, answer in told for role, text in (("user", one), ("assistant", answer))
+        {"role": role, "content": text} for one, answer in turns for role, text in (("user", one), ("assistant", answer))
     ]
 
 

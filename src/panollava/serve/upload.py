@@ -64,13 +64,13 @@ def open_upload(
                 f"The picture could not be opened within {limit_s:.0f} seconds. Make it smaller, or save it as JPEG."
             ) from None
         try:
-            told: dict[str, Any] = json.loads(done.stdout)
+            reply: dict[str, Any] = json.loads(done.stdout)
         except ValueError:
             raise DataError("The picture could not be opened: it may need more memory than there is.") from None
-        if "reason" in told:
-            raise PanoramaError(path, told["reason"], told["detail"])
+        if "reason" in reply:
+            raise PanoramaError(path, reply["reason"], reply["detail"])
         with np.load(output) as arrays:
-            return Opened(arrays["views"], arrays["panorama"], told["unstitched"])
+            return Opened(arrays["views"], arrays["panorama"], reply["unstitched"])
 
 
 def main() -> None:

@@ -117,8 +117,8 @@ def _check_upstream(job: StageJob, backbones: Mapping[str, str | None]) -> str |
         )
     refuse_other_backbones(job, metadata, backbones)
     digest = sha256_file(job.init_folder / "best.ckpt")
-    told = metadata["epoch_info"]
-    best: dict[str, Any] = next((entry for entry in told["checkpoints"] if entry["epoch"] == told["best_epoch"]), {})
+    info = metadata["epoch_info"]
+    best: dict[str, Any] = next((entry for entry in info["checkpoints"] if entry["epoch"] == info["best_epoch"]), {})
     if best.get("sha256", digest) != digest:
         raise TrainingError(
             f"{job.init_folder / 'best.ckpt'} is not the checkpoint that its stage chose ({best['file']}): it was "

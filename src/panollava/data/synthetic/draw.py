@@ -140,8 +140,8 @@ def _csv_text(settings: SyntheticSettings, split: str, drawn: list[DrawnScene]) 
                 rng.shuffle(references)
                 references = references[: settings.train_annotations]
             details = question.details.to_fields()
-            told = [details.get(name, "") for name in further]
-            writer.writerows([one.image_path, question.query, reference, *told] for reference in references)
+            fields = [details.get(name, "") for name in further]
+            writer.writerows([one.image_path, question.query, reference, *fields] for reference in references)
     return buffer.getvalue()
 
 

@@ -95,8 +95,8 @@ def _question(kind: str, query: str, answer: str, options: tuple[str, ...] = ())
 
 def as_prompted(question: DrawnQuestion) -> DrawnQuestion:
     """The question with what the prompt says of its answer, as preparation adds it."""
-    told = instruction_of(question.references[0], question.details)
-    return replace(question, details=replace(question.details, answer_instruction=told))
+    instruction = instruction_of(question.references[0], question.details)
+    return replace(question, details=replace(question.details, answer_instruction=instruction))
 
 
 _ASKED: dict[str, Callable[[np.random.Generator, Scene], list[DrawnQuestion]]] = {

@@ -83,12 +83,12 @@ def metrics_path(word: str, root: Path = Path()) -> Path:
         if by_name is not None and by_name.is_file():
             return by_name
     if path.is_dir():
-        told = f"{word} holds no metrics.json"
+        problem = f"{word} holds no metrics.json"
     elif by_name is not None:
-        told = f"experiment {word} has no {by_name} yet: panollava run {word}"
+        problem = f"experiment {word} has no {by_name} yet: panollava run {word}"
     else:
-        told = f"{word} is neither a results folder nor a metrics.json nor an experiment"
-    raise EvaluationError(f"{told}. Expected for instance results/EXP1")
+        problem = f"{word} is neither a results folder nor a metrics.json nor an experiment"
+    raise EvaluationError(f"{problem}. Expected for instance results/EXP1")
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:
@@ -139,23 +139,24 @@ def _read(path: Path, name: str, chosen: Collection[str]) -> Result:
 
 
 def _again(
-    name: str, key: str, told: Mapping[str, Any], found: MetricResult | None, refused: Mapping[str, str]
+    name: str, key: str, recorded: Mapping[str, Any], found: MetricResult | None, refused: Mapping[str, str]
 ) -> MetricResult:
     """The metric as computed here, with the interval as recorded; else all as recorded, without samples."""
-    interval = (told["interval"][0], told["interval"][1]) if told.get("interval") else None
+    interval = (recorded["interval"][0], recorded["interval"][1]) if recorded.get("interval") else None
     if found is not None and found.value is not None:
-        if abs(found.value - told["value"]) > TOLERANCE:
+        if abs(found.value - recorded["value"]) > TOLERANCE:
             LOGGER.warning(
                 "%s: %s is %.9f here and %.9f in metrics.json (%s %s here, %s %s there): the former is compared",
-                name, LABELS.get(key, key), found.value, told["value"], found.library, found.version,
-                told["library"], told["version"],
+                name, LABELS.get(key, key), found.value, recorded["value"], found.library, found.version,
+                recorded["library"], recorded["version"],
             )  # fmt: skip
             interval = None
         return replace(found, interval=interval)
     reason = "its parts are not in predictions.csv" if found is None else str(found.reason)
     if found is None:
-        reason = refused.get(str(told["library"]), reason)
+        reason = refused.get(str(recorded["library"]), reason)
     return MetricResult(
-        told["value"], told["scale"], told["library"], told["version"], told["signature"], reason, interval,
-        lower_is_better=lower_is_better(told),
+        recorded["value"], recorded["scale"], recorded["library"], recorded["version"], recorded["signature"], reason,
+        interval,
+        lower_is_better=lower_is_better(recorded),
     )  # fmt: skip

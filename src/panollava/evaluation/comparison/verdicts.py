@@ -133,10 +133,10 @@ def refuse_other_pictures(first: Result, second: Result) -> None:
         by = "by_path" if paths[0] == paths[1] else "by_content"
         differ = shown[by] != others[by]
     else:
-        told = [[(csv.get("sha256"), csv.get("images")) for csv in _csvs(provenance)] for provenance in (one, other)]
-        known = all(images for csvs in told for _, images in csvs)
-        same_csvs = [csv for csv, _ in told[0]] == [csv for csv, _ in told[1]]
-        differ = known and same_csvs and told[0] != told[1]
+        digests = [[(csv.get("sha256"), csv.get("images")) for csv in _csvs(provenance)] for provenance in (one, other)]
+        known = all(images for csvs in digests for _, images in csvs)
+        same_csvs = [csv for csv, _ in digests[0]] == [csv for csv, _ in digests[1]]
+        differ = known and same_csvs and digests[0] != digests[1]
     if differ:
         raise EvaluationError(
             "other panoramas: the pictures behind its paths are not the baseline's, by the digests of both metrics.json"

@@ -33,10 +33,10 @@ def bleu4(texts: TextSet) -> MetricResult:
     metric = BLEU()
     nrefs = texts.nrefs
     metric.num_refs = int(nrefs) if nrefs.isdigit() else -1
-    told = metric.get_signature()
-    told.update("protocol", texts.protocol)
+    signed = metric.get_signature()
+    signed.update("protocol", texts.protocol)
     return MetricResult(
-        samples.total(), SCALE, "sacrebleu", package_version("sacrebleu"), str(told), samples=samples
+        samples.total(), SCALE, "sacrebleu", package_version("sacrebleu"), str(signed), samples=samples
     )  # fmt: skip
 
 

@@ -26,10 +26,10 @@ def cider(texts: TextSet) -> MetricResult:
     score, scores = Cider(n=ORDERS, sigma=SIGMA).compute_score(
         dict(enumerate(references)), {index: [text] for index, text in enumerate(predictions)}
     )
-    told = signature(
+    signed = signature(
         texts, "pycocoevalcap", PTB if texts.coco_tokens else "tok:split", case="lc" if texts.coco_tokens else "mixed",
         type="CIDEr-D", n=ORDERS, sigma=SIGMA, refs="mean",
     )  # fmt: skip
     return MetricResult(
-        float(score), SCALE, "pycocoevalcap", package_version("pycocoevalcap"), told, samples=means(scores)
+        float(score), SCALE, "pycocoevalcap", package_version("pycocoevalcap"), signed, samples=means(scores)
     )  # fmt: skip

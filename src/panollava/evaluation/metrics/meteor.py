@@ -31,8 +31,8 @@ def meteor(texts: TextSet) -> MetricResult:
         )
         for prediction, refs in zip(predictions, references, strict=True)
     ]  # fmt: skip
-    told = signature(
+    signed = signature(
         texts, "nltk", PTB if texts.coco_tokens else "tok:split", case="lc", alpha=ALPHA, beta=BETA, gamma=GAMMA,
         stem="porter", syn="wordnet-3.0", refs="best",
     )  # fmt: skip
-    return MetricResult(mean(best), "0-1", "nltk", package_version("nltk"), told, samples=means(best))
+    return MetricResult(mean(best), "0-1", "nltk", package_version("nltk"), signed, samples=means(best))

@@ -56,8 +56,8 @@ class MetricResult:
 
 def lower_is_better(document: Mapping[str, Any]) -> bool:
     """Which way a score of metrics.json is good. Earlier versions, and custom metrics, say it in the `scale`."""
-    told = document.get("lower_is_better")
-    return "lower is better" in str(document.get("scale")) if told is None else bool(told)
+    recorded = document.get("lower_is_better")
+    return "lower is better" in str(document.get("scale")) if recorded is None else bool(recorded)
 
 
 def arrow(lower: bool) -> str:

@@ -21,9 +21,9 @@ def spice(texts: TextSet, heap: str = DEFAULT_HEAP, also: TextSet | None = None)
     predictions, references = texts.words()
     next_ones = [] if also is None else [text for refs in also.words()[1] for text in refs] + also.words()[0]
     scores = spice_scores(predictions, references, os.environ.get("PANOLLAVA_SPICE_HEAP") or heap, next_ones)
-    told = signature(
+    signed = signature(
         texts, "pycocoevalcap", PTB if texts.coco_tokens else "tok:raw", corenlp="3.6.0", synsets="yes", refs="union"
     )
     return MetricResult(
-        mean(scores), "0-1", "pycocoevalcap", package_version("pycocoevalcap"), told, samples=means(scores)
+        mean(scores), "0-1", "pycocoevalcap", package_version("pycocoevalcap"), signed, samples=means(scores)
     )

@@ -62,14 +62,14 @@ def spice_scores(
         files[1].write_text("\n".join(" ".join(map(str, one)) for one in samples), encoding="ascii", newline="\n")
         command = [*_java(jars, heap), *map(str, files), str(cache), str(len(os.sched_getaffinity(0))), str(_BATCH)]
         limit_s = _START_S + _CAPTION_S * len(captions)
-        code, told = _run(command, Path(folder), lock, limit_s)
+        code, printed = _run(command, Path(folder), lock, limit_s)
         if code == _BROKEN_CACHE or code in _CRASHES:
             LOGGER.warning("SPICE's cache of parses is broken and is built anew: %s", cache)
             shutil.rmtree(cache)
             cache.mkdir()
-            code, told = _run(command, Path(folder), lock, limit_s)
+            code, printed = _run(command, Path(folder), lock, limit_s)
         if code:
-            raise EvaluationError(_problem(code, told, heap, max(captions, key=len)))
+            raise EvaluationError(_problem(code, printed, heap, max(captions, key=len)))
         scores = [float(line) for line in files[2].read_text(encoding="ascii").split()]
     if len(scores) != len(samples):
         raise EvaluationError(f"SPICE returned {len(scores)} scores for {len(samples)} samples.")
@@ -136,8 +136,8 @@ def _run(command: list[str], folder: Path, lock: IO[str], limit_s: float) -> tup
     return code, "".join(last).strip()
 
 
-def _problem(code: int, told: str, heap: str, longest: str) -> str:
-    if "OutOfMemoryError" in told:
+def _problem(code: int, printed: str, heap: str, longest: str) -> str:
+    if "OutOfMemoryError" in printed:
         return (
             f"SPICE ran out of its {heap} of memory: raise evaluation.spice_heap (or $PANOLLAVA_SPICE_HEAP). The "
             f"longest caption has {len(longest.split())} words; parsing takes memory with the square of a sentence."
@@ -145,4 +145,4 @@ def _problem(code: int, told: str, heap: str, longest: str) -> str:
     if code < 0:
         name = signal.Signals(-code).name
         return f"SPICE was ended by {name}. Perhaps memory ran out: lower evaluation.spice_heap below {heap}."
-    return f"SPICE failed with exit code {code}. It said: {told[-1500:] or 'nothing'}"
+    return f"SPICE failed with exit code {code}. It said: {printed[-1500:] or 'nothing'}"

@@ -54,8 +54,8 @@ def signature(texts: TextSet, distribution: str, tokenizer: str, **choices: obje
 
     `distribution` is the library's, whose version ends it.
     """
-    told = [f"nrefs:{texts.nrefs}", tokenizer, *(f"{key}:{value}" for key, value in choices.items())]
-    return "|".join([*told, f"protocol:{texts.protocol}", f"version:{package_version(distribution)}"])
+    parts = [f"nrefs:{texts.nrefs}", tokenizer, *(f"{key}:{value}" for key, value in choices.items())]
+    return "|".join([*parts, f"protocol:{texts.protocol}", f"version:{package_version(distribution)}"])
 
 
 @lru_cache(maxsize=1)
