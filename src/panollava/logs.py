@@ -24,7 +24,7 @@ class _LogFile(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:
         for logger in (LOGGER, logging.getLogger("py.warnings")):
             logger.removeHandler(self)
-        LOGGER.warning("%s: %s; what follows stands on the console only", self.baseFilename, sys.exc_info()[1])
+        LOGGER.warning("%s: %s; what follows is on the console only", self.baseFilename, sys.exc_info()[1])
 
 
 def start_log(path: str | Path | None = None, level: int = logging.INFO) -> logging.Logger:

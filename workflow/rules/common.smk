@@ -1,4 +1,4 @@
-# What the rules share and what needs Snakemake's own objects; no rules. What a rule waits for, makes and runs stands in
+# What the rules share and what needs Snakemake's own objects; no rules. What a rule waits for, makes and runs is in
 # panollava.dag.nodes. Nothing here imports torch, numpy or pandas.
 import functools
 import gc
@@ -118,7 +118,7 @@ class NoPeriodicWildcardCheck:
         return None
 
 
-# Snakemake imports pandas to find tables among the parameters. Here each is a text, which is told without it. Another
+# Snakemake imports pandas to find tables among the parameters. Here each is a text, which needs no check. Another
 # workflow that uses this one as a module may have tables.
 SERIALISED = getattr(persistence, "PersistenceBase", None)
 if not IS_MODULE and hasattr(SERIALISED, "_serialize_param_builtin"):
@@ -313,7 +313,7 @@ def cells_of(name):
 
 
 def show_ablations(quiet=False):
-    """How the cells of the grids stand that this command is to compare: summary_so_far.csv, until all are done."""
+    """The state of the cells of the grids that this command is to compare: summary_so_far.csv, until all are done."""
     for name in sorted(ABLATIONS_ASKED_FOR):
         try:
             rows = rows_so_far(*cells_of(name))

@@ -49,5 +49,5 @@ def compare(
     comparison = write_comparison(found, folder / "comparison.csv", folder / "comparison.html", draws)
     print_lines(console_lines(comparison))
     if len(comparison.refused) == len(found) - 1:
-        raise EvaluationError(f"nothing could be compared with {found[0].name}; the scores stand in {folder}")
+        raise EvaluationError(f"nothing could be compared with {found[0].name}; the scores are in {folder}")
     print_lines([f"written: {folder / 'comparison.csv'}, {folder / 'comparison.html'}"])

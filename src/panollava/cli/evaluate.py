@@ -72,7 +72,7 @@ def evaluate(
         given = {"--checkpoint-dir": checkpoint_dir, "--csv-input": csv_input, "--stage": stage,
                  "--epoch": epoch, "--step": step, "--batch-size": batch_size, "--protocol": protocol,
                  "--extra": extra, "--output-dir": output_dir, "--judge": judge}  # fmt: skip
-        _refuse(given, "metrics.json tells it: not with --verify")
+        _refuse(given, "metrics.json records it: not with --verify")
         if max_samples is not None and not predict_again:
             raise ConfigError("--max-samples: with --verify it limits --predict-again")
         chosen_metrics = custom_metrics_of(custom_metrics) or []

@@ -199,7 +199,7 @@ def _metric_errors(settings: Settings) -> list[tuple[str, str]]:
     for dotted in settings.evaluation.custom_metrics:
         name = dotted.partition(":")[2]
         if name in taken:
-            message = f"{dotted} would stand under {name}, which another metric has: rename the function"
+            message = f"{dotted} would be stored under {name}, which another metric has: rename the function"
             return [("evaluation.custom_metrics", message)]
         taken.add(name)
     return []

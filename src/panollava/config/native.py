@@ -71,11 +71,12 @@ def native_errors(settings: Settings, written: Collection[str] = ()) -> Iterator
     if models.adapter is not None and any(stage != "finetune" for stage in stages):
         yield "models.adapter", f"can be trained on in finetune alone, got training.stages [{', '.join(stages)}]"
     if models.adapter is not None and settings.training.full_finetune:
-        yield "models.adapter", "cannot stand beside training.full_finetune: true, which trains without LoRA"
+        yield "models.adapter", "cannot be combined with training.full_finetune: true, which trains without LoRA"
     if models.quantization is not None and settings.training.full_finetune:
-        yield "models.quantization", "cannot stand beside training.full_finetune: true: quantised weights do not train"
+        hint = "quantised weights do not train"
+        yield "models.quantization", f"cannot be combined with training.full_finetune: true: {hint}"
     if models.quantization is not None and "resampler" in stages:
-        yield "models.quantization", "cannot stand beside stage resampler, which trains the connector's own weights"
+        yield "models.quantization", "cannot be combined with stage resampler, which trains the connector's own weights"
     if "finetune" in stages and not settings.lora.use_lora and not settings.training.full_finetune:
         yield (
             "lora.use_lora",

@@ -255,7 +255,7 @@ def _predict_again(document: Mapping[str, Any], path: Path, max_samples: int | N
         entries = checkpoints_of(read_metadata(folder))
         epoch = next((entry["epoch"] for entry in entries if entry["file"] == checkpoint["file"]), None)
         if epoch is None:
-            raise EvaluationError(f"{folder} tells of no {checkpoint['file']}")
+            raise EvaluationError(f"{folder} lists no {checkpoint['file']}")
     limits = [one for one in (max_samples, csv.get("max_samples")) if one is not None]
     training = {"eval_batch_size": generation.pop("batch_size"), "seed": provenance["seed"]}
     scoring = {"metrics": ["bleu4"], "custom_metrics": [], "blind_control": False, "bootstrap_samples": 0, "extra": []}

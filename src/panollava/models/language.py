@@ -59,7 +59,7 @@ class LanguageModel(nn.Module):
         accepted = inspect.signature(self.model.forward).parameters
         if "inputs_embeds" not in accepted:
             raise ConfigError(
-                f"{source}: {type(self.model).__name__} takes no inputs_embeds, so no picture can stand in its prompt"
+                f"{source}: {type(self.model).__name__} takes no inputs_embeds, so its prompt cannot hold a picture"
             )
         self.model.requires_grad_(False)
         rows = self.model.get_input_embeddings().weight.shape[0]

@@ -97,7 +97,7 @@ def _licence(model: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _licences(model: Mapping[str, Any]) -> Iterator[str]:
-    yield from ["", "## License", "", "These weights are made from other models and stand under their licenses:", ""]
+    yield from ["", "## License", "", "These weights are made from other models and are subject to their licenses:", ""]
     for base in _bases(model):
         terms = _licence_of(base)
         yield f"* {_cell(base)}: {terms if terms is not None else 'see its own model card'}"

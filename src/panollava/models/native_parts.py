@@ -39,7 +39,9 @@ class NativeParts:
         try:
             self.decoder, self.tower = core.get_decoder(), core.get_encoder("image")
         except (AttributeError, ValueError, TypeError) as error:
-            raise ConfigError(f"{name}: {type(core).__name__} does not tell its encoder from its decoder") from error
+            raise ConfigError(
+                f"{name}: {type(core).__name__} does not distinguish its encoder from its decoder"
+            ) from error
         if self.tower is None or self.tower is core or self.tower is getattr(core, "model", None):
             raise ConfigError(f"{name}: {type(core).__name__} has no image encoder of its own")
         self._prefixes = {id(module): path for path, module in core.named_modules()}

@@ -276,7 +276,7 @@ class ChatPrompt:
         opening = before.removeprefix(asked) if before.startswith(asked) else ""
         if opening.strip() and asked == self._render("x", opens=False):
             raise ConfigError(
-                "the chat template never reads add_generation_prompt, so an answer would stand in the user's turn. Let "
+                "the chat template never reads add_generation_prompt, so an answer would be in the user's turn. Let "
                 f"it end with {{% if add_generation_prompt %}}{opening!r}{{% endif %}}, or remove chat_template for a "
                 "plain prompt"
             )

@@ -42,7 +42,7 @@ def check_layout(
             )
         both = _tokens(name, forward, torch.cat([pixels, _with_patch_moved(pixels, 0, grid)]), size, grid, width)
         if not torch.allclose(both[:1], base, rtol=1e-3, atol=1e-3 * float(base.abs().max())):
-            raise ConfigError(f"{name} gives a view other tokens where another view stands beside it")
+            raise ConfigError(f"{name} gives a view other tokens where another view is beside it")
         moved = {}
         for place in _places(grid):
             changed = _with_patch_moved(pixels, place, grid)

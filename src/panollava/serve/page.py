@@ -141,7 +141,7 @@ def build_page(answering: Answering, examples: Sequence[Example], about: Sequenc
             with gr.Column(scale=2, min_width=320):
                 chat = gr.Chatbot(
                     label="Questions and answers", elem_id="answers", height=300, buttons=["copy"],
-                    render_markdown=False, placeholder="Ask about the panorama: each answer stands here.",
+                    render_markdown=False, placeholder="Ask about the panorama: answers appear here.",
                 )  # fmt: skip
                 question = gr.Textbox("What is behind me?", label="Question", elem_id="question", lines=1)
                 with gr.Row():

@@ -98,7 +98,7 @@ def names_of(paths: Sequence[Path]) -> list[str]:
     """
     folders = [path.resolve().parent.parts for path in paths]
     if len(set(folders)) < len(folders):
-        raise EvaluationError(f"{', '.join(map(str, paths))}: one of them stands there twice")
+        raise EvaluationError(f"{', '.join(map(str, paths))}: one of them is listed twice")
     for more in range(max(map(len, folders))):
         least = [3 if "eval" in parts[-2:-1] else 1 for parts in folders]
         names = ["/".join(parts[-(count + more) :]) for parts, count in zip(folders, least, strict=True)]

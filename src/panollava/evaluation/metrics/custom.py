@@ -43,7 +43,7 @@ def check_names(dotted_names: Sequence[str], taken: Container[str]) -> None:
             raise EvaluationError(f"evaluation.custom_metrics: {dotted!r} is not of the form package.module:function.")
         if function in taken or function in seen:
             raise EvaluationError(
-                f"evaluation.custom_metrics: {dotted!r} would stand under {function!r}, which another metric has: "
+                f"evaluation.custom_metrics: {dotted!r} would be stored under {function!r}, which another metric has: "
                 "rename the function."
             )
         seen.add(function)
