@@ -45,7 +45,7 @@ class ProtocolError(EvaluationError, ConfigError):
 
 
 class PromptTooLong(PanollavaError, ValueError):
-    """A prompt and its answer leave the language model's context."""
+    """A prompt and its answer exceed the language model's context."""
 
 
 class StorageError(PanollavaError):

@@ -92,6 +92,7 @@ class VisionShape:
 
     @property
     def block_parameters(self) -> int:
+        """Parameters of one block."""
         scales = 2 * self.hidden if self.family == "dinov2" else 0
         attention, norms = 4 * (self.hidden**2 + self.hidden), 4 * self.hidden
         return attention + norms + 2 * self.hidden * self.intermediate + self.intermediate + self.hidden + scales

@@ -81,7 +81,7 @@ def move_legacy_keys(file: YamlFile) -> tuple[str | None, list[str]]:
             target = file.values[section] = {}
         if not isinstance(target, dict):
             continue
-        ignored = " It is ignored, because that key stands there too" if name in target else ""
+        ignored = " It is ignored, because that key is set too" if name in target else ""
         warnings.append(f"{file.where(old)}: {old} is deprecated, use {new}.{ignored}".removesuffix("."))
         if name not in target:
             target[name] = value

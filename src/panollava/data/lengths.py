@@ -123,7 +123,7 @@ def _is_cut(prompt: ChatPrompt, row: Row, max_text_length: int) -> bool:
 def _too_long(
     prompt: ChatPrompt, rows: Sequence[Row], lengths: TextLengths, limits: TextLimits
 ) -> Iterator[tuple[int, int]]:
-    """(row, tokens) of the sequences that leave the model's positions."""
+    """(row, tokens) of the sequences that exceed the model's positions."""
     if limits.positions is None:
         return
     estimated = lengths.sequences(limits.max_text_length)

@@ -37,7 +37,7 @@ def why_no_image(image_path: str, csv_path: str | Path, root: str | Path = ".") 
     if found := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", image_path):
         return f"{found[1]}: is not read, only paths, http: and https:"
     if image_path != image_path.strip():
-        return "white space stands around the path"
+        return "white space around the path"
     for folder in (Path(csv_path).parent, Path(root)):
         candidate = folder / image_path
         try:

@@ -221,7 +221,7 @@ def compute_text_metrics(
     """Score `predictions[i]` against `references[i]`, one text or several; returns metrics.json's "metrics".
 
     With "grouped" all references of a prediction count together; "per-annotation" and "original" score the
-    prediction once per reference. A prediction without any reference leaves.
+    prediction once per reference. A prediction without any reference is dropped.
     Raises TypeError and ValueError for what is not text or does not pair up, EvaluationError as `score_predictions`.
 
     >>> scores = compute_text_metrics(

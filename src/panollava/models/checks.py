@@ -20,6 +20,7 @@ TEMPERATURES = (0.1, 1.0)
 
 
 def check_stage(stage: Any) -> None:
+    """Raise ValueError for a stage that does not exist."""
     if stage not in get_args(Stage):
         raise ValueError(f"stage must be one of {', '.join(get_args(Stage))}, got {stage!r}")
 
@@ -38,6 +39,7 @@ def check_pixels(pixel_values: Any, num_views: int | None, image_size: tuple[int
 
 
 def check_features(features: Any, shape: tuple[int, int, int]) -> Tensor:
+    """Features as [B, V, S, D], `shape` (V, S, D). Raises TypeError and ValueError."""
     _float_tensor("vision_features", features)
     if features.ndim != 4 or tuple(features.shape[1:]) != shape or not len(features):
         raise ValueError(f"vision_features must be [B, {shape[0]}, {shape[1]}, {shape[2]}], got {list(features.shape)}")
@@ -90,6 +92,7 @@ def is_padded_right(attention_mask: Tensor) -> bool:
 
 
 def check_queries(queries: Any, batch: int) -> list[str]:
+    """The queries as a list, one text per panorama of the `batch`. Raises TypeError and ValueError."""
     if isinstance(queries, str) or not isinstance(queries, Sequence):
         raise TypeError(f"queries must be a list of text, one per panorama, got {type(queries).__name__}")
     wrong = [query for query in queries if not isinstance(query, str)]

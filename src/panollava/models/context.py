@@ -46,7 +46,7 @@ def prompt_of(config: ModelConfig) -> ChatPrompt:
 
 
 def check_context(config: ModelConfig, text: Mapping[str, int]) -> str:
-    """Refuse a picture, a system message or a text that leaves the context; else one line for the log.
+    """Refuse a picture, a system message or a text that exceeds the context; else one line for the log.
 
     `text` maps keys of the experiment's configuration to the most tokens that each allows behind picture and template.
     Refused are also a language model and a tokenizer that cannot be used, as far as no weight says so.

@@ -133,7 +133,7 @@ class LanguageModel(nn.Module):
         """New token ids [B, T] after left-padded embeddings, ended by any of `end_ids` or the model's own.
 
         Rows are answered one by one where padding would change the answer (see `probes`).
-        Raises PromptTooLong where prompt and `max_new_tokens` leave the model's context.
+        Raises PromptTooLong where prompt and `max_new_tokens` exceed the model's context.
         """
         longest, wanted = embeds.shape[1], options.get("max_new_tokens", 1)
         if self.positions is not None and longest + wanted > self.positions:

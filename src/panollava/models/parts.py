@@ -57,6 +57,7 @@ def modules_of(model: PanoramaVLM) -> dict[str, nn.Module]:
 
 
 def parameters_of(model: PanoramaVLM) -> dict[str, dict[str, nn.Parameter]]:
+    """Parameters by the part that they belong to, then by their names in the model."""
     divided: dict[str, dict[str, nn.Parameter]] = {name: {} for name in modules_of(model)}
     for key, parameter in model.named_parameters():
         divided[part_of(key)][key] = parameter

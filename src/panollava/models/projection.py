@@ -21,6 +21,7 @@ class Projection(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """tokens [B, T, D_latent] -> [B, T, D_lm]."""
         projected: Tensor = self.linear(self.norm(tokens))
         return projected
 

@@ -64,6 +64,7 @@ class Stitching(nn.Module):
         return len(self.index) + (0 if self.cells is None else len(self.cells))
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """tokens [B, V, S, D] -> [B, T, D]."""
         tokens = tokens.flatten(1, 2)  # [B, V·S, D]
         kept = tokens[:, self.index]  # [B, T, D]
         if self.cells is None or self.weights is None:

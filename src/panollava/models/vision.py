@@ -250,6 +250,7 @@ class VisionEncoder(nn.Module):
         return settings_of(self.model.config)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
+        """Normalised pixels [N, 3, H, W] -> patch tokens [N, S, D]. Raises ConfigError for tokens of other shape."""
         spec = self.spec
         hidden = raw_output(self.model, spec, pixel_values).last_hidden_state  # [N, prefix + S, D]
         prefix = hidden.shape[1] - spec.num_tokens

@@ -81,6 +81,7 @@ class MasterAdamW(torch.optim.Optimizer):
 
 
 def has_half_precision(parameters: Sequence[Tensor]) -> bool:
+    """Whether any parameter is float16 or bfloat16."""
     return any(parameter.dtype in _HALF for parameter in parameters)
 
 

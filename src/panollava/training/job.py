@@ -76,7 +76,7 @@ def model_config_of(job: StageJob, image_size: tuple[int, int]) -> ModelConfig:
 
 
 def check_prompt(job: StageJob, model_config: ModelConfig) -> None:
-    """Refuse images and texts that leave the language model's context, before anything is loaded or trained.
+    """Refuse images and texts that exceed the language model's context, before anything is loaded or trained.
 
     Raises ConfigError. The vision stage, which knows no language model, checks for the stages after it where that
     model is at hand, and says which of their answers will be cut.

@@ -42,6 +42,7 @@ class BimambaResampler(nn.Module):
         self.layers = nn.ModuleList(BimambaLayer(latent_dim, grid, heads, state_size, expand) for _ in range(layers))
 
     def forward(self, tokens: Tensor, positions: Tensor | None = None) -> Tensor:
+        """tokens [B, V, S, D_vision], positions [V, S, D_vision] or None -> latent tokens [B, V, S, D_latent]."""
         tokens = self.norm(tokens)  # [B, V, S, D_vision]
         if positions is not None:
             tokens = tokens + positions
@@ -78,6 +79,7 @@ class BimambaLayer(nn.Module):
             self.to_steps.bias.copy_(first.expm1().log())  # the inverse of softplus
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """tokens [N, S, D] -> [N, S, D], S the patches of the view's grid, row by row."""
         tokens = self.norm(tokens)
         values = self.to_values(tokens).transpose(1, 2).unflatten(2, self.grid)  # [N, D_inner, rows, columns]
         values = F.silu(self.local(values)).flatten(2).unflatten(1, (self.heads, -1)).transpose(2, 3)  # [N, H, S, P]

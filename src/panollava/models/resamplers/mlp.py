@@ -22,6 +22,7 @@ class MLPResampler(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(vision_dim, hidden), nn.GELU(), nn.Linear(hidden, latent_dim))
 
     def forward(self, tokens: Tensor, positions: Tensor | None = None) -> Tensor:
+        """tokens [B, V, S, D_vision], positions [V, S, D_vision] or None -> latent tokens [B, V, S, D_latent]."""
         tokens = self.norm(tokens)  # [B, V, S, D_vision]
         if positions is not None:
             tokens = tokens + positions

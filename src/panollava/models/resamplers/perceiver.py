@@ -36,6 +36,7 @@ class PerceiverLayer(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
     def forward(self, queries: Tensor, patches: Tensor) -> Tensor:
+        """queries [N, Q, D], patches [N, S, D] -> queries [N, Q, D]."""
         asking = self.norm_queries(queries)
         seen = torch.cat([self.norm_patches(patches), asking], dim=1)  # [N, S + Q, D]
         queries = queries + self.attention(asking, seen, seen, need_weights=False)[0]

@@ -35,6 +35,7 @@ class QueryResampler(nn.Module):
         self.num_tokens = self.grid[0] * self.grid[1]
 
     def forward(self, tokens: Tensor, positions: Tensor | None = None) -> Tensor:
+        """tokens [B, V, S, D_vision], positions [V, S, D_vision] or None -> latent tokens [B, V, S', D_latent]."""
         tokens = self.norm(tokens)  # [B, V, S, D_vision]
         if positions is not None:
             tokens = tokens + positions
@@ -58,6 +59,7 @@ class AnchoredQueries(nn.Module):
         self.queries = nn.Parameter(0.02 * torch.randn(self.grid[0] * self.grid[1], width))
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """tokens [N, S, width] -> [N, Q, width]."""
         return self.queries + self.cells @ tokens
 
 
