@@ -1,1 +1,1 @@
-"""Answers of a kind: the expected, the given, and how right it is. Nothing here knows of files or models."""
+"""Read answers of a kind, expected and given, and grade them. Nothing here knows of files or models."""

@@ -213,8 +213,8 @@ def _refuse_missing_executor(arguments: list[str]) -> None:
 def _files_of(word: str, before: str | None) -> tuple[list[str], bool]:
     """What an argument means to snakemake, and whether it names an ablation.
 
-    An experiment's name, or its YAML's path, means its metrics and its stage state, an ablation for its table,
-    any other word for itself. `before` is the word before it: a word that is no file, no rule and not the value of an
+    An experiment's name, or its YAML's path, means its metrics and its stage state, an ablation its table,
+    any other word itself. `before` is the word before it: a word that is no file, no rule and not the value of an
     option is taken for a name, so that a wrong one is answered with the names that there are.
     """
     from panollava.config import Project

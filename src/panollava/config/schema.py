@@ -285,7 +285,7 @@ class JudgeSettings(Section):
     )
     max_new_tokens: int = key(32, "Most tokens of its reply.", ge=1, le=32_768, typical="[8, 1024]")
     second_model: Text | None = key(
-        None, "A second judge, asked the same: its scores, and how far the two agree, are beside the first one's."
+        None, "A second judge, asked the same: its scores, and their agreement with the first, are reported beside it."
     )
 
 

@@ -1,7 +1,7 @@
 """A YAML file read as a plain dictionary, with the line of every key.
 
-Read with libyaml's safe parser. On top of it: `1e-5` is a number (PyYAML's YAML 1.1 calls it text), a
-duplicate key is an error, dates and times stay text, tags are refused, and so are numbers that YAML 1.1 and 1.2 read
+Read with libyaml's safe parser. On top of it: `1e-5` is a number (PyYAML's YAML 1.1 calls it text), a duplicate
+key is an error, dates and times stay text, tags are refused, and so are numbers that YAML 1.1 and 1.2 read
 differently (`017`). Files from strangers cannot blow up: size, depth and what aliases unfold to are limited. The price:
 a mapping is walked in Python instead of being built in C, about 1 ms for an experiment's file.
 """

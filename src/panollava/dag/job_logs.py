@@ -1,7 +1,7 @@
 """What a job's log says about the job: for which configuration it ran, whether it ended, and with which error.
 
-`dag.script` writes the first and the last line; the state of an experiment is read
-back from them. A log of another configuration says nothing about the present one.
+`dag.script` writes the first and the last line; the state of an experiment is read back
+from them. A log of another configuration says nothing about the present one.
 """
 
 from __future__ import annotations
