@@ -132,11 +132,11 @@ def check_checkpoints(path: Path, document: Any) -> None:
 def whole_metadata(path: Path, document: Mapping[str, Any]) -> dict[str, Any]:
     """The document, its `remembered` completed. Raises CheckpointError that names each key and what it holds."""
     found = _validated(path, _Whole, document).remembered.model_dump(mode="json")
-    told = document["remembered"]
+    stored = document["remembered"]
     return {
         **document,
         "checkpoint_info": {"config_digest": None, **document["checkpoint_info"]},
-        "remembered": {**told, **{name: {**found[name], **told.get(name, {})} for name in found}},
+        "remembered": {**stored, **{name: {**found[name], **stored.get(name, {})} for name in found}},
     }
 
 

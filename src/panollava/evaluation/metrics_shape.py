@@ -73,7 +73,7 @@ class _Checkpoint(Told):
     @model_validator(mode="after")
     def _both_or_neither(self) -> Self:
         if (self.folder is None) != (self.file is None):
-            raise ValueError("folder and file are told together, or neither is")
+            raise ValueError("folder and file are given together, or neither is")
         return self
 
 
@@ -111,10 +111,10 @@ def complaints(document: Any) -> list[str]:
     try:
         _Document.model_validate(document)
     except ValidationError as error:
-        told = [
+        messages = [
             f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}"
             + ("" if detail["type"] == "missing" else f", got {shown(detail['input'])}")
             for detail in error.errors(include_url=False)
         ]
-        return [*told[:_SHOWN], *([f"and {len(told) - _SHOWN} more"] if len(told) > _SHOWN else [])]
+        return [*messages[:_SHOWN], *([f"and {len(messages) - _SHOWN} more"] if len(messages) > _SHOWN else [])]
     return []

@@ -186,7 +186,9 @@ def build_page(answering: Answering, examples: Sequence[Example], about: Sequenc
 def _shown(turns: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
     """Questions and answers as the page's conversation."""
     return [
-        {"role": role, "content": text} for one, answer in turns for role, text in (("user", one), ("assistant", answer))
+        {"role": role, "content": text}
+        for one, answer in turns
+        for role, text in (("user", one), ("assistant", answer))
     ]
 
 
