@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import json
 import struct
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from directions import crop_of, direction_panorama, packet, photo, shown
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from tiny_models import CHATML, tokenizer
 
 from panollava.data.dataset import Collator, kept_views
@@ -21,7 +22,14 @@ from panollava.models.prompt import ChatPrompt
 from panollava.views.cache import ViewCache
 from panollava.views.cache_build import build_view_cache
 from panollava.views.contact_sheet import write_views
-from panollava.views.panorama import MAX_PIXELS, PanoramaError, decode_panorama, load_panorama, place_panorama
+from panollava.views.panorama import (
+    MAX_PIXELS,
+    PanoramaError,
+    decode_panorama,
+    load_panorama,
+    place_image,
+    place_panorama,
+)
 from panollava.views.render import open_views
 from panollava.views.rendering import Rendering
 from panollava.views.sphere import GREY
@@ -218,6 +226,29 @@ def test_other_places_of_a_packet(tmp_path: Path) -> None:
     utf16 = photo(WHOLE, "JPEG", said.decode().encode("utf-16"))
     for content in (plain[:2] + parts + plain[2:], compressed, utf16, photo(WHOLE, "JPEG", said + bytes(50))):
         assert shown(view(content, tmp_path, 0), 0.5, 0.5)[1] == pytest.approx(-20, abs=1)
+
+
+@pytest.mark.parametrize("keyword", ["Raw profile type xmp", "Raw profile type APP1"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_pngs_of_converters_keep_their_gpano(tmp_path: Path, keyword: str, packed: bool) -> None:
+    """ImageMagick 6 and djxl write XMP as digits; both are among the conversions that refusals name."""
+    said = packet(HALF)
+    if keyword.endswith("APP1"):
+        said = b"http://ns.adobe.com/xap/1.0/\0" + said
+    digits = "\n".join(said.hex()[start : start + 72] for start in range(0, 2 * len(said), 72))
+    text = PngImagePlugin.PngInfo()
+    text.add_text(keyword, f"\nxmp\n{len(said):8}\n{digits}\n", zip=packed)
+    content = photo(HALF_PIXELS, "PNG", pnginfo=text)
+    assert shown(view(content, tmp_path, 90), 0.5, 0.5) == pytest.approx((90, 0), abs=1.5)
+    if keyword.endswith("xmp"):
+        assert place_image(Image.open(io.BytesIO(content))).pixels.shape == (1024, 2048, 3)
+    exif = PngImagePlugin.PngInfo()
+    exif.add_text("Raw profile type APP1", "\nexif\n       6\n457869660000\n", zip=packed)
+    assert decode_panorama(photo(HALF_PIXELS, "PNG", pnginfo=exif), "a").shape == HALF_PIXELS.shape
+    broken = PngImagePlugin.PngInfo()
+    broken.add_text("Raw profile type xmp", "\nxmp\n       4\nGPano\n", zip=packed)
+    with pytest.raises(PanoramaError, match="its raw profile is damaged"):
+        decode_panorama(photo(WHOLE, "PNG", pnginfo=broken), "a.png")
 
 
 def test_the_overlap_loss_learns_which_views_are_covered() -> None:

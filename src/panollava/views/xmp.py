@@ -24,7 +24,8 @@ _JPEG_XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _JPEG_EXTENDED = b"http://ns.adobe.com/xmp/extension/\0"
 _EXTENDED_HEADER = 40  # GUID [32], length of the whole and place of this part, 4 bytes each
 _PNG_START = b"\x89PNG\r\n\x1a\n"
-_PNG_KEYWORD = b"XML:com.adobe.xmp\0"
+_PNG_KEYWORD = b"XML:com.adobe.xmp"
+_PNG_RAW = (b"Raw profile type xmp", b"Raw profile type APP1")
 _TIFF_XMP_TAG = 700
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 
@@ -45,6 +46,8 @@ def xmp_packets(image: Image.Image, content: bytes) -> list[bytes]:
         tags = getattr(image, "tag_v2", {})
         stored = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or tags.get(_TIFF_XMP_TAG) or b""
         found = [stored.encode() if isinstance(stored, str) else bytes(stored)]
+        raw = image.info.get(_PNG_RAW[0].decode())
+        found += [_raw_profile(raw.encode())] if isinstance(raw, str) else []
     return [packet for packet in found if packet.strip(b"\0 \t\r\n")]
 
 
@@ -66,26 +69,41 @@ def _jpeg_packets(segments: list[tuple[str, bytes]]) -> Iterator[bytes]:
 
 
 def _png_packets(content: bytes) -> Iterator[bytes]:
-    """The iTXt chunks named XML:com.adobe.xmp, before or behind the pixels."""
+    """The texts that hold XMP, before or behind the pixels: iTXt by the standard, and those of converters."""
     place = len(_PNG_START)
     while place + 8 <= len(content):
         length, kind = struct.unpack(">I4s", content[place : place + 8])
         body = content[place + 8 : place + 8 + length]
         place += 12 + length
-        if kind != b"iTXt" or not body.startswith(_PNG_KEYWORD):
-            continue
-        rest = body[len(_PNG_KEYWORD) :]
-        compressed = rest[:1] == b"\x01"
-        text = rest[2:].split(b"\0", 2)[-1]  # behind the language and the translated keyword
-        if compressed:
-            unpacker = zlib.decompressobj()
-            try:
-                text = unpacker.decompress(text, MAX_PACKET_BYTES)
-            except zlib.error as error:
-                raise XmpError(f"its compressed text is damaged ({error})") from error
-            if unpacker.unconsumed_tail:
-                raise XmpError(f"more than {MAX_PACKET_BYTES} bytes")
-        yield text
+        keyword, _, rest = body.partition(b"\0")
+        if kind == b"iTXt" and keyword == _PNG_KEYWORD:
+            text = rest[2:].split(b"\0", 2)[-1]  # behind the language and the translated keyword
+            yield _unpacked(text) if rest[:1] == b"\x01" else text
+        elif kind in (b"tEXt", b"zTXt") and keyword in _PNG_RAW:
+            packet = _raw_profile(_unpacked(rest[1:]) if kind == b"zTXt" else rest)
+            if keyword == _PNG_RAW[0] or packet.startswith(_JPEG_XMP):
+                yield packet.removeprefix(_JPEG_XMP)
+
+
+def _unpacked(text: bytes) -> bytes:
+    """Raises XmpError."""
+    unpacker = zlib.decompressobj()
+    try:
+        text = unpacker.decompress(text, MAX_PACKET_BYTES)
+    except zlib.error as error:
+        raise XmpError(f"its compressed text is damaged ({error})") from error
+    if unpacker.unconsumed_tail:
+        raise XmpError(f"more than {MAX_PACKET_BYTES} bytes")
+    return text
+
+
+def _raw_profile(text: bytes) -> bytes:
+    """What ImageMagick and djxl write in hexadecimal digits behind a name and a length. Raises XmpError."""
+    words = text.split()
+    try:
+        return bytes.fromhex(b"".join(words[2:]).decode("ascii"))
+    except ValueError as error:
+        raise XmpError(f"its raw profile is damaged ({error})") from error
 
 
 def properties(packet: bytes, namespace: str) -> list[tuple[str, str]]:
