@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageDraw
 from supersampling import psnr
 
+from panollava.views.code_points import display_p3_profile
 from panollava.views.image_formats import known_formats
 from panollava.views.panorama import load_panorama, place_panorama
 from panollava.views.render import render_views
@@ -29,9 +30,6 @@ from panollava.views.strategies import plan_views
 
 VIEWS = plan_views("anyres_e2p")
 SIZE = (224, 224)
-_P3_PRIMARIES = {  # adapted to D50, as ICC profiles state them
-    b"rXYZ": (0.51512, 0.24120, -0.00105), b"gXYZ": (0.29198, 0.69225, 0.04189), b"bXYZ": (0.15710, 0.06657, 0.78407),
-}  # fmt: skip
 _ORIENTATION = 0x0112
 _STORED = {  # what undoes an EXIF orientation
     1: lambda image: image, 2: lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
@@ -42,17 +40,6 @@ _STORED = {  # what undoes an EXIF orientation
     7: lambda image: image.transpose(Image.Transpose.TRANSVERSE),
     8: lambda image: image.transpose(Image.Transpose.ROTATE_270),
 }  # fmt: skip
-
-
-def display_p3() -> bytes:
-    """sRGB's profile with the primaries of Display P3, whose curve is the same."""
-    profile = bytearray(srgb().tobytes())
-    for entry in range(132, 132 + 12 * int.from_bytes(profile[128:132], "big"), 12):
-        if primaries := _P3_PRIMARIES.get(bytes(profile[entry : entry + 4])):
-            place = int.from_bytes(profile[entry + 4 : entry + 8], "big") + 8
-            packed = (round(value * 65536).to_bytes(4, "big", signed=True) for value in primaries)
-            profile[place : place + 12] = b"".join(packed)
-    return bytes(profile)
 
 
 def srgb() -> Any:
@@ -91,7 +78,7 @@ def ways(image: Image.Image) -> dict[str, Callable[[], bytes]]:
     forms = [
         form for form in ("JPEG", "MPO", "PNG", "WEBP", "AVIF", "HEIF", "TIFF") if form in {*known_formats(), "MPO"}
     ]
-    profile = display_p3()
+    profile = display_p3_profile()
     wide = ImageCms.applyTransform(
         image, ImageCms.buildTransform(srgb(), ImageCms.ImageCmsProfile(io.BytesIO(profile)), "RGB", "RGB")
     )

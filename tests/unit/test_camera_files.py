@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from directions import direction_panorama, packet, photo
 from PIL import Image, ImageCms, TiffImagePlugin
 
 from panollava.views import image_formats
+from panollava.views.code_points import display_p3_profile
 from panollava.views.fisheye import shows_two_discs
 from panollava.views.panorama import PanoramaError, decode_panorama, warn_if_unstitched
 
@@ -140,6 +142,11 @@ NOT_READ = {
     "TIFF in JPEG XL": (grey_tiff(compression=50002), "JPEG XL compression", "magick"),
     "TIFF of a rare kind": (grey_tiff(order=">", white=0), "rare kind (16 bits, compression 1", "magick"),
     "TIFF of 16 bits, channel by channel": (channel_by_channel(), "channels lie one behind another", "magick"),
+    "a raw file's preview": (
+        tiff({258: (3, [8]), 254: (4, [1]), 330: (4, [8])}, bytes(64 * 32)),
+        "raw file (DNG",
+        "develop it",
+    ),
     "a raw file": (tagged_tiff({50706: (1, 4, 0, 0)}), "raw file (DNG", "develop it"),
     "a film": (b"\0\0\0\x18ftypmp42" + bytes(100), "MP4", "ffmpeg"),
 }
@@ -288,6 +295,30 @@ def test_embedded_profiles_become_srgb(form: str) -> None:
     np.testing.assert_array_equal(
         decode_panorama(photo(WHOLE, form, icc_profile=srgb), "a"), decode_panorama(photo(WHOLE, form), "a")
     )
+
+
+def with_code_points(form: str, primaries: int, curve: int) -> bytes:
+    """A file that states its colours by number, without a profile."""
+    content = photo(WHOLE, form)
+    if form == "PNG":
+        body = b"cICP" + bytes([primaries, curve, 0, 1])
+        return content[:33] + struct.pack(">I", 4) + body + struct.pack(">I", zlib.crc32(body)) + content[33:]
+    place = content.index(b"colrnclx") + 8
+    return content[:place] + struct.pack(">HH", primaries, curve) + content[place + 4 :]
+
+
+@pytest.mark.parametrize("form", ["PNG", "AVIF"])
+def test_colours_by_number_become_srgb(form: str, caplog: pytest.LogCaptureFixture) -> None:
+    plain = decode_panorama(photo(WHOLE, form), "a")
+    srgb = decode_panorama(with_code_points(form, 1, 13), "a")
+    wide = decode_panorama(with_code_points(form, 12, 13), "a").astype(int)
+    np.testing.assert_array_equal(plain, srgb)
+    marked = decode_panorama(photo(WHOLE, form, icc_profile=display_p3_profile()), "a").astype(int)
+    assert np.abs(wide - marked).max() <= 1 and np.abs(wide - plain).mean() > 3
+    assert not caplog.records
+    with caplog.at_level(logging.WARNING, "panollava"):
+        np.testing.assert_array_equal(decode_panorama(with_code_points(form, 9, 16), "a.x"), plain)
+    assert "a.x: its colours (BT.2020, PQ (HDR)) are not converted" in caplog.text
 
 
 def test_a_profile_of_no_use_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:

@@ -30,6 +30,7 @@ from PIL.ImageCms import ImageCmsTransform
 from panollava.errors import FileChanged
 from panollava.logs import LOGGER
 from panollava.views import jpeg2000
+from panollava.views.code_points import code_points, display_p3_profile
 from panollava.views.colour import ProfileError, srgb_transform, to_srgb
 from panollava.views.error import PanoramaError as PanoramaError
 from panollava.views.fisheye import camera_of, shows_two_discs, stitcher_of_frame, stitcher_of_raw
@@ -284,10 +285,7 @@ def _decode(file: _File, eighths: int, to_the_end: bool, name: str | Path) -> Pi
     """The upright picture in sRGB. A JPEG may come at so many eighths of its size."""
     image = file.image
     mode = _COLOUR_MODES.get(image.mode, "L" if image.mode.startswith("I") else "RGB")
-    profile = image.info.get("icc_profile")
-    if file.content.startswith(jpeg2000.STARTS):
-        profile = jpeg2000.icc_profile(file.content)
-    to_srgb_transform = _transform(profile, mode, name)
+    to_srgb_transform = _transform(_profile(file, mode, name), mode, name)
     pixels = None
     if file.turbo:
         whole = to_the_end or eighths == 8
@@ -299,6 +297,20 @@ def _decode(file: _File, eighths: int, to_the_end: bool, name: str | Path) -> Pi
         pixels = to_srgb(pixels, to_srgb_transform, mode)
     # Pillow turns TIFFs itself as it decodes them.
     return pixels if image.format == "TIFF" else upright(pixels, file.exif.get(_ORIENTATION_TAG, 1))
+
+
+def _profile(file: _File, mode: str, name: str | Path) -> bytes | None:
+    """The file's ICC profile, or that of colours stated by number; a warning where those are not converted."""
+    if file.content.startswith(jpeg2000.STARTS):
+        return jpeg2000.icc_profile(file.content)
+    profile: bytes | None = file.image.info.get("icc_profile")
+    stated = None if profile or mode != "RGB" else code_points(file.content)
+    if stated is None or stated.srgb:
+        return profile
+    if stated.display_p3:
+        return display_p3_profile()
+    LOGGER.warning("%s: its colours (%s) are not converted, its pixels are taken for sRGB", name, stated)
+    return None
 
 
 def _transform(profile: bytes | None, mode: str, name: str | Path) -> ImageCmsTransform | None:
