@@ -459,3 +459,11 @@ def test_a_score_that_is_only_told_keeps_its_direction(tmp_path: Path, told: dic
     assert result.metrics["errors"].samples is None and result.metrics["errors"].lower_is_better
     write_comparison([result], tmp_path / "c.csv", tmp_path / "c.html", 100)
     assert "errors ↓" in (tmp_path / "c.html").read_text(encoding="utf-8")
+
+
+def test_long_names_fold_in_the_heads_of_tables(tmp_path: Path) -> None:
+    long = "A_with_a_much_longer_name_and_lora_rank_64"
+    results = read_results([evaluated(tmp_path / "A"), evaluated(tmp_path / long, poor)])
+    write_comparison(results, tmp_path / "c.csv", tmp_path / "c.html", 100)
+    page = (tmp_path / "c.html").read_text(encoding="utf-8")
+    assert f'<th class="number long">{long}</th>' in page and '<th class="number">A</th>' in page
