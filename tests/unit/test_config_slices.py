@@ -76,7 +76,8 @@ def test_every_setting_is_tracked_or_untracked_with_a_reason() -> None:
 
 
 PREDICTIONS = ["predict", "predict_blind", "predict_text_only", "predict_rolled"]
-ANSWERS = [*PREDICTIONS, "measure_perplexity", "measure_overlap", "judge", "metrics"]
+READ_ANSWERS = ["judge", "metrics"]
+ANSWERS = [*PREDICTIONS, "measure_perplexity", "measure_overlap", *READ_ANSWERS]
 AFTER_FINETUNE = ["train_finetune", "select_checkpoint", *ANSWERS]
 AFTER_VISION = ["train_vision", "train_resampler", *AFTER_FINETUNE]
 TABLE = {
@@ -87,15 +88,15 @@ TABLE = {
     'system_messages.default="Say it."': ["train_resampler", *AFTER_FINETUNE],
     "models.miniature.language.max_steps=9": ["miniature_language", "train_resampler", *AFTER_FINETUNE],
     "models.miniature.vision.steps=9": ["miniature_vision", *AFTER_VISION],
-    "generation.max_new_tokens=17": [*PREDICTIONS, "judge", "metrics"],
-    "training.eval_batch_size=3": [*PREDICTIONS, "measure_perplexity", "judge", "metrics"],
+    "generation.max_new_tokens=17": [*PREDICTIONS, *READ_ANSWERS],
+    "training.eval_batch_size=3": [*PREDICTIONS, "measure_perplexity", *READ_ANSWERS],
     'evaluation.extra=["overlap_consistency"]': ["metrics"],
     'evaluation.extra=[]': ["metrics"],
     'evaluation.protocol="original"': ["judge", "metrics"],
     "evaluation.blind_control=false": ["judge", "metrics"],
     "evaluation.text_only_control=true": ["judge", "metrics"],
     "evaluation.angle_tolerance_deg=10": ["metrics"],
-    "evaluation.shuffle_options=true": [*PREDICTIONS, "measure_perplexity", "judge", "metrics"],
+    "evaluation.shuffle_options=true": [*PREDICTIONS, "measure_perplexity", *READ_ANSWERS],
     "evaluation.answer_instruction=false": [
         "prepare_train", "prepare_val", "prepare_test", "views_train", "views_val", "views_test", *AFTER_VISION],
     'data.synthetic.question_types=["number"]': [

@@ -138,13 +138,52 @@ def test_a_benchmark_from_its_file_to_its_scores(tmp_path: Path, monkeypatch: py
 def test_a_metric_in_a_file_of_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    (code,), (settings,) = examples("A metric"), examples("A metric", "yaml")
+    (code, *_), (settings,) = examples("A metric"), examples("A metric", "yaml")
     Path("my_metrics.py").write_text(code, encoding="utf-8")
     config = WorkflowConfig.from_dict({"experiment": {"name": "A"}, **yaml.safe_load(settings)}, tmp_path)
     (metric,) = config.settings.evaluation.custom_metrics
     answers, references = ["a red box", "sky"], [["a red box"], ["the sky"]]
     found = compute_text_metrics(answers, references, metrics=["bleu4"], custom_metrics=[metric])["words"]
     assert (found["value"], found["scale"]) == (2.0, "0 or more")
+
+
+_METRIC = """
+from panollava.config import WorkflowConfig
+from panollava.evaluation.score import score_predictions
+
+def report(said):
+    same = {"original_query": "q", "reference": "a red box"}
+    rows = [{**same, "image_path": f"{number}.png", "prediction": text} for number, text in enumerate(said)]
+    return score_predictions(rows, metrics=cfg.settings.evaluation.metrics, bootstrap_samples=50)
+
+cfg = WorkflowConfig.from_dict({"experiment": {"name": "A"}, "evaluation": {"metrics": ["rouge_l", "chrf"]}})
+found = report(["a red box", "a red ball", "sky"] * 3).metrics["chrf"]
+low, high = found.interval
+assert 0 < low < found.value < high < 1 and found.signature.startswith("nrefs:1|chars|nc:6|"), found
+assert report(["a red box"] * 6).metrics["chrf"].value == 1
+"""
+
+
+def test_a_standard_metric_is_a_module_and_two_names(tmp_path: Path) -> None:
+    package = shutil.copytree(ROOT / "src/panollava", tmp_path / "src/panollava")
+    _, module, entry = examples("A metric")
+    (package / "evaluation/metrics/chrf.py").write_text(module, encoding="utf-8")
+    assert entry == 'METRICS["chrf"] = CHRF2\n'
+    changes = {
+        "evaluation/metrics/__init__.py": [
+            (", CIDER)", ", CIDER, CHRF2)"),
+            ("\nMETRICS", "from panollava.evaluation.metrics.chrf import CHRF2\n\nMETRICS"),
+        ],
+        "settings/choices.py": [('"cider"]', '"cider", "chrf"]')],
+    }
+    for name, replacements in changes.items():
+        for old, new in replacements:
+            before = (package / name).read_text(encoding="utf-8")
+            (package / name).write_text(before.replace(old, new, 1), encoding="utf-8")
+            assert (package / name).read_text(encoding="utf-8") != before, old
+    env = {**os.environ, "PYTHONPATH": str(tmp_path / "src")}
+    done = subprocess.run([sys.executable, "-c", _METRIC], env=env, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 # ---- a setting -----------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import csv
 import os
 import random
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from plain_metrics import one_answer_each, plain_metrics, plain_tokens
@@ -16,6 +17,7 @@ from panollava.evaluation.metrics.ptb import PUNCTUATION, PtbTokens, tokenize_li
 from panollava.evaluation.predictions import read_predictions
 from panollava.evaluation.protocols import PROTOCOLS, apply_protocol, collapse
 from panollava.evaluation.score import score_predictions
+from panollava.settings.choices import MetricName
 
 PEER = Path(__file__).parents[3] / "shared" / "data" / "peer_predictions" / "predictions.csv"
 needs_java = pytest.mark.skipif(
@@ -147,6 +149,10 @@ def test_ptb_asks_once_for_each_caption(monkeypatch: pytest.MonkeyPatch) -> None
     tokens.add(["b", "c"])
     assert asked == [["a", "b"], ["c"]]
     assert tokens["c"] == "C"
+
+
+def test_the_configuration_names_every_metric_and_no_other() -> None:
+    assert tuple(METRICS) == get_args(MetricName)
 
 
 def test_bleu_of_equal_texts_is_one_and_of_nothing_is_zero() -> None:

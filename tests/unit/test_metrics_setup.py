@@ -172,6 +172,6 @@ def test_the_command_names_what_stays_missing(
     monkeypatch.setattr(setup_metrics, "_wordnet_by_nltk", lambda: None)
     done = CliRunner().invoke(app, ["setup-metrics"])
     assert done.exit_code == 1 and isinstance(done.exception, EvaluationError)
-    assert "still missing: Java (METEOR, CIDEr, SPICE), WordNet 3.0 (METEOR), SPICE" in str(done.exception)
+    assert "still missing: Java (METEOR, SPICE, CIDEr), WordNet 3.0 (METEOR), SPICE" in str(done.exception)
     assert "sudo apt-get install -y --no-install-recommends default-jre-headless wordnet" in str(done.exception)
     assert jars_in(folder) == CONTENT

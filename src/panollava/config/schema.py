@@ -294,8 +294,7 @@ class EvaluationSettings(Section):
         Literal["auto"] | list[MetricName], BeforeValidator(choice_or_list(get_args(MetricName), "metric"))
     ] = key(
         "auto",
-        "auto: bleu4, meteor, rouge_l, spice and cider, null with a reason where one cannot run. In a list "
-        "each must run.",
+        f"auto: {', '.join(get_args(MetricName))}, null with a reason where one cannot run. In a list each must run.",
     )
     protocol: Protocol = key(
         "grouped", "What is scored: each (image, query) once against all references, or row by row."
@@ -315,8 +314,8 @@ class EvaluationSettings(Section):
     )
     extra: Annotated[list[ExtraName], BeforeValidator(some_of(get_args(ExtraName)))] = key(
         [],
-        "Scores that need further passes of the model: some of perplexity, overlap_consistency, dino_similarity, "
-        "yaw_equivariance, yaw_agreement (docs/evaluation.md). All but the overlap's two cost as much as predicting.",
+        f"Scores that need further passes of the model: some of {', '.join(get_args(ExtraName))} "
+        "(docs/evaluation.md). All but the overlap's two cost as much as predicting.",
     )
     answer_instruction: bool = key(
         True,

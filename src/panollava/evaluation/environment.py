@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from panollava.bytecode import remedy, why_compiled_anew
+from panollava.evaluation.metrics import METRICS
 from panollava.evaluation.metrics.java import find_java, java_version
 from panollava.evaluation.metrics.result import MetricUnavailable
 from panollava.evaluation.metrics.spice_parts import REMEDY as SETUP_METRICS
@@ -153,7 +154,7 @@ def _java() -> Check:
     broken = find_java() if found is None else None
     return Check(
         name="Java",
-        needed_for="METEOR, CIDEr, SPICE",
+        needed_for=", ".join(one.label for one in METRICS.values() if one.java != "not"),
         ok=found is not None,
         found=found or (f"{broken}, which does not start" if broken else ""),
         remedy="" if found else f"apt-get install {JAVA_PACKAGE}",

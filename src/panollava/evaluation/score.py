@@ -26,7 +26,7 @@ from panollava.evaluation.protocols import KEY, ScoredTexts, apply_protocol
 from panollava.evaluation.resampling import CONFIDENCE, SEED, difference_of, interval_of, too_few, units_of
 from panollava.files import write_json
 from panollava.logs import LOGGER
-from panollava.versions import OF_SCORES, package_version, package_versions
+from panollava.versions import OF_SCORES, package_versions
 
 Rows = Sequence[Mapping[str, str]]
 _CONTROLS = {"blind": "blind control", "text_only": "text-only control"}
@@ -179,7 +179,7 @@ def _caption_metrics(
     places = [place for place, wants_text in enumerate(graded.texts()) if wants_text]
     found: dict[str, dict[str, MetricResult]] = {name: {} for name in controls}
     if not places:
-        return {name: _without_value(name, _NO_TEXT) for name in names}, found
+        return {name: METRICS[name].without_value(_NO_TEXT) for name in names}, found
 
     def of_all(result: MetricResult) -> MetricResult:
         if result.samples is None or len(places) == scored.num_samples:
@@ -268,7 +268,7 @@ def require_metrics(metrics: str | Sequence[str], protocol: str | None) -> None:
     for check in check_environment() if labels else ():
         stopped = labels & set(check.needed_for.split(", "))
         if check.name == "Java" and protocol == "original":
-            stopped -= {LABELS["meteor"], LABELS["cider"]}  # no PTB tokens there
+            stopped -= {one.label for one in METRICS.values() if one.java == "for tokens"}  # no PTB tokens there
         if stopped and not check.ok:
             raise EvaluationError(
                 f"evaluation.metrics lists {', '.join(sorted(stopped))}, which cannot run: {check.name} "
@@ -290,12 +290,12 @@ def _run(name: str, texts: TextSet, must_run: bool, options: Mapping[str, Any]) 
                 f"evaluation.metrics lists {name}, which cannot run: {missing}. "
                 "With evaluation.metrics: auto its value would be null."
             ) from missing
-        return _without_value(name, str(missing))
+        return METRICS[name].without_value(str(missing))
     except EvaluationError as failure:
         if must_run:
             raise
         LOGGER.error("%s failed: %s", LABELS[name], failure)
-        return _without_value(name, str(failure))
+        return METRICS[name].without_value(str(failure))
 
 
 def _add_intervals(results: dict[str, MetricResult], scored: ScoredTexts, draws: int) -> dict[str, Any]:
@@ -334,15 +334,9 @@ def _distances(
     return found
 
 
-def _without_value(name: str, reason: str) -> MetricResult:
-    metric = METRICS[name]
-    version = package_version(metric.library)
-    return MetricResult(None, metric.scale, metric.library, version, reason=" ".join(reason.split()))
-
-
 def _tokenize_together(names: Sequence[str], *sets: TextSet) -> None:
     """Start Java once for the answers and the blind control; without Java each metric says so itself."""
-    if {"meteor", "cider", "spice"} & set(names):
+    if any(METRICS[name].java != "not" for name in names):
         try:
             sets[0].tokens.add(text for texts in sets for text in texts.captions())
         except (MetricUnavailable, EvaluationError) as error:

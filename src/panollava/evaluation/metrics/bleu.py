@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from panollava.evaluation.metrics.result import MetricResult
+from panollava.evaluation.metrics.result import Metric, MetricResult
 from panollava.evaluation.metrics.sums import ORDERS, SampleSums, nltk_bleu_value, sacrebleu_value
 from panollava.evaluation.metrics.texts import TextSet, signature
-from panollava.versions import package_version
-
-SCALE = "0-1"
 
 
 def bleu4(texts: TextSet) -> MetricResult:
@@ -35,9 +32,10 @@ def bleu4(texts: TextSet) -> MetricResult:
     metric.num_refs = int(nrefs) if nrefs.isdigit() else -1
     signed = metric.get_signature()
     signed.update("protocol", texts.protocol)
-    return MetricResult(
-        samples.total(), SCALE, "sacrebleu", package_version("sacrebleu"), str(signed), samples=samples
-    )  # fmt: skip
+    return BLEU4.result(samples.total(), str(signed), samples)
+
+
+BLEU4 = Metric("bleu4", "BLEU-4", "0-1", "sacrebleu", bleu4)
 
 
 def _original(texts: TextSet) -> MetricResult:
@@ -53,7 +51,5 @@ def _original(texts: TextSet) -> MetricResult:
             *(share.numerator for share in shares), *(share.denominator for share in shares),
         ))  # fmt: skip
     samples = SampleSums(np.array(counts, dtype=np.float64), nltk_bleu_value)
-    return MetricResult(
-        samples.total(), SCALE, "nltk", package_version("nltk"),
-        signature(texts, "nltk", "tok:split", case="mixed", smooth="method1"), samples=samples,
-    )  # fmt: skip
+    signed = signature(texts, "nltk", "tok:split", case="mixed", smooth="method1")
+    return BLEU4.result(samples.total(), signed, samples, library="nltk")

@@ -7,12 +7,10 @@ set of one sample always scores 0.
 from __future__ import annotations
 
 from panollava.evaluation.metrics.ptb import SIGNATURE as PTB
-from panollava.evaluation.metrics.result import MetricResult, MetricUnavailable
+from panollava.evaluation.metrics.result import Metric, MetricResult, MetricUnavailable
 from panollava.evaluation.metrics.sums import ORDERS, means
 from panollava.evaluation.metrics.texts import TextSet, signature
-from panollava.versions import package_version
 
-SCALE = "0-10"
 SIGMA = 6.0
 
 
@@ -27,9 +25,10 @@ def cider(texts: TextSet) -> MetricResult:
         dict(enumerate(references)), {index: [text] for index, text in enumerate(predictions)}
     )
     signed = signature(
-        texts, "pycocoevalcap", PTB if texts.coco_tokens else "tok:split", case="lc" if texts.coco_tokens else "mixed",
+        texts, CIDER.library, PTB if texts.coco_tokens else "tok:split", case="lc" if texts.coco_tokens else "mixed",
         type="CIDEr-D", n=ORDERS, sigma=SIGMA, refs="mean",
     )  # fmt: skip
-    return MetricResult(
-        float(score), SCALE, "pycocoevalcap", package_version("pycocoevalcap"), signed, samples=means(scores)
-    )  # fmt: skip
+    return CIDER.result(float(score), signed, means(scores))
+
+
+CIDER = Metric("cider", "CIDEr", "0-10", "pycocoevalcap", cider, java="for tokens")

@@ -6,11 +6,10 @@ NLTK is given a stemmer and a WordNet that remember: each word is looked up once
 from __future__ import annotations
 
 from panollava.evaluation.metrics.ptb import SIGNATURE as PTB
-from panollava.evaluation.metrics.result import MetricResult, mean
+from panollava.evaluation.metrics.result import Metric, MetricResult, mean
 from panollava.evaluation.metrics.sums import means
 from panollava.evaluation.metrics.texts import TextSet, porter_stemmer, signature
 from panollava.evaluation.metrics.wordnet import Synonyms, load_wordnet
-from panollava.versions import package_version
 
 ALPHA, BETA, GAMMA = 0.9, 3.0, 0.5
 
@@ -32,7 +31,10 @@ def meteor(texts: TextSet) -> MetricResult:
         for prediction, refs in zip(predictions, references, strict=True)
     ]  # fmt: skip
     signed = signature(
-        texts, "nltk", PTB if texts.coco_tokens else "tok:split", case="lc", alpha=ALPHA, beta=BETA, gamma=GAMMA,
-        stem="porter", syn="wordnet-3.0", refs="best",
+        texts, METEOR.library, PTB if texts.coco_tokens else "tok:split", case="lc", alpha=ALPHA, beta=BETA,
+        gamma=GAMMA, stem="porter", syn="wordnet-3.0", refs="best",
     )  # fmt: skip
-    return MetricResult(mean(best), "0-1", "nltk", package_version("nltk"), signed, samples=means(best))
+    return METEOR.result(mean(best), signed, means(best))
+
+
+METEOR = Metric("meteor", "METEOR", "0-1", "nltk", meteor, java="for tokens")

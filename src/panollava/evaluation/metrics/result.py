@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from panollava.versions import package_version
 
 if TYPE_CHECKING:
     from panollava.evaluation.metrics.sums import SampleSums
@@ -52,6 +54,39 @@ class MetricResult:
         interval = document.get("interval")
         fields = {**document, "interval": None if interval is None else (interval[0], interval[1])}
         return cls(**{**fields, "lower_is_better": lower_is_better(document)})
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A standard metric: its key in metrics.json, what tables show of it, and the function that computes it."""
+
+    name: str
+    label: str
+    scale: str
+    library: str
+    """The distribution that computes it."""
+    compute: Callable[..., MetricResult]
+    """Takes a TextSet, and options of its own by their name."""
+    java: Literal["not", "for tokens", "always"] = "not"
+    """Whether it needs Java: for its PTB tokens alone, or under every protocol."""
+    lower_is_better: bool = False
+
+    def result(
+        self, value: float, signature: str, samples: SampleSums | None, library: str | None = None
+    ) -> MetricResult:
+        """Its score. `library` is another than its own, where a protocol asks for that."""
+        used = library or self.library
+        return MetricResult(
+            value, self.scale, used, package_version(used), signature,
+            samples=samples, lower_is_better=self.lower_is_better,
+        )  # fmt: skip
+
+    def without_value(self, reason: str) -> MetricResult:
+        """It cannot run; `reason` says why and what to do."""
+        return MetricResult(
+            None, self.scale, self.library, package_version(self.library),
+            reason=" ".join(reason.split()), lower_is_better=self.lower_is_better,
+        )  # fmt: skip
 
 
 def lower_is_better(document: Mapping[str, Any]) -> bool:

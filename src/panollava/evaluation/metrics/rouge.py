@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from panollava.evaluation.metrics.result import MetricResult, mean
+from panollava.evaluation.metrics.result import Metric, MetricResult, mean
 from panollava.evaluation.metrics.sums import means
 from panollava.evaluation.metrics.texts import TextSet, porter_stemmer, signature
-from panollava.versions import package_version
 
 
 def rouge_l(texts: TextSet) -> MetricResult:
@@ -22,12 +21,20 @@ def rouge_l(texts: TextSet) -> MetricResult:
         scorer.score_multi(references, prediction)["rougeL"].fmeasure
         for prediction, references in zip(texts.predictions, texts.references, strict=True)
     ]
-    return MetricResult(
-        mean(best), "0-1", "rouge-score", package_version("rouge-score"),
-        signature(texts, "rouge-score", "tok:rouge-score", type="rougeL", measure="f", stem="porter", chars="a-z0-9",
-                  refs="best"),
-        samples=means(best),
-    )  # fmt: skip
+    signed = signature(
+        texts,
+        ROUGE_L.library,
+        "tok:rouge-score",
+        type="rougeL",
+        measure="f",
+        stem="porter",
+        chars="a-z0-9",
+        refs="best",
+    )
+    return ROUGE_L.result(mean(best), signed, means(best))
+
+
+ROUGE_L = Metric("rouge_l", "ROUGE-L", "0-1", "rouge-score", rouge_l)
 
 
 class _Tokenizer:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 
 from panollava.evaluation.metrics.ptb import SIGNATURE as PTB
-from panollava.evaluation.metrics.result import MetricResult, mean
+from panollava.evaluation.metrics.result import Metric, MetricResult, mean
 from panollava.evaluation.metrics.spice_run import DEFAULT_HEAP, spice_scores
 from panollava.evaluation.metrics.sums import means
 from panollava.evaluation.metrics.texts import TextSet, signature
-from panollava.versions import package_version
 
 
 def spice(texts: TextSet, heap: str = DEFAULT_HEAP, also: TextSet | None = None) -> MetricResult:
@@ -22,8 +21,9 @@ def spice(texts: TextSet, heap: str = DEFAULT_HEAP, also: TextSet | None = None)
     next_ones = [] if also is None else [text for refs in also.words()[1] for text in refs] + also.words()[0]
     scores = spice_scores(predictions, references, os.environ.get("PANOLLAVA_SPICE_HEAP") or heap, next_ones)
     signed = signature(
-        texts, "pycocoevalcap", PTB if texts.coco_tokens else "tok:raw", corenlp="3.6.0", synsets="yes", refs="union"
+        texts, SPICE.library, PTB if texts.coco_tokens else "tok:raw", corenlp="3.6.0", synsets="yes", refs="union"
     )
-    return MetricResult(
-        mean(scores), "0-1", "pycocoevalcap", package_version("pycocoevalcap"), signed, samples=means(scores)
-    )
+    return SPICE.result(mean(scores), signed, means(scores))
+
+
+SPICE = Metric("spice", "SPICE", "0-1", "pycocoevalcap", spice, java="always")
