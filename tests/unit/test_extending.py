@@ -186,6 +186,15 @@ def test_a_standard_metric_is_a_module_and_two_names(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+# ---- a node of the DAG ---------------------------------------------------------------------------
+def test_a_nodes_entry_stands_in_the_table_as_it_is() -> None:
+    """That it works is shown by tests/workflow/test_new_node.py."""
+    _, entry, script = examples("A node of the DAG")
+    assert entry.startswith("    Node(") and entry.endswith("    ),\n")
+    compile(f"NODES = (\n{entry})", "nodes.py", "exec")
+    compile(script, "count_words.py", "exec")
+
+
 # ---- a setting -----------------------------------------------------------------------------------
 _SETTING = """
 from panollava.config import WorkflowConfig

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from panollava.errors import EvaluationError
+from panollava.errors import DataError, EvaluationError
+from panollava.evaluation.of_folder import check_questions
 from panollava.evaluation.predictions import (
     COLUMNS,
     Prediction,
@@ -148,3 +149,14 @@ def test_every_line_break_survives(text: str, tmp_path: Path) -> None:
     rows = read_predictions(tmp_path / "p.csv")
     assert [row["reference"] for row in rows] == [text, "none"]
     assert {row["prediction"] for row in rows} == {row["original_query"] for row in rows} == {text}
+
+
+def test_predictions_where_questions_are_wanted_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.csv"
+    write_predictions(path, [Prediction(0, "a.jpg", "where?", "here", ("there",))])
+    with pytest.raises(DataError, match=r"no column for query.* It holds predictions: --csv-input without"):
+        check_questions(path, {}, "auto")
+    path.write_text("url,annotation\na.jpg,here\n", encoding="utf-8")
+    with pytest.raises(DataError, match="no column for query") as caught:
+        check_questions(path, {}, "auto")
+    assert "It holds predictions" not in str(caught.value)

@@ -24,13 +24,13 @@ from panollava.data.formats import read_source
 from panollava.data.prepare import prepare_csv
 from panollava.data.prepared_images import IMAGES, read_images
 from panollava.data.samples import Sample, has_right_answers, read_samples
-from panollava.errors import EvaluationError
+from panollava.errors import DataError, EvaluationError, PanollavaError
 from panollava.evaluation.answer import refuse_without_language
 from panollava.evaluation.config_mismatches import config_mismatches, describe
 from panollava.evaluation.measures import measures_of
 from panollava.evaluation.pipeline import Evaluation, as_shown, generation_settings
 from panollava.evaluation.predict import answers_in_locked
-from panollava.evaluation.predictions import Prediction
+from panollava.evaluation.predictions import Prediction, read_predictions
 from panollava.evaluation.protocols import PROTOCOLS
 from panollava.evaluation.run_judge import JudgingSettings, judge_files, judges_of
 from panollava.evaluation.score import require_metrics
@@ -147,7 +147,7 @@ def evaluate_folder(
     # What the folder remembers is the format of its own data, not of a file that is named now.
     own = request.csv_input is not None and experiment is None
     format = "auto" if own else remembered["data"]["format"]
-    read_source(csv_path, remembered["data"]["columns"], format)  # what cannot be read leaves nothing behind
+    check_questions(csv_path, remembered["data"]["columns"], format)  # what cannot be read leaves nothing behind
     with FolderLock(output / ".state"):  # from the first file to the last: two evaluations shall not mix
         prepare_csv(
             [csv_path],
@@ -212,6 +212,20 @@ def evaluate_folder(
                 judge_files(judges, files["predict"], controls, files["judge"], request.replies, {})
             document = score_files(files, evaluation, output / "metrics.json", made)
     return output / "metrics.json", document
+
+
+def check_questions(path: Path, columns: Mapping[str, str | None], format: str) -> None:
+    """Raise DataError for a file that holds no questions; of one that holds predictions it says how they are scored."""
+    try:
+        read_source(path, columns, format)
+    except DataError as error:
+        try:
+            read_predictions(path)
+        except PanollavaError:
+            raise error from None
+        raise DataError(
+            f"{error}. It holds predictions: --csv-input without --checkpoint-dir and --config scores them"
+        ) from None
 
 
 def _steps(work: Evaluation, evaluation: Mapping[str, Any], csv_path: Path) -> list[str]:
