@@ -22,15 +22,9 @@ def rouge_l(texts: TextSet) -> MetricResult:
         for prediction, references in zip(texts.predictions, texts.references, strict=True)
     ]
     signed = signature(
-        texts,
-        ROUGE_L.library,
-        "tok:rouge-score",
-        type="rougeL",
-        measure="f",
-        stem="porter",
-        chars="a-z0-9",
+        texts, ROUGE_L.library, "tok:rouge-score", type="rougeL", measure="f", stem="porter", chars="a-z0-9",
         refs="best",
-    )
+    )  # fmt: skip
     return ROUGE_L.result(mean(best), signed, means(best))
 
 
