@@ -116,7 +116,7 @@ class Marks(nn.Module):
 
 
 @dataclass(frozen=True)
-class Conversation:
+class TokenizedTalk:
     """Questions about a scene and their answers, behind its pictures: ids, labels (IGNORED but in answers) and which of
     these the pictures settle (opening words are free)."""
 
@@ -143,7 +143,7 @@ class Author:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
-    def conversation(self, scene: Scene, asked: Sequence[DrawnQuestion], openings: Sequence[int]) -> Conversation:
+    def conversation(self, scene: Scene, asked: Sequence[DrawnQuestion], openings: Sequence[int]) -> TokenizedTalk:
         ids: list[int] = []
         labels: list[int] = []
         settled: list[bool] = []
@@ -155,9 +155,9 @@ class Author:
             ids += tail + answer
             labels += [IGNORED] * len(tail) + answer
             settled += [False] * (len(tail) + free) + [True] * (len(answer) - free)
-        return Conversation(scene, ids, labels, settled)
+        return TokenizedTalk(scene, ids, labels, settled)
 
-    def drawn(self, rng: np.random.Generator, scene: Scene | None = None) -> Conversation:
+    def drawn(self, rng: np.random.Generator, scene: Scene | None = None) -> TokenizedTalk:
         """A scene and up to `turns` questions of one kind about it, mixed as for training."""
         scene = sample_scene(rng) if scene is None else scene
         (first,) = draw_questions(rng, scene, 1)
@@ -167,7 +167,7 @@ class Author:
 
 
 def answers(
-    model: Qwen2_5_VLForConditionalGeneration, author: Author, talks: Sequence[Conversation], tokens: Tensor
+    model: Qwen2_5_VLForConditionalGeneration, author: Author, talks: Sequence[TokenizedTalk], tokens: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The mean cross entropy of the answers, and per conversation whether every settled token was the likeliest.
 
@@ -244,7 +244,7 @@ def _learn_language(
     nn.init.normal_(which.weight, 0, 0.5)
     labelled_until = max(1, int(_LABELLED * settings.language_steps))
 
-    def batch(generator: np.random.Generator, size: int) -> tuple[list[Conversation], Tensor]:
+    def batch(generator: np.random.Generator, size: int) -> tuple[list[TokenizedTalk], Tensor]:
         talks = [author.drawn(generator) for _ in range(size)]
         found = [marks_of(talk.scene, cameras, render(talk.scene, cameras.rays)[1]) for talk in talks]
         return talks, torch.from_numpy(np.stack(found)).flatten(1, 2)  # [B, V·S, 5]

@@ -27,6 +27,7 @@ from panollava.data.details import Details
 from panollava.data.formats.json_lines import SUFFIXES, first_record, read_records
 from panollava.data.formats.rows import Columns, Format, Rule, Table, TableRow
 from panollava.errors import DataError
+from panollava.models.choices import IMAGE_MARK
 
 ACCURATE = 0.99
 _KINDS = {
@@ -66,7 +67,7 @@ def _row(path: Path, line: int, record: Mapping[str, Any]) -> TableRow:
     given = [record.get("image"), said.get("human"), said.get("gpt"), *told]
     fields = tuple(value if isinstance(value, str) else "" for value in given)
     image, question, answer, category, method, expected = fields
-    question = question.replace("<image>", "").strip()
+    question = question.replace(IMAGE_MARK, "").strip()
     answer = answer or f"<Answer>{expected}</Answer>"
     names = ("image", "conversations (human)", "expected_answer")
     missing = [name for name, value in zip(names, (image, question, expected), strict=True) if not value]
