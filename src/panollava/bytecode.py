@@ -33,7 +33,10 @@ def why_compiled_anew() -> str | None:
 
 
 def remedy() -> str:
-    """The command that compiles what is installed beside torch, once."""
+    """The command that compiles what is installed beside torch, once, or whose it is to give."""
     spec = find_spec(_LARGEST)
     folder = Path(spec.origin).parents[1] if spec is not None and spec.origin is not None else Path(sys.prefix)
-    return f"{sys.executable} -m compileall -q {folder}"
+    command = f"{sys.executable} -m compileall -q {folder}"
+    if os.access(folder, os.W_OK):
+        return command
+    return f"{command} (by whoever may write there), or PYTHONPYCACHEPREFIX=FOLDER names one that may be written"

@@ -33,7 +33,7 @@ def read_digest(path: str | Path) -> str | None:
         return None
 
 
-def told_beside(path: str | Path) -> dict[str, Any]:
+def note_beside(path: str | Path) -> dict[str, Any]:
     """What the job that made this file noted about it beyond its slice; empty where there is no note."""
     try:
         note = read_json(_note(Path(path)))
@@ -47,7 +47,7 @@ def told_beside(path: str | Path) -> dict[str, Any]:
 def write_sidecar(path: str | Path, digest: str) -> Iterator[dict[str, Any]]:
     """Write `path`, a file without a place for it, in the block; the note beside it says by which slice.
 
-    What the block puts into the dictionary is stored in the note as well (`told_beside`).
+    What the block puts into the dictionary is stored in the note as well (`note_beside`).
     """
     path = Path(path)
     _note(path).unlink(missing_ok=True)

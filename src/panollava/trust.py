@@ -83,7 +83,7 @@ def check_hub_id(name: str, key: str, source: Path) -> None:
     """Refuse what a file calls a model of the hub and is a path, here or anywhere. Raises CheckpointError."""
     if not HUB_ID.fullmatch(name) or os.path.isdir(name):
         raise CheckpointError(
-            f"{source}: {key} is {name!r}, a folder, but the file tells no digest of it (backbones), so it is not "
+            f"{source}: {key} is {name!r}, a folder, but the file records no digest of it (backbones), so it is not "
             "opened. Only ids of the hub (owner/name) need none. If the folder is yours: pass --config with the "
             "experiment that names it"
         )

@@ -172,7 +172,7 @@ def test_the_ablation_that_comes_with_the_project(tmp_path: Path) -> None:
         ),
         ("vary: [1]\n", r"g\.yaml:1: vary must hold `key: \[values\]` lines, got \[1\]"),
         ("training.seed: []\n", r"g\.yaml:1: training\.seed must be a list of values"),
-        ("training.seed: [1]\ntraining:\n  seed: [2]\n", r"g\.yaml:\d: training\.seed stands twice"),
+        ("training.seed: [1]\ntraining:\n  seed: [2]\n", r"g\.yaml:\d: training\.seed appears twice"),
         ("training.seed: [1]\nvary:\n  training.seed: [2]\n", r"g\.yaml:3: training\.seed is varied twice"),
         (
             "lora_configs: [{lora_r: 1, lora_alpha: 2}]\nlora:\n  rank: [1, 2]\n",

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import SMALL
+from conftest import ROOT, SMALL
 from docutils.core import publish_parts
 
 from panollava.config import WorkflowConfig
 from panollava.dag.benchmarks import COLUMNS, used_by
+from panollava.dag.nodes import RULES
+from panollava.dag.records import job_logs_of
 from panollava.dag.tasks import tasks_behind
 from panollava.reports.landing import landing_page
 
@@ -43,6 +45,22 @@ def test_jobs_that_no_other_asks_for_count_too_in_the_order_of_the_dag(tmp_path:
             path = path.with_name(f"{rule}_{experiment.names.variant}.tsv")
         write(path, 1.0, "1.0")
     assert [one.rule for one in used_by([experiment])] == rules
+
+
+def test_jobs_that_share_answers_count_and_their_logs_are_read(tmp_path: Path) -> None:
+    experiment = WorkflowConfig.from_dict({**SMALL, "evaluation": {**SMALL["evaluation"], "shards": 2}}, tmp_path)
+    logs = [log for rule, log, _ in job_logs_of(experiment) if rule == "predict_shard"]
+    assert len(logs) == len(set(logs)) >= 2
+    for log in logs:
+        write(tmp_path / log.replace(".log", ".tsv"), 2.0, "10.0")
+    assert [one.row[:3] for one in used_by([experiment])] == [["predict_shard", str(len(logs)), f"{2.0 * len(logs)}"]]
+
+
+def test_every_rule_has_a_benchmark_file_a_log_and_a_script_of_its_name() -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
+    for rule in RULES:
+        for part in ("benchmark_of", "log_of", "script"):
+            assert text.count(f'{part}("{rule}")') == 1, f"{part} of {rule}"
 
 
 def test_the_first_page_is_valid_and_shows_both_tables() -> None:

@@ -64,7 +64,7 @@ def test_a_file_in_the_place_of_a_folder_is_named(folder: Path, monkeypatch, cap
     ):  # fmt: skip
         for name in ("out", "out/below"):
             code, said = call(monkeypatch, capsys, *words, "--output-dir", name)
-            assert code == 1 and "out: a file stands where a folder is needed" in said, (words, said)
+            assert code == 1 and "out is a file, but a folder is needed" in said, (words, said)
             assert "Errno" not in said
 
 

@@ -65,9 +65,9 @@ def test_lines_of_keys_and_merge_keys() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: 1\nb: 2\na: 3\n", "f.yaml:3: a stands twice (first in line 1)"),
-        ("a:\n  b: 1\n  b: 1\n", "f.yaml:3: a.b stands twice (first in line 2)"),
-        ("a:\n\tb: 1\n", "f.yaml:2: a tab stands where YAML wants spaces"),
+        ("a: 1\nb: 2\na: 3\n", "f.yaml:3: a appears twice (first in line 1)"),
+        ("a:\n  b: 1\n  b: 1\n", "f.yaml:3: a.b appears twice (first in line 2)"),
+        ("a:\n\tb: 1\n", "f.yaml:2: a tab where YAML expects spaces"),
         ("a: [1, 2\nb: 3\n", "f.yaml:2: not valid YAML"),
         ("a: 'x\n", "f.yaml:"),
         ("- 1\n- 2\n", "f.yaml:1: expected `key: value` lines at the top, got a list"),
@@ -126,6 +126,8 @@ CASES = {
     "training: {devices: 0}": "training.devices must be in [1, 1024], got 0",
     "training: {devices: 3}": "vision.batch_size must be a multiple of training.devices (3), because it counts the "
     "rows of all devices, got 32. Write: 33",
+    "training: {devices: 2, stage_configs: {finetune: {vicreg_mode: batchwise, overlap_loss_weight: 0.1}}}": "finetune."
+    "vicreg_mode must be pairwise with training.devices: 2, got batchwise",
     "training: {devices: 2, stage_configs: {vision: {vicreg_mode: batchwise}}}": "vicreg_mode must be pairwise with "
     "training.devices: 2, got batchwise",
     "training: {cache_vision_features: 1}": "cache_vision_features must be auto or true or false, got 1",

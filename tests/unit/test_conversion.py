@@ -147,5 +147,17 @@ def test_six_files_must_say_which_face_they_are(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="which face is it"):
         convert_files("cubemap", files, tmp_path / "out")
     (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(DataError, match="cannot be read as a picture"):
+    with pytest.raises(DataError, match="not an image"):
         convert_files("cubemap", [tmp_path / "text.png"], tmp_path / "out")
+
+
+def test_a_source_is_read_as_panoramas_are(tmp_path: Path) -> None:
+    deep = np.tile(np.linspace(0, 65535, 64).astype(np.uint16), (48, 1))
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    (written,) = convert_files("perspective", [tmp_path / "deep.png"], tmp_path / "out", fov_deg=90)
+    middle = load_panorama(written)[:, :, 0].astype(int)
+    seen = middle[middle.shape[0] // 2, middle.shape[1] * 3 // 8 + 4 : middle.shape[1] * 5 // 8 - 4]
+    assert seen.min() < 40 and seen.max() > 215 and (np.diff(seen) >= 0).all()  # 16 bits were brought to 8, not cut off
+    (tmp_path / "vector.eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\nshowpage\n")
+    with pytest.raises(DataError, match="not an image"):
+        convert_files("perspective", [tmp_path / "vector.eps"], tmp_path / "out", fov_deg=90)

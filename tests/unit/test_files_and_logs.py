@@ -15,7 +15,7 @@ from panollava.dag.script import out_of_memory
 from panollava.errors import DataError, PanollavaError, StorageError
 from panollava.files import atomic_dir, atomic_path, storage_error, write_json
 from panollava.logs import start_log
-from panollava.provenance import read_digest, told_beside, write_sidecar
+from panollava.provenance import note_beside, read_digest, write_sidecar
 
 DEAD = 2**22 + 1  # above the largest PID
 
@@ -142,11 +142,11 @@ def test_a_result_that_does_not_tell_was_made_by_nobody(tmp_path: Path) -> None:
     assert read_digest(table) is None
     with write_sidecar(table, "abc") as told:
         told["seed"] = 42
-    assert read_digest(table) == "abc" and told_beside(table) == {"seed": 42}
+    assert read_digest(table) == "abc" and note_beside(table) == {"seed": 42}
     before = table.stat()
     table.write_text("another 1ne\n")  # of the same size, and as old: edited all the same
     os.utime(table, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert read_digest(table) is None and told_beside(table) == {}
+    assert read_digest(table) is None and note_beside(table) == {}
     with pytest.raises(PanollavaError), write_sidecar(table, "abc"):
         raise PanollavaError("half-way")
     assert read_digest(table) is None

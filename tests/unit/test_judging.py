@@ -14,6 +14,7 @@ from tiny_models import language_folder
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from panollava.config import ConfigError, WorkflowConfig
+from panollava.dag.benchmarks import used_by
 from panollava.dag.parents import of_judge
 from panollava.errors import EvaluationError, PromptTooLong
 from panollava.evaluation import run_judge
@@ -26,7 +27,7 @@ from panollava.evaluation.measures.measured import Measured
 from panollava.evaluation.predictions import read_predictions
 from panollava.evaluation.protocols import apply_protocol
 from panollava.evaluation.rescoring import measured_again
-from panollava.evaluation.run_judge import JudgingSettings, KeptReplies, judge_files, judges_of
+from panollava.evaluation.run_judge import JudgeJob, KeptReplies, judge_files, judges_of
 from panollava.evaluation.score_files import score_csv
 from panollava.files import sha256_file
 
@@ -46,11 +47,11 @@ def write_csv(path: Path, rows: Sequence[Sequence[str]] = ROWS) -> Path:
     return path
 
 
-def settings_of(*models: Path, **changed: Any) -> JudgingSettings:
+def settings_of(*models: Path, **changed: Any) -> JudgeJob:
     given: dict[str, Any] = {
         "prompt_file": None, "max_new_tokens": 2, "protocol": "grouped", "batch_size": 2, "precision": "32-true",
     }  # fmt: skip
-    return JudgingSettings(models={one.name: str(one) for one in models}, **{**given, **changed})
+    return JudgeJob(models={one.name: str(one) for one in models}, **{**given, **changed})
 
 
 @pytest.fixture(scope="module")
@@ -315,3 +316,9 @@ def test_no_judge_is_no_settings() -> None:
     judge = {"model": None, "second_model": None, "prompt_file": None, "max_new_tokens": 32}
     with pytest.raises(ConfigError, match="names no model"):
         judges_of({"judge": judge, "protocol": "grouped"}, {"eval_batch_size": 1, "precision": "auto"})
+
+
+def test_without_a_judge_its_prompt_is_not_read(tmp_path: Path) -> None:
+    cfg = configured(tmp_path, prompt_file="gone.txt")
+    assert cfg.slice_of("judge")["upstream"] == {}  # status asks for it
+    assert [one.rule for one in used_by([cfg])] == []

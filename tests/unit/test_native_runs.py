@@ -317,7 +317,7 @@ def test_adapters_of_others_are_evaluated_as_they_are(root: Path, trained: Workf
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"models__vision_name": "google/siglip-base-patch16-224"}, "in the place of a composed.*vision_name"),
+        ({"models__vision_name": "google/siglip-base-patch16-224"}, "replaces the composed.*vision_name"),
         ({"models__latent_dimension": 64}, "beside models.latent_dimension"),
         ({"training__stage_configs__finetune__overlap_loss_weight": 0.1}, "reaches nothing that trains before"),
         (

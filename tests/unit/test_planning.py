@@ -203,7 +203,7 @@ def test_answers_wait_for_the_parts_that_other_jobs_make() -> None:
     assert "shards" not in inputs_of(whole, "predict") and "shards" not in inputs_of(shared, "predict_rolled")
     for control in ("predict", "predict_blind", "predict_text_only"):
         tasks = [shard_task(shared, control, f"{number}-of-3") for number in (1, 2, 3)]
-        assert inputs_of(shared, control)["shards"] == [task.told_by for task in tasks]
+        assert inputs_of(shared, control)["shards"] == [task.recorded_by for task in tasks]
         assert len({task.digest for task in tasks}) == len({task.log for task in tasks}) == 3
         assert {task.document["answers"] for task in tasks} == {shared.digest(control)}
         assert inputs_of(shared, control)["views"] == tasks[0].node.inputs(tasks[0])["views"]
@@ -268,6 +268,6 @@ def test_outputs_are_said_once() -> None:
              for k, v in node.outputs.items()})]  # fmt: skip
     assert len(set(paths)) == len(paths)
     for node in TABLE.values():
-        told = {*node.links, *node.folders, *node.not_empty, *node.report, *filter(None, [node.told_by])}
+        told = {*node.links, *node.folders, *node.not_empty, *node.report, *filter(None, [node.recorded_by])}
         assert told <= node.outputs.keys(), node.name
-        assert (node.told_by is None) == (node.cache is not None), node.name
+        assert (node.recorded_by is None) == (node.cache is not None), node.name

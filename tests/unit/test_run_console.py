@@ -147,6 +147,22 @@ def test_a_stage_and_earlier_runs_tell_what_is_left(monkeypatch: pytest.MonkeyPa
     console.handler.close()
 
 
+def test_seconds_of_earlier_runs_are_those_of_the_rule_and_no_longer_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("logs/OTHER").mkdir(parents=True)
+    for name, seconds in (("predict", 10), ("predict_blind", 1000), ("predict_rolled", 1000)):
+        Path(f"logs/OTHER/{name}.tsv").write_text(f"s\th:m:s\tmax_rss\n{seconds}.0\t0:01:40\t200\n")
+    now = [1000.0]
+    monkeypatch.setattr(run_console.time, "monotonic", lambda: now[0])
+    console = Console(monkeypatch)
+    console.say("", event=LogEvent.RUN_INFO, stats={"predict": 1, "total": 1})
+    console.begins(1, "predict", benchmark="logs/E/predict.tsv")
+    assert console.handler.remaining() == pytest.approx(10)
+    console.handler.close()
+
+
 def test_a_long_job_is_told_of_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_console, "_SECONDS_BETWEEN_LINES", 0.2)
     console = Console(monkeypatch)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from panollava.data.gather import gather_prepared, shared_panoramas
-from panollava.data.prepared_images import told_of_pictures, write_images
+from panollava.data.prepared_images import digests_of_pictures, write_images
 from panollava.data.samples import Sample
 from panollava.errors import EvaluationError
 from panollava.evaluation.comparison.results import read_results
@@ -91,7 +91,7 @@ def evaluated(folder: Path, prefix: str = "", **provenance: Any) -> Path:
 
 def shown(prefix: str = "", **other: str) -> dict[str, Any]:
     contents = {f"{prefix}{n}.jpg": other.get(f"n{n}", f"content {n}") for n in range(12)}
-    return {"pictures": told_of_pictures(contents, contents)}
+    return {"pictures": digests_of_pictures(contents, contents)}
 
 
 def csvs(sha256: str, images: str | None) -> dict[str, Any]:
@@ -139,6 +139,6 @@ def test_renamed_pictures_are_compared_by_what_they_show(tmp_path: Path) -> None
 
 
 def test_pictures_of_unknown_content_are_not_told() -> None:
-    assert told_of_pictures({"a": "1"}, ["a", "b"]) is None
-    told = told_of_pictures({"a": "1", "b": "1", "c": "2"}, ["b", "b"])
-    assert told == told_of_pictures({"b": "1"}, ["b"])
+    assert digests_of_pictures({"a": "1"}, ["a", "b"]) is None
+    told = digests_of_pictures({"a": "1", "b": "1", "c": "2"}, ["b", "b"])
+    assert told == digests_of_pictures({"b": "1"}, ["b"])

@@ -231,7 +231,7 @@ def test_backbones_without_a_digest_are_ids_of_the_hub(theirs: Path, marked: Pat
     shutil.copytree(marked / "models/siglip", marked / "elsewhere/siglip")
     name = name.replace("/abs", str(marked / "elsewhere"))
     edit(theirs, backbones={"vision": None}, model_config={"vision_name": name, "vision_path": "models/siglip"})
-    with pytest.raises(CheckpointError, match=r"model_config\.vision_name is .*tells no digest"):
+    with pytest.raises(CheckpointError, match=r"model_config\.vision_name is .*records no digest"):
         load_stage(theirs)
 
 
@@ -250,7 +250,10 @@ def test_pictures_beside_their_csv_are_shown(marked: Path, tmp_path: Path) -> No
     (marked / "data/images").mkdir(parents=True)
     Image.new("RGB", (64, 32)).save(marked / "data/images/a.png")
     table = marked / "data/own.csv"
-    table.write_text("image_path,query,annotation\nimages/a.png,what?,a box\n../../b.png,what?,a box\n")
+    table.write_text(
+        "image_path,query,annotation\nimages/a.png,what?,a box\n../../b.png,what?,a box\nimages/half.png,what?,a box\n"
+    )
+    (marked / "data/images/half.png").write_bytes((marked / "data/images/a.png").read_bytes()[:40])  # is left out
     Image.new("RGB", (64, 32)).save(marked.parent / "b.png")
     (found,) = find_examples(table, marked, COLUMNS, within=[marked])
     assert found.path == marked / "data/images/a.png"

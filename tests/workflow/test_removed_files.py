@@ -42,7 +42,7 @@ def planned_again(config: WorkflowConfig, nodes: tuple[str, ...] = NODES) -> set
     tasks = [task_of(config, name) for name in nodes]
     for task in tasks:
         present.inputs_of(task)
-    names = {task.told_by: task.node.name for task in tasks}
+    names = {task.recorded_by: task.node.name for task in tasks}
     return {names.get(path, path) for path in again}
 
 
@@ -178,6 +178,6 @@ def test_a_moved_picture_is_no_dead_end(local: Project) -> None:
 
 def test_notes_are_written_by_every_job(config: WorkflowConfig) -> None:
     for task in [task_of(config, name) for name in NODES] + tasks_behind(config, "metrics"):
-        first = task.told_by or next(path for path in task.outputs.values() if isinstance(path, str))
+        first = task.recorded_by or next(path for path in task.outputs.values() if isinstance(path, str))
         assert note_of(first).is_file(), task.node.rule
         assert changed_files(first, "another slice") is None

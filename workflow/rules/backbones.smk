@@ -39,6 +39,8 @@ rule pretrain_vlm:
         **outputs_of("pretrain_vlm"),
     log:
         log_of("pretrain_vlm"),
+    benchmark:
+        benchmark_of("pretrain_vlm")
     priority: 20
     resources:
         **resources_of("pretrain_vlm"),

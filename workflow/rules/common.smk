@@ -36,14 +36,14 @@ from snakemake import persistence
 from snakemake.io import IOFile
 from snakemake.settings.types import DeploymentMethod
 
-# What planning makes stays until the end: to look for cycles among it would take a tenth of its time.
-gc.disable()
-
 # On a full disk Snakemake cannot write its own log: one message is enough, without a traceback for each line.
 logging.raiseExceptions = False
 
 # The main workflow's modifier calls itself a module, too; only a module's own stands above it.
 IS_MODULE = len(workflow.modifier_stack) > 1
+# What planning makes stays until the end: to look for cycles among it would take a tenth of its time.
+if not IS_MODULE:
+    gc.disable()
 try:
     if IS_MODULE:  # what `config:` of the other workflow's `module` gives
         COMMAND = command_settings(config, [])
@@ -386,7 +386,7 @@ def warn_of_bytecode():
     """Minutes in each run: every job compiles its packages before it starts."""
     if workflow.is_main_process and (why := why_compiled_anew()):
         print(
-            f"warning: every job compiles torch and other packages before it starts: {why}. Once: {remedy()}",
+            f"warning: every job compiles torch and other packages before it starts: {why}. To compile them once: {remedy()}",
             file=sys.stderr,
         )
 

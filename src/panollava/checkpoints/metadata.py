@@ -22,7 +22,7 @@ from panollava.config.schema import (
     Settings,
 )
 from panollava.errors import EXPORT_REMEDY, CheckpointError
-from panollava.settings.section import Told
+from panollava.settings.section import Recorded
 from panollava.settings.wording import shown
 
 _TODAY = Settings()
@@ -38,62 +38,62 @@ def _known(section: type[Section]) -> BeforeValidator:
     )
 
 
-_Shape = TypeVar("_Shape", bound=Told)
+_Shape = TypeVar("_Shape", bound=Recorded)
 
 
-class _Data(Told):
+class _Data(Recorded):
     columns: Annotated[ColumnSettings, _known(ColumnSettings)] = ColumnSettings()
     format: FormatName = _TODAY.data.format
     max_rejected_fraction: float = Field(default=_TODAY.data.max_rejected_fraction, ge=0, le=1)
 
 
-class _Training(Told):
+class _Training(Recorded):
     eval_batch_size: int = Field(default=_TODAY.training.eval_batch_size, ge=1)
     seed: int = Field(default=_TODAY.training.seed, ge=0)
     cpu_threads: int = Field(default=_TODAY.training.cpu_threads, ge=1)
 
 
-class _Remembered(Told):
+class _Remembered(Recorded):
     generation: Annotated[GenerationSettings, _known(GenerationSettings)] = GenerationSettings()
     evaluation: Annotated[EvaluationSettings, _known(EvaluationSettings)] = EvaluationSettings()
     data: _Data = _Data()
     training: _Training = _Training()
 
 
-class _Model(Told):
+class _Model(Recorded):
     vision_name: str
     language_model_name: str
     vision_path: str | None = None
     language_path: str | None = None
 
 
-class _Trained(Told):
+class _Trained(Recorded):
     precision: str
 
 
-class _Dataset(Told):
+class _Dataset(Recorded):
     train_csv: str | list[str] | None = None
     val_csv: str | list[str] | None = None
     test_csv: str | list[str] | None = None
 
 
-class _Made(Told):
+class _Made(Recorded):
     config_digest: str | None = None
     project_root: str
     versions: dict[str, str | None] = Field(default_factory=dict)
 
 
-class _SavedCheckpoint(Told):
+class _SavedCheckpoint(Recorded):
     file: str
     epoch: int
     step: int | None = None
 
 
-class _Epochs(Told):
+class _Epochs(Recorded):
     checkpoints: list[_SavedCheckpoint] = Field(default_factory=list)
 
 
-class _Begun(Told):
+class _Begun(Recorded):
     """What choosing a checkpoint reads."""
 
     epoch_info: _Epochs = _Epochs()
@@ -112,7 +112,7 @@ class _Whole(_Begun):
     remembered: _Remembered
 
 
-class _Origin(Told):
+class _Origin(Recorded):
     """What an exported model says of where it comes from; `generation` is all that earlier exports remember."""
 
     experiment: str | None = None

@@ -5,7 +5,7 @@
     runs/vlm_{stage}/checkpoints/
     runs/vlm_{stage}/model_final.safetensors
 
-Returns an experiment's folder; `stage_folder.choose_checkpoint` finds the file in it. No torch.
+Returns an experiment's folder; `folder.choose_checkpoint` finds the file in it. No torch.
 """
 
 from __future__ import annotations

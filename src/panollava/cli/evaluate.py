@@ -71,7 +71,8 @@ def evaluate(
     if verify is not None:
         given = {"--checkpoint-dir": checkpoint_dir, "--csv-input": csv_input, "--stage": stage,
                  "--epoch": epoch, "--step": step, "--batch-size": batch_size, "--protocol": protocol,
-                 "--extra": extra, "--output-dir": output_dir, "--judge": judge}  # fmt: skip
+                 "--extra": extra, "--output-dir": output_dir, "--judge": judge, "--judge-prompt": judge_prompt,
+                 "--log-samples": log_samples or None}  # fmt: skip
         _refuse(given, "metrics.json records it: not with --verify")
         if max_samples is not None and not predict_again:
             raise ConfigError("--max-samples: with --verify it limits --predict-again")
@@ -88,7 +89,7 @@ def evaluate(
         if csv_input is None:
             raise ConfigError("pass --checkpoint-dir, or --config, or --csv-input with predictions to score")
         given = {"--stage": stage, "--max-samples": max_samples, "--epoch": epoch, "--step": step,
-                 "--batch-size": batch_size, "--extra": extra}  # fmt: skip
+                 "--batch-size": batch_size, "--extra": extra, "--log-samples": log_samples or None}  # fmt: skip
         _refuse(given, "nothing is predicted without --checkpoint-dir or --config")
     if judge_prompt is not None and judge is None:
         raise ConfigError("--judge-prompt goes with --judge")

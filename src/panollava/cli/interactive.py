@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import typer
 import yaml
@@ -22,12 +22,13 @@ from panollava.config.loading import EXPERIMENTS_FOLDER, load_cell
 from panollava.config.names import check_name, token
 from panollava.config.schema import MINIATURE_LANGUAGE, MINIATURE_VISION, SYNTHETIC
 from panollava.files import atomic_path
-from panollava.views.strategies import neighbour_pairs, plan_views
+from panollava.models.choices import ResamplerName
+from panollava.views.strategies import CropStrategy, neighbour_pairs, plan_views
 from panollava.zoo import GIB, find_model, zoo
 
 Answer = TypeVar("Answer")
-_RESAMPLERS = ("mlp", "qformer", "perceiver", "bimamba")
-_CROPS = ("anyres_e2p", "e2p", "anyres", "anyres_max", "cubemap", "sliding_window", "resize")
+_RESAMPLERS: tuple[str, ...] = get_args(ResamplerName)
+_CROPS: tuple[str, ...] = get_args(CropStrategy)
 
 
 def ask_for_configuration() -> None:

@@ -42,7 +42,7 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except (FileExistsError, NotADirectoryError) as error:
-        print(f"error: {_in_the_way(error)}: a file stands where a folder is needed. Name another", file=sys.stderr)
+        print(f"error: {_in_the_way(error)} is a file, but a folder is needed. Name another path", file=sys.stderr)
         sys.exit(1)
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -62,10 +62,12 @@ def serve(
         LOGGER.info(line)
     root = Path.cwd() if csv_input else loaded.project_root
     source = csv_input or csv_of(loaded)
-    columns = loaded.metadata["remembered"]["data"]["columns"]
+    remembered = loaded.metadata["remembered"]["data"]
+    # What the folder remembers is the format of its own data, not of a file that is named now.
+    format = "auto" if csv_input else remembered["format"]
     foreign = csv_input is None and not loaded.made_here
     within = [loaded.project_root, Path.cwd()] if foreign else None
-    examples = find_examples(source, root, columns, within=within) if source else []
+    examples = find_examples(source, root, remembered["columns"], format, within=within) if source else []
     if not examples:
         LOGGER.info("no example panoramas: --csv-input names a CSV with local ones")
     from panollava.serve.page import build_page, launch, uploads_folder

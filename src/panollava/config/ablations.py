@@ -194,7 +194,7 @@ def _plain_settings(file: YamlFile, plain: dict[str, Any]) -> tuple[_Choice, dic
     for dotted, value in _leaves(plain):
         _refuse_own(file, dotted, dotted)
         if dotted in fixed.settings or dotted in varied:
-            raise _error(file, dotted, f"{dotted} stands twice: as a dotted key and within its section")
+            raise _error(file, dotted, f"{dotted} appears twice: as a dotted key and within its section")
         if isinstance(value, list) and dotted in _settings() and not _takes_list(dotted):
             varied[dotted] = value
         else:

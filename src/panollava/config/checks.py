@@ -182,7 +182,8 @@ def _device_errors(settings: Settings) -> list[tuple[str, str]]:
                     f"got {of_stage.batch_size}. Write: {nearest}",
                 )
             )
-        if stage == "vision" and of_stage.vicreg_mode == "batchwise":
+        has_overlap_loss = stage == "vision" or getattr(of_stage, "overlap_loss_weight", 0) > 0
+        if has_overlap_loss and of_stage.vicreg_mode == "batchwise":
             found.append(
                 (
                     f"{key}.vicreg_mode",

@@ -64,8 +64,7 @@ def native_errors(settings: Settings, written: Collection[str] = ()) -> Iterator
         named = ", ".join(both[:6]) + (", …" if len(both) > 6 else "")
         yield (
             "models.vlm_name",
-            f"stands in the place of a composed model, got {shown(models.vlm_name)} beside {named}: remove one or the "
-            f"other.{hint}",
+            f"replaces the composed model, got {shown(models.vlm_name)} beside {named}: remove one or the other.{hint}",
         )
     stages = settings.training.stages
     if models.adapter is not None and any(stage != "finetune" for stage in stages):

@@ -162,7 +162,7 @@ class _Walker:
             dotted = f"{key}.{name}" if key else name
             if name in first_line:
                 raise self.fail(
-                    name_node, f"{dotted} stands twice (first in line {first_line[name]}). Keep one of them"
+                    name_node, f"{dotted} appears twice (first in line {first_line[name]}). Keep one of them"
                 )
             first_line[name] = line
             self.found.lines[dotted] = line
@@ -217,6 +217,6 @@ def _one_line(error: yaml.MarkedYAMLError, text: str, shown_as: str) -> str:
     written = lines[line - 1]
     indent = written[: len(written) - len(written.lstrip())]
     if "\t" in indent or (mark and written[mark.column : mark.column + 1] == "\t"):
-        return f"{shown_as}:{line}: a tab stands where YAML wants spaces. Replace it by spaces"
+        return f"{shown_as}:{line}: a tab where YAML expects spaces. Replace it by spaces"
     problem = " ".join(str(error.problem or error.context).split())
     return f"{shown_as}:{line}: not valid YAML: {problem}. The line: {written.strip()[:80]!r}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from panollava.dag.nodes import RULES
-from panollava.dag.tasks import own_nodes, tasks_behind
+from panollava.dag.tasks import own_nodes, tasks_behind, with_shards
 
 if TYPE_CHECKING:
     from panollava.config import WorkflowConfig
@@ -38,7 +38,7 @@ def used_by(experiments: Sequence[WorkflowConfig]) -> list[Used]:
     files: dict[str, dict[Path, tuple[float, float | None]]] = {}
     for experiment in experiments:
         for name in own_nodes(experiment):
-            for task in tasks_behind(experiment, name):
+            for task in with_shards(tasks_behind(experiment, name)):
                 path = experiment.root / task.fill(task.node.benchmark_template)
                 if (found := _read(path)) is not None:
                     files.setdefault(task.node.rule, {})[path] = found

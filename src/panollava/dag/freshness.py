@@ -101,20 +101,20 @@ class ResultCache:
 
     def _stands(self, task: Task) -> bool:
         """Whether a job's own results are there, as it left them, and of this slice. Each is looked at once."""
-        told_by = task.told_by
-        assert told_by is not None
-        if told_by not in self._standing:
-            self._standing[told_by] = self._judged(task, told_by)
-        return self._standing[told_by]
+        recorded_by = task.recorded_by
+        assert recorded_by is not None
+        if recorded_by not in self._standing:
+            self._standing[recorded_by] = self._judged(task, recorded_by)
+        return self._standing[recorded_by]
 
-    def _judged(self, task: Task, told_by: str) -> bool:
+    def _judged(self, task: Task, recorded_by: str) -> bool:
         remove_dangling_links(task)
-        if not os.path.exists(told_by):
+        if not os.path.exists(recorded_by):
             if not task.node.resumes and _can_be_made(task):
-                self._plan_again(told_by)
+                self._plan_again(recorded_by)
             return False
-        changed = changed_files(told_by, task.digest)
-        if changed is None and not self.is_current(told_by, task.slice_json):
+        changed = changed_files(recorded_by, task.digest)
+        if changed is None and not self.is_current(recorded_by, task.slice_json):
             return False
         missing = [path for path in flat(task.outputs) if not os.path.lexists(path)]
         if any(str(task.outputs[name]) in missing for name in task.node.links):
@@ -122,7 +122,7 @@ class ResultCache:
         if changed or missing:
             listed = ", ".join(dict.fromkeys([*missing, *(changed or [])]))
             print(f"{listed}: removed, or edited after {task.node.rule} wrote it: made again", file=sys.stderr)
-            self._plan_again(told_by)
+            self._plan_again(recorded_by)
             return False
         return True
 
@@ -212,7 +212,7 @@ def _can_be_made(task: Task) -> bool:
     if task.node.document is None:
         return True
     parents = task.experiment.slices.parents(task.node.name)
-    recording = [task_of(task.experiment, name).told_by for name, _ in parents if TABLE[KINDS[name]].cache is None]
+    recording = [task_of(task.experiment, name).recorded_by for name, _ in parents if TABLE[KINDS[name]].cache is None]
     return all(one is not None and os.path.exists(one) for one in recording)
 
 

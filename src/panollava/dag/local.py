@@ -57,7 +57,7 @@ class Pipeline:
         task = task_of(self.experiment, node, stage)
         if _is_current(task):
             if task.node.cache is None:
-                LOGGER.info("%s is current: %s", task.node.rule, task.told_by)
+                LOGGER.info("%s is current: %s", task.node.rule, task.recorded_by)
             return
         for parent, for_stage in self.experiment.slices.parents(node, stage):
             self.make(parent, for_stage)
@@ -73,4 +73,4 @@ def _is_current(task: Task) -> bool:
     """Whether the outputs are there, as their job left them, and say that this slice made them."""
     if not task.is_there or changed_files(anchor_of(task.node, task.outputs), task.digest):
         return False
-    return task.told_by is None or read_digest(task.told_by) == task.digest
+    return task.recorded_by is None or read_digest(task.recorded_by) == task.digest

@@ -73,15 +73,15 @@ class Node:
     does the work: it is given, by the names of its parameters, the slice, inputs, outputs and options.
 
     A slice holds the settings that the node `reads`, what `parents` gives, and `code_version`; a node without settings
-    has a `document` instead, which makes its slice from its experiments. `told_by` is the output that says itself by
-    which slice it was made; a node of the shared cache has none, because its key is its slice's digest.
+    has a `document` instead, which makes its slice from its experiments. `recorded_by` is the output that says itself
+    by which slice it was made; a node of the shared cache has none, because its key is its slice's digest.
     """
 
     name: str
     rule: str
     job: Callable[..., None]
     outputs: Mapping[str, Template]
-    told_by: str | None = None
+    recorded_by: str | None = None
     cache: str | None = None
     """The kind of its folder below cache/, for nodes that all experiments share."""
     splits: tuple[str, ...] = ()
@@ -192,9 +192,11 @@ class Task:
         return {name: fill(template, self.places) for name, template in self.node.outputs.items()}
 
     @property
-    def told_by(self) -> str | None:
+    def recorded_by(self) -> str | None:
         """The output that says by which slice it was made."""
-        return None if self.node.told_by is None else str(fill(self.node.outputs[self.node.told_by], self.places))
+        return (
+            None if self.node.recorded_by is None else str(fill(self.node.outputs[self.node.recorded_by], self.places))
+        )
 
     @property
     def log(self) -> str:

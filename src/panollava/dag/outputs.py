@@ -33,7 +33,7 @@ def note_of(anchor: str | Path) -> Path:
 
 def anchor_of(node: Node, outputs: Mapping[str, Any]) -> str:
     """The output that names the note: the one that says by which slice it was made, else the first file."""
-    name = node.told_by or next(name for name in node.outputs if name not in node.folders)
+    name = node.recorded_by or next(name for name in node.outputs if name not in node.folders)
     found = outputs[name]
     return str(found if isinstance(found, (str, Path)) else found[0])
 

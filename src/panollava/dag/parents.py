@@ -164,6 +164,8 @@ def _answers(cfg: WorkflowConfig) -> list[Parent]:
 def of_judge(cfg: WorkflowConfig, node: str, _: str | None) -> Parents:
     """The answers; the prompt and the judges' weights, as far as they are files of this machine."""
     judge = cfg.settings.evaluation.judge
+    if judge.model is None:  # asked of for status alone; its prompt may not be there
+        return {}, []
     inputs: dict[str, Any] = {"prompt": _prompt(cfg)}
     upstream = _answers(cfg)
     for key, name in (("judge.model", judge.model), ("judge.second_model", judge.second_model)):

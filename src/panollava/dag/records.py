@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from panollava.dag.job_logs import INTERRUPTED, read_job_log
 from panollava.dag.several import differing_settings
-from panollava.dag.tasks import tasks_behind
+from panollava.dag.tasks import tasks_behind, with_shards
 from panollava.evaluation.ablation import CellRow, facts_of_stages
 from panollava.files import read_json
 from panollava.stage_state import stage_state
@@ -68,5 +68,5 @@ def _standing(config: WorkflowConfig) -> tuple[str, str | None]:
 
 def job_logs_of(config: WorkflowConfig) -> Iterator[tuple[str, str, set[str]]]:
     """(rule, log, digests of its slice) of the jobs behind an experiment's metrics, in the DAG's order."""
-    for task in tasks_behind(config, "metrics"):
+    for task in with_shards(tasks_behind(config, "metrics")):
         yield task.node.rule, task.log, {task.digest}

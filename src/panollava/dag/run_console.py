@@ -107,6 +107,7 @@ class LogHandler(LogHandlerBase):
         self.on_terminal = not self.dry_run and self.stream.isatty()
         self.running: dict[int, _Job] = {}
         self.done, self.total, self.failed = 0, 0, 0
+        self.seconds_done = 0.0
         self.started = self.last_line = time.monotonic()
         self.seconds: dict[str, list[float]] = {}  # by rule: in this run, or in earlier ones
         self.left: dict[str, int] = {}  # jobs of each rule that have not ended
@@ -201,6 +202,7 @@ class LogHandler(LogHandlerBase):
             return
         took = time.monotonic() - job.started
         self.seconds.setdefault(job.rule, []).append(took)
+        self.seconds_done += took
         self.left[job.rule] = max(0, self.left.get(job.rule, 1) - 1)
         self.done += 1
         self._line(f"[{self.done:>{len(str(self.total))}}/{self.total}] {job.title}  {duration(took)}{self._rest()}")
@@ -246,7 +248,7 @@ class LogHandler(LogHandlerBase):
             own = _left_of_training(job, now)
             rest += (own if own is not None else max(0.0, expected - (now - job.started))) - expected
         elapsed = now - self.started
-        at_once = max(1.0, sum(known[-self.done :]) / elapsed) if self.done and elapsed else 1.0
+        at_once = max(1.0, self.seconds_done / elapsed) if self.done and elapsed else 1.0
         return max(0.0, rest / at_once)
 
     def _tick(self) -> None:
@@ -335,9 +337,14 @@ def _seconds_of_earlier(rule: str, benchmark: str | None) -> float | None:
     """What the jobs of this rule took in earlier runs, by the benchmark files beside the logs of all experiments."""
     if not benchmark:
         return None
+    from panollava.dag.nodes import RULES
+
     place = Path(benchmark)
+    longer = tuple(name for name in RULES if name.startswith(f"{rule}_"))
     found = []
     for path in {place, *place.parent.parent.glob(f"*/{rule}*.tsv")}:
+        if path.stem.startswith(longer):  # predict_blind's, where predict's are looked for
+            continue
         try:
             with path.open(encoding="utf-8", newline="") as stream:
                 found.append(float(next(csv.DictReader(stream, delimiter="\t"))["s"]))

@@ -6,7 +6,7 @@ a job process knows only the key.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +88,16 @@ def tasks_behind(experiment: WorkflowConfig, name: str) -> list[Task]:
     visit(name, None)
     order = list(TABLE)
     return sorted(found.values(), key=lambda task: order.index(task.node.name))
+
+
+def with_shards(tasks: Iterable[Task]) -> Iterator[Task]:
+    """Each job, and before one that gathers the answers of several (`evaluation.shards`) these."""
+    for task in tasks:
+        shards = task.experiment.settings.evaluation.shards if task.node.name in SHARDED else 1
+        if shards > 1:
+            for number in range(1, shards + 1):
+                yield shard_task(task.experiment, task.node.name, f"{number}-of-{shards}")
+        yield task
 
 
 def slices_of(experiment: WorkflowConfig, node: Node) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -5,23 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
-
 from panollava.errors import DataError
 from panollava.files import refuse_overwriting
 from panollava.logs import LOGGER
 from panollava.views.conversion import (
     FACES,
     SOURCES,
-    Pixels,
     faces_of,
     from_cubemap,
     from_dual_fisheye,
     from_perspective,
     save_panorama,
 )
-from panollava.views.panorama import MAX_PIXELS
+from panollava.views.panorama import load_picture
 
 
 def convert_files(
@@ -49,7 +45,7 @@ def convert_files(
         raise DataError(f"two files would be written to one name in {output_dir}: rename one of them")
     refuse_overwriting(outputs, list(files))
     for group, output in zip(groups, outputs, strict=True):
-        pictures = [(str(file), _read(file)) for file in group]
+        pictures = [(str(file), load_picture(file)) for file in group]
         box = None
         if kind == "cubemap":
             found = faces_of(pictures, faces)
@@ -73,13 +69,3 @@ def _name(group: Sequence[Path]) -> str:
         return group[0].stem
     stem = group[0].stem
     return stem[: max(stem.rfind(mark) for mark in "_- ")] if any(mark in stem for mark in "_- ") else "cubemap"
-
-
-def _read(file: Path) -> Pixels:
-    try:
-        with Image.open(file) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise DataError(f"{file}: {image.width} x {image.height} pixels, at most {MAX_PIXELS} are decoded")
-            return np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{file}: cannot be read as a picture: {error}") from error

@@ -36,7 +36,7 @@ def read_images(csv_path: str | Path) -> dict[str, str] | None:
     return found
 
 
-def told_of_pictures(contents: Mapping[str, str], paths: Iterable[str]) -> dict[str, str] | None:
+def digests_of_pictures(contents: Mapping[str, str], paths: Iterable[str]) -> dict[str, str] | None:
     """Two digests of the pictures at `paths`, for comparisons: with their paths, and of what they show alone, so that
     renamed ones are still the same. None where the content of one is not known.
     """

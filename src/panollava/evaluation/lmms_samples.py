@@ -20,7 +20,7 @@ from panollava.data.details import DETAIL_COLUMNS, Details
 from panollava.data.formats.json_lines import read_records
 from panollava.data.questions import settle
 from panollava.errors import DataError, EvaluationError
-from panollava.models.choices import IMAGE_MARK
+from panollava.settings.choices import IMAGE_MARK
 
 SUFFIXES = (".jsonl", ".ndjson")
 _QUERIES = ("query", "question", "instruction", "prompt")

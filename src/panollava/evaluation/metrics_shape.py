@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from panollava.settings.section import Told
+from panollava.settings.section import Recorded
 from panollava.settings.wording import shown
 
 _MOST_DRAWS = 100_000  # as `evaluation.bootstrap_samples`
@@ -22,7 +22,7 @@ _SHOWN = 3
 _FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 
 
-class _Score(Told):
+class _Score(Recorded):
     value: float | None
     scale: str | None
     library: str | None
@@ -33,38 +33,38 @@ class _Score(Told):
     lower_is_better: bool | None = None
 
 
-class _Controls(Told):
+class _Controls(Recorded):
     blind: dict[str, float | None] | None
     distance_interval: dict[str, Annotated[list[float], Field(min_length=2, max_length=2)]] | None = None
     text_only: dict[str, float | None] | None = None
 
 
-class _Intervals(Told):
+class _Intervals(Recorded):
     draws: int = Field(default=0, ge=0, le=_MOST_DRAWS)
 
 
-class _Csv(Told):
+class _Csv(Recorded):
     path: str
     sha256: str | None = None
     max_samples: int | None = None
 
 
-class _Source(Told):
+class _Source(Recorded):
     path: str = ""
     sha256: str | None = None
     images: str | None = None
 
 
-class _PictureDigests(Told):
+class _PictureDigests(Recorded):
     by_path: str
     by_content: str
 
 
-class _Inputs(Told):
+class _Inputs(Recorded):
     csvs: list[_Source] = Field(default_factory=list)
 
 
-class _Checkpoint(Told):
+class _Checkpoint(Recorded):
     folder: str | None  # both None: a native model that no stage has trained
     file: str | None
     sha256: str | None = None
@@ -77,12 +77,12 @@ class _Checkpoint(Told):
         return self
 
 
-class _Evaluation(Told):
+class _Evaluation(Recorded):
     number_tolerance: float = Field(default=0.1, ge=0)
     angle_tolerance_deg: float = Field(default=22.5, ge=0)
 
 
-class _Provenance(Told):
+class _Provenance(Recorded):
     csv: _Csv | None = None
     inputs: _Inputs | None = None
     pictures: _PictureDigests | None = None
@@ -96,7 +96,7 @@ class _Provenance(Told):
     versions: dict[str, str | None] | None = None
 
 
-class _Document(Told):
+class _Document(Recorded):
     metrics: dict[str, _Score]
     protocol: Literal["grouped", "per-annotation", "original"]
     controls: _Controls

@@ -28,11 +28,11 @@ from panollava.errors import DataError, EvaluationError, PanollavaError
 from panollava.evaluation.answer import refuse_without_language
 from panollava.evaluation.config_mismatches import config_mismatches, describe
 from panollava.evaluation.measures import measures_of
-from panollava.evaluation.pipeline import Evaluation, as_shown, generation_settings
+from panollava.evaluation.pipeline import Evaluation, as_shown, prediction_settings
 from panollava.evaluation.predict import answers_in_locked
 from panollava.evaluation.predictions import Prediction, read_predictions
 from panollava.evaluation.protocols import PROTOCOLS
-from panollava.evaluation.run_judge import JudgingSettings, judge_files, judges_of
+from panollava.evaluation.run_judge import JudgeJob, judge_files, judges_of
 from panollava.evaluation.score import require_metrics
 from panollava.evaluation.score_files import DEFAULTS, check_output, score_files
 from panollava.files import digest_of, sha256_file
@@ -122,7 +122,7 @@ def evaluate_folder(
             LOGGER.warning("the configuration differs from the folder, which counts: %s", "; ".join(differing))
     remembered = _settings(loaded.metadata["remembered"], experiment, settings)
     torch.set_num_threads(remembered["training"]["cpu_threads"])
-    generation = generation_settings(remembered)
+    generation = prediction_settings(remembered)
     if request.batch_size is not None:
         generation = replace(generation, batch_size=request.batch_size)
     evaluation = remembered["evaluation"]
@@ -254,7 +254,7 @@ def _judge_of(
 
 def _judges(
     experiment: WorkflowConfig | None, evaluation: Mapping[str, Any], training: Mapping[str, Any]
-) -> JudgingSettings | None:
+) -> JudgeJob | None:
     if evaluation["judge"]["model"] is None:
         return None
     models = None if experiment is None else experiment.settings.models

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from panollava.checkpoints.chosen import load_chosen_stage
-from panollava.data.prepared_images import read_images, told_of_pictures, views_of_csv
+from panollava.data.prepared_images import digests_of_pictures, read_images, views_of_csv
 from panollava.data.samples import read_samples
-from panollava.evaluation.pipeline import Evaluation, as_shown, generation_settings
+from panollava.evaluation.pipeline import Evaluation, as_shown, prediction_settings
 from panollava.evaluation.predict import kept_answers, predictions_of
 from panollava.evaluation.predictions import write_predictions
 from panollava.evaluation.shards import device_of, joined
@@ -58,7 +58,7 @@ def answer_csv(
         return _joined(config, _key(digest, checkpoint, csv_path), csv_path, output, views, shards)
     work, settings, csv_sha256 = (
         open_job(config, checkpoint, csv_path, views),
-        generation_settings(config),
+        prediction_settings(config),
         sha256_file(csv_path),
     )
     if node == "predict_blind":
@@ -84,7 +84,7 @@ def answer_part(
     """Answer a part of `csv_path` and write it (`shards`). `document` is the slice of `dag.several.shard_slice`,
     `digest` its own. Killed, the job goes on with what is kept in `state`."""
     number, count = (int(text) for text in document["shard"].split("-of-"))
-    work, settings = open_job(config, checkpoint, csv_path, views), generation_settings(config)
+    work, settings = open_job(config, checkpoint, csv_path, views), prediction_settings(config)
     key = _key(document["answers"], checkpoint, csv_path)
     with kept_answers(state, digest_of([key, document["shard"]])) as kept:
         found = work.answers(document["of"], settings, kept("answers"), part=(number, count), device=device_of(number))
@@ -106,7 +106,7 @@ def _joined(
     contents = views_of_csv(views, csv_path).sha256
     return {
         "csv": {"path": str(csv_path), "sha256": sha256_file(csv_path)},
-        "pictures": told_of_pictures(contents, (sample.image_path for sample in samples)),
+        "pictures": digests_of_pictures(contents, (sample.image_path for sample in samples)),
         **made,
     }
 

@@ -17,7 +17,7 @@ import torch
 
 from panollava.checkpoints.loading import LoadedStage
 from panollava.data.dataset import PictureStore
-from panollava.data.prepared_images import told_of_pictures
+from panollava.data.prepared_images import digests_of_pictures
 from panollava.data.samples import Sample, last_turns
 from panollava.data.tables import write_table
 from panollava.devices import first_device
@@ -40,7 +40,7 @@ from panollava.views.panorama import PanoramaError, Pixels
 _PLOT_WIDTH = 720
 
 
-def generation_settings(config: Mapping[str, Any]) -> PredictionSettings:
+def prediction_settings(config: Mapping[str, Any]) -> PredictionSettings:
     """From a configuration (or slice) with the sections `generation` and `training`."""
     generation = config["generation"]
     return PredictionSettings(
@@ -190,7 +190,7 @@ class Evaluation:
         dtype, versions of libraries."""
         return {
             "csv": dict(csv),
-            "pictures": told_of_pictures(self.contents, (sample.image_path for sample in self.samples)),
+            "pictures": digests_of_pictures(self.contents, (sample.image_path for sample in self.samples)),
             **self.made_with(settings),
         }
 

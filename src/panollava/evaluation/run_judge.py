@@ -35,7 +35,7 @@ _LOG_EVERY = 25
 
 
 @dataclass(frozen=True)
-class JudgingSettings:
+class JudgeJob:
     """`models` are one or two judges: what the configuration calls them, and where their weights are (hub id, folder).
 
     `prompt_file` None is the built-in prompt. The rest as in the configuration.
@@ -79,14 +79,14 @@ def judges_of(
     training: Mapping[str, Any],
     trust_remote_code: bool = False,
     built: str | None = None,
-) -> JudgingSettings:
+) -> JudgeJob:
     """From the sections `evaluation` and `training` of a configuration; `built` is the folder of the miniature language
     model, where the DAG built it. Raises ConfigError where no model is named."""
     asked = evaluation["judge"]
     names = [name for name in (asked["model"], asked["second_model"]) if name is not None]
     if not names:
         raise ConfigError("evaluation.judge.model names no model")
-    return JudgingSettings(
+    return JudgeJob(
         models={name: built if built is not None and name == MINIATURE_LANGUAGE else name for name in names},
         prompt_file=Path(asked["prompt_file"]) if asked["prompt_file"] else None,
         max_new_tokens=asked["max_new_tokens"],
@@ -98,7 +98,7 @@ def judges_of(
 
 
 def judge_files(
-    settings: JudgingSettings,
+    settings: JudgeJob,
     predictions: Path,
     controls: Mapping[str, Path | None],
     output: Path,
@@ -126,7 +126,7 @@ def judge_files(
 def _judged(
     name: str,
     source: str,
-    settings: JudgingSettings,
+    settings: JudgeJob,
     prompt: JudgePrompt,
     requests: Mapping[str, Sequence[Request]],
     cache: Path,
@@ -159,7 +159,7 @@ class _Asker:
     """A loaded judge."""
 
     source: str
-    settings: JudgingSettings
+    settings: JudgeJob
     model: LanguageModel = field(init=False)
     prompt: ChatPrompt = field(init=False)
 

@@ -96,13 +96,13 @@ def score_predictions(
 ) -> ScoreReport:
     """Score rows with `prediction` and `reference` (and `image_path`, `original_query`, `error` where there).
 
-    `protocol` None means grouped where the columns allow it, else per-annotation. `metrics` is "auto" (all five,
+    `protocol` None means grouped where the columns allow it, else per-annotation. `metrics` is "auto" (all of them,
     those that cannot run without a value) or a list of keys, each of which must run unless `lenient`.
     `custom_metrics` are dotted names `package.module:function`. `blind_rows` are the same samples answered with
     shuffled pictures, `text_only_rows` without any. With `bootstrap_samples` a score has an interval from as many draws
     of the images (`resampling`). `spice_heap` is the most memory that SPICE's Java takes ("2500m"). `not_run` are
     custom metrics that are listed without a value, and the reason of each. Rows with an `answer_type` are right or
-    wrong (`accuracy`, by `tolerances`); the five score those that want a text.
+    wrong (`accuracy`, by `tolerances`); the standard metrics score those that want a text.
 
     Raises EvaluationError for unknown names, for a listed metric that cannot run, and for a blind control whose
     samples or references differ from the predictions'.
@@ -175,7 +175,7 @@ def _caption_metrics(
     must_run: bool,
     spice_heap: str,
 ) -> tuple[dict[str, MetricResult], dict[str, dict[str, MetricResult]]]:
-    """The five of the samples that want a text, and the same of each control."""
+    """The standard metrics of the samples that want a text, and the same of each control."""
     places = [place for place, wants_text in enumerate(graded.texts()) if wants_text]
     found: dict[str, dict[str, MetricResult]] = {name: {} for name in controls}
     if not places:

@@ -26,8 +26,8 @@ from panollava.errors import DataError, EvaluationError
 from panollava.evaluation.answer import refuse_without_language
 from panollava.evaluation.predict import NO_PICTURE, PredictionSettings, predict
 from panollava.logs import LOGGER
-from panollava.models.choices import IMAGE_MARK
 from panollava.models.processor import PanoramaProcessor
+from panollava.settings.choices import IMAGE_MARK
 from panollava.views.panorama import Pixels
 
 _ARGUMENTS = ("checkpoint_dir", "stage", "epoch", "step", "batch_size", "max_new_tokens")

@@ -23,6 +23,3 @@ MINIATURE_VISION = "miniature/siglip"
 MINIATURE_LANGUAGE = "miniature/qwen3"
 MINIATURE_VLM = "miniature/vlm"
 """Backbones that the DAG builds itself."""
-
-IMAGE_MARK = "<image>"
-"""Where questions of others say that the picture stands; ours has its place in the prompt."""

@@ -14,10 +14,10 @@ from transformers import AutoTokenizer, BatchFeature
 from panollava.errors import CheckpointError, ConfigError
 from panollava.files import read_json
 from panollava.hub.folders import NATIVE_FILE
-from panollava.models.choices import IMAGE_MARK
 from panollava.models.config import ModelConfig
 from panollava.models.prompt import ChatPrompt, Turn
 from panollava.models.shapes import count_image_tokens
+from panollava.settings.choices import IMAGE_MARK
 
 if TYPE_CHECKING:
     from panollava.models.processor import PanoramaProcessor

@@ -12,7 +12,7 @@ from panollava.evaluation.predictions import read_predictions, rows_of_control
 from panollava.evaluation.protocols import apply_protocol
 from panollava.evaluation.score_files import score_files, tolerances_of
 from panollava.logs import LOGGER
-from panollava.provenance import told_beside
+from panollava.provenance import note_beside
 from panollava.reports.metrics_page import write_metrics_page
 from panollava.reports.samples_page import write_samples_page
 
@@ -39,7 +39,7 @@ def metrics_of_run(
     provenance = {
         "config": digest,
         "inputs": inputs,
-        **told_beside(predictions),
+        **note_beside(predictions),
         "checkpoint": {k: checkpoint[k] for k in _OF_CHECKPOINT if k in checkpoint},
     }
     document = score_files(files, {**evaluation, "spice_heap": spice_heap}, output, provenance)

@@ -12,6 +12,7 @@ from panollava.data.tables import is_url, resolve_image
 from panollava.errors import DataError
 from panollava.logs import LOGGER
 from panollava.trust import find_inside
+from panollava.views.panorama import PanoramaError, load_panorama
 
 _MOST_QUESTIONS = 12
 
@@ -38,14 +39,20 @@ def csv_of(loaded: LoadedStage) -> Path | None:
 
 
 def find_examples(
-    csv_path: Path, root: Path, columns: dict[str, str | None], most: int = 6, within: Sequence[Path] | None = None
+    csv_path: Path,
+    root: Path,
+    columns: dict[str, str | None],
+    format: str = "auto",
+    most: int = 6,
+    within: Sequence[Path] | None = None,
 ) -> list[Example]:
-    """At most `most` panoramas that lie on this machine, spread over the file. A CSV that cannot be read gives none.
+    """At most `most` panoramas that lie on this machine and can be read, spread over the file. A CSV that cannot be
+    read gives none.
 
     Of a CSV that only a folder of others names, pictures outside of the folders `within` are not shown to anybody.
     """
     try:
-        table = read_source(csv_path, columns)
+        table = read_source(csv_path, columns, format)
     except DataError as error:
         LOGGER.warning("no examples: %s", error)
         return []
@@ -60,4 +67,13 @@ def find_examples(
     found = [
         (resolve_image(name, sources[name], root, within), tuple(questions[name])[:_MOST_QUESTIONS]) for name in chosen
     ]
-    return [Example(path, asked) for path, asked in found if path is not None]
+    return [Example(path, asked) for path, asked in found if path is not None and _can_be_shown(path)]
+
+
+def _can_be_shown(path: Path) -> bool:
+    try:
+        load_panorama(path, min_width=1)
+    except PanoramaError as error:
+        LOGGER.warning("no example: %s", error)
+        return False
+    return True

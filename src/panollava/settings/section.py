@@ -22,8 +22,8 @@ class Section(BaseModel):
         }
 
 
-class Told(BaseModel):
-    """A part of a document that a file tells. Strict types; further keys are nobody's business."""
+class Recorded(BaseModel):
+    """Part of a JSON document read from a file: strict types, unknown keys ignored."""
 
     model_config = ConfigDict(extra="ignore", strict=True, protected_namespaces=(), allow_inf_nan=False)
 

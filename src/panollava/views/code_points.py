@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from itertools import takewhile
 
 from PIL import ImageCms
 
-from panollava.views.jpeg2000 import boxes
+from panollava.views.containers import PNG_START, boxes, png_chunks
 
-_PNG_START = b"\x89PNG\r\n\x1a\n"
 _SRGB_PRIMARIES = (1, 2, 5, 6, 7)  # BT.709 is sRGB's, BT.601's differ by less than cameras do; 2: not said
 _SRGB_CURVES = (1, 2, 4, 5, 6, 13, 14, 15)
 _P3 = 12
@@ -45,25 +45,15 @@ class CodePoints:
 
 def code_points(content: bytes) -> CodePoints | None:
     """What a file says of its colours by number, None where it says nothing or what it says is damaged."""
-    if content.startswith(_PNG_START):
-        stated = _png_chunk(content, b"cICP")
+    if content.startswith(PNG_START):
+        before = takewhile(lambda chunk: chunk[0] != b"IDAT", png_chunks(content))
+        stated = next((body for kind, body in before if kind == b"cICP"), b"")
         return CodePoints(stated[0], stated[1]) if len(stated) == 4 else None
     if content[4:8] == b"ftyp":
         for colour in _nested(content, (b"meta", b"iprp", b"ipco", b"colr")):
             if colour[:4] == b"nclx" and len(colour) >= 10:
                 return CodePoints(int.from_bytes(colour[4:6], "big"), int.from_bytes(colour[6:8], "big"))
     return None
-
-
-def _png_chunk(content: bytes, wanted: bytes) -> bytes:
-    """The first chunk of a kind before the pixels."""
-    place = len(_PNG_START)
-    while place + 8 <= len(content) and (kind := content[place + 4 : place + 8]) != b"IDAT":
-        length = int.from_bytes(content[place : place + 4], "big")
-        if kind == wanted:
-            return content[place + 8 : place + 8 + length]
-        place += 12 + length
-    return b""
 
 
 def _nested(content: bytes, path: tuple[bytes, ...]) -> list[bytes]:

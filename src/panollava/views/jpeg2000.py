@@ -5,7 +5,7 @@ Source: ISO/IEC 15444-1, annexes A (code stream) and I (boxes); Adobe's XMP Spec
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from panollava.views.containers import boxes
 
 CODE_STREAM = b"\xff\x4f\xff\x51"
 """What a code stream, which may be all of a file, begins with."""
@@ -15,21 +15,6 @@ _XMP_UUID = bytes.fromhex("BE7ACFCB97A942E89C71999491E3AFAC")
 _COMPONENTS = 40
 """Where a code stream says how many channels it has, 2 bytes; the first one's depth follows."""
 _ICC_METHODS = (2, 3)
-
-
-def boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """(kind, body) of the boxes of a file, or of a box that consists of boxes. Ends where they are damaged."""
-    place = 0
-    while place + 8 <= len(content):
-        length, kind, header = int.from_bytes(content[place : place + 4], "big"), content[place + 4 : place + 8], 8
-        if length == 1:
-            length, header = int.from_bytes(content[place + 8 : place + 16], "big"), 16
-        elif length == 0:
-            length = len(content) - place
-        if length < header:
-            return
-        yield kind, content[place + header : place + length]
-        place += length
 
 
 def xmp_packets(content: bytes) -> list[bytes]:

@@ -144,13 +144,30 @@ def place_panorama(
     north: bool = False,
 ) -> Panorama:
     """`decode_panorama`, and what of the sphere the file's picture covers."""
+    with _opened(content, name) as image:
+        return _place(image, content, name, min_width, to_the_end, level, north)
+
+
+def load_picture(path: str | Path) -> Pixels:
+    """A picture that is no panorama yet (a photograph, a cube's face, a frame) as upright uint8 [H, W, 3] sRGB.
+
+    Formats, depths, orientation and colours are read as of panoramas; its GPano metadata are not. Raises PanoramaError.
+    """
+    content = read_image(path)
+    with _opened(content, path) as image:
+        return _decode(_Picture(image, content, image.getexif()), 8, True, path)
+
+
+@contextmanager
+def _opened(content: bytes, name: str | Path) -> Iterator[Image.Image]:
+    """A file's one picture; what Pillow and the metadata raise meanwhile becomes PanoramaError."""
     if not content:
         raise PanoramaError(name, "truncated", "the file is empty")
     refuse_unread_formats(content, name)
     with _explained(name, content), Image.open(io.BytesIO(content), formats=known_formats()) as image:
         _refuse_size(image.size, name)
         choose_picture(image, name)
-        return _place(image, content, name, min_width, to_the_end, level, north)
+        yield image
 
 
 def place_image(
@@ -217,24 +234,30 @@ def warn_if_unstitched(pixels: Pixels, name: str | Path) -> None:
 
 
 @dataclass(frozen=True)
-class _File:
-    """An opened image file and what it says before its pixels are decoded; `crop` is of the upright picture.
-
-    `maybe_raw_of` names the stitcher of a camera whose raw files are unstitched frames, where nothing says that this
-    file is none.
-    """
+class _Picture:
+    """An opened image file before its pixels are decoded."""
 
     image: Image.Image
     content: bytes
     exif: Image.Exif
-    gpano: GPano
-    crop: Crop
-    maybe_raw_of: str | None
 
     @property
     def turbo(self) -> bool:
         """Whether libjpeg-turbo decodes it."""
         return bool(self.content) and self.image.format == "JPEG" and self.image.mode in ("RGB", "L")
+
+
+@dataclass(frozen=True)
+class _File(_Picture):
+    """One of a panorama, with what it says of its place on the sphere; `crop` is of the upright picture.
+
+    `maybe_raw_of` names the stitcher of a camera whose raw files are unstitched frames, where nothing says that this
+    file is none.
+    """
+
+    gpano: GPano
+    crop: Crop
+    maybe_raw_of: str | None
 
 
 def _describe(image: Image.Image, content: bytes, name: str | Path) -> _File:
@@ -281,7 +304,7 @@ def _eighths(file: _File, min_width: int | None) -> int:
     return next((n for n in wide_enough if file.crop.divides(n, 8)), 8)
 
 
-def _decode(file: _File, eighths: int, to_the_end: bool, name: str | Path) -> Pixels:
+def _decode(file: _Picture, eighths: int, to_the_end: bool, name: str | Path) -> Pixels:
     """The upright picture in sRGB. A JPEG may come at so many eighths of its size."""
     image = file.image
     mode = _COLOUR_MODES.get(image.mode, "L" if image.mode.startswith("I") else "RGB")
@@ -299,7 +322,7 @@ def _decode(file: _File, eighths: int, to_the_end: bool, name: str | Path) -> Pi
     return pixels if image.format == "TIFF" else upright(pixels, file.exif.get(_ORIENTATION_TAG, 1))
 
 
-def _profile(file: _File, mode: str, name: str | Path) -> bytes | None:
+def _profile(file: _Picture, mode: str, name: str | Path) -> bytes | None:
     """The file's ICC profile, or that of colours stated by number; a warning where those are not converted."""
     if file.content.startswith(jpeg2000.STARTS):
         return jpeg2000.icc_profile(file.content)

@@ -1,5 +1,4 @@
-"""A panorama and one view enter; the view's pixels leave: averaged over areas or from samples in its
-directions, or point-sampled.
+"""Sample one view's pixels from a panorama: averaged over areas, from samples in its directions, or point-sampled.
 
 Yaw turns a view along the panorama's rows and changes nothing else: a ring of views shares one set of directions, and
 each view cuts its own window, where seam and poles are already sewn together, out of the panorama. Windows have a

@@ -1,8 +1,8 @@
 """What views there are: the list of `View`s of a crop strategy and its settings.
 
 A view is plain data: kind, direction of its centre, fields of view. Loss, positional encoding, stitching and
-plots read that description; nobody recomputes angles. Only `math` is imported, so that the configuration can
-count views and pairs without numpy.
+plots read that description; nobody recomputes angles. No numpy is imported, so that the configuration
+can count views and pairs without it.
 
 Conventions: yaw 0 is the panorama's centre column and positive yaw looks right; pitch 0 is the horizon and
 positive pitch looks up. Every ring starts with a view centred at yaw 0 and goes on to the right in even steps

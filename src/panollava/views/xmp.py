@@ -16,6 +16,7 @@ from xml.parsers import expat
 from PIL import Image
 
 from panollava.views import jpeg2000
+from panollava.views.containers import PNG_START, png_chunks
 
 MAX_PACKET_BYTES = 2**24
 """The largest packet that is read: 16 MiB."""
@@ -23,7 +24,6 @@ MAX_PACKET_BYTES = 2**24
 _JPEG_XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _JPEG_EXTENDED = b"http://ns.adobe.com/xmp/extension/\0"
 _EXTENDED_HEADER = 40  # GUID [32], length of the whole and place of this part, 4 bytes each
-_PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_KEYWORD = b"XML:com.adobe.xmp"
 _PNG_RAW = (b"Raw profile type xmp", b"Raw profile type APP1")
 _TIFF_XMP_TAG = 700
@@ -36,7 +36,7 @@ class XmpError(ValueError):
 
 def xmp_packets(image: Image.Image, content: bytes) -> list[bytes]:
     """The packets of an opened image file of whose bytes `content` consists, in order; [] where it has none."""
-    if content.startswith(_PNG_START):
+    if content.startswith(PNG_START):
         found = list(_png_packets(content))
     elif image.format in ("JPEG", "MPO") and hasattr(image, "applist"):
         found = list(_jpeg_packets(image.applist))
@@ -70,11 +70,7 @@ def _jpeg_packets(segments: list[tuple[str, bytes]]) -> Iterator[bytes]:
 
 def _png_packets(content: bytes) -> Iterator[bytes]:
     """The texts that hold XMP, before or behind the pixels: iTXt by the standard, and those of converters."""
-    place = len(_PNG_START)
-    while place + 8 <= len(content):
-        length, kind = struct.unpack(">I4s", content[place : place + 8])
-        body = content[place + 8 : place + 8 + length]
-        place += 12 + length
+    for kind, body in png_chunks(content):
         keyword, _, rest = body.partition(b"\0")
         if kind == b"iTXt" and keyword == _PNG_KEYWORD:
             text = rest[2:].split(b"\0", 2)[-1]  # behind the language and the translated keyword

@@ -1,6 +1,6 @@
 """Data as people have it: one file a format, each giving the same rows.
 
-A path (a file or a folder) enters, a `Table` leaves. A new format is one file with a `Format` in it, its line in
+Each reads a path (a file or a folder) into a `Table`. A new format is one file with a `Format` in it, its line in
 `FORMATS`, its name in `settings.choices.FormatName`, and a test (docs/extending.md).
 """
 

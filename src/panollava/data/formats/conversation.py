@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from panollava.data.details import Turn
 from panollava.data.formats.pictures import Picture, pictures_in
-from panollava.models.choices import IMAGE_MARK
+from panollava.settings.choices import IMAGE_MARK
 
 CONVERSATION_KEYS = ("conversations", "messages", "conversation")
 _ROLES = {

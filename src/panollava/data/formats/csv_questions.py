@@ -91,7 +91,7 @@ class QuestionColumns:
 
 
 def _letter_columns(folded: Sequence[str], canonical: Collection[int]) -> tuple[int, ...]:
-    """The columns of options A, B, … in their order; none where there are fewer than two, or one stands twice."""
+    """The columns of options A, B, … in their order; none where there are fewer than two, or one appears twice."""
     found: dict[str, list[int]] = {}
     for place, name in enumerate(folded):
         if place not in canonical and (matched := _LETTER_COLUMN.fullmatch(name)):

@@ -19,22 +19,26 @@ def read_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
     Raises DataError that names the line, or the record, that is no JSON object.
     """
-    text = read_text_file(path, "JSON", json=True)
+    yield from records_in(path, read_text_file(path, "JSON", json=True))
+
+
+def records_in(path: Path, text: str, expected: str = "one record a line") -> Iterator[tuple[int, dict[str, Any]]]:
+    """`read_records` of a text that was read; `expected` is what its errors say of the file's form."""
     if text.lstrip().startswith("["):
         try:
             listed = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path}: not JSON: {error}") from error
         for number, record in enumerate(listed, start=1):
-            yield number, _object(path, f"record {number}", record)
+            yield number, _object(path, f"record {number}", record, expected)
         return
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
                 record = json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise DataError(f"{path}: line {number} is not JSON: {error}. Expected one record a line") from error
-            yield number, _object(path, f"line {number}", record)
+                raise DataError(f"{path}: line {number} is not JSON: {error}. Expected {expected}") from error
+            yield number, _object(path, f"line {number}", record, expected)
 
 
 def first_record(path: Path) -> dict[str, Any] | None:
@@ -50,7 +54,7 @@ def first_record(path: Path) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def _object(path: Path, place: str, record: object) -> dict[str, Any]:
+def _object(path: Path, place: str, record: object, expected: str) -> dict[str, Any]:
     if not isinstance(record, dict):
-        raise DataError(f"{path}: {place} is a {type(record).__name__}, expected an object")
+        raise DataError(f"{path}: {place} is a {type(record).__name__}, expected an object: {expected}")
     return record

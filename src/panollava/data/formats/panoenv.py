@@ -27,7 +27,7 @@ from panollava.data.details import Details
 from panollava.data.formats.json_lines import SUFFIXES, first_record, read_records
 from panollava.data.formats.rows import Columns, Format, Rule, Table, TableRow
 from panollava.errors import DataError
-from panollava.models.choices import IMAGE_MARK
+from panollava.settings.choices import IMAGE_MARK
 
 ACCURATE = 0.99
 _KINDS = {
@@ -63,8 +63,8 @@ def read_panoenv(path: Path, columns: Columns) -> Table:
 
 def _row(path: Path, line: int, record: Mapping[str, Any]) -> TableRow:
     said = {one.get("from"): one.get("value") for one in record.get("conversations") or () if isinstance(one, dict)}
-    told = [record.get(name) for name in ("question_type", "accu_reward_method", "expected_answer")]
-    given = [record.get("image"), said.get("human"), said.get("gpt"), *told]
+    graded_by = [record.get(name) for name in ("question_type", "accu_reward_method", "expected_answer")]
+    given = [record.get("image"), said.get("human"), said.get("gpt"), *graded_by]
     fields = tuple(value if isinstance(value, str) else "" for value in given)
     image, question, answer, category, method, expected = fields
     question = question.replace(IMAGE_MARK, "").strip()

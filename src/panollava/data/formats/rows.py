@@ -92,7 +92,7 @@ def missing_values(values: Mapping[str, str]) -> list[str]:
 def find_columns(path: Path, header: Sequence[str], wanted: Mapping[str, str]) -> dict[str, int]:
     """The position of each canonical column, by the user's name for it or by alias, trimmed and without regard to case.
 
-    Raises DataError for a name that is absent or stands twice.
+    Raises DataError for a name that is absent or appears twice.
     """
     if unknown := set(wanted) - {*COLUMN_ALIASES, *MAPPED_DETAILS}:
         listed = ", ".join((*COLUMN_ALIASES, *MAPPED_DETAILS))

@@ -45,7 +45,7 @@ from panollava.views.strategies import View
 KEYS = ("dino_similarity", "overlap_consistency")
 # What each score compares, by `PanoramaModel.token_grids`: a native model's features come behind its connector.
 TOKENS = {"dino_similarity": ("encoder",), "overlap_consistency": ("resampler", "connector")}
-SCALE = "-2 to 2, 0 where no direction is told from another"
+SCALE = "-2 to 2, 0 where directions are not distinguished"
 _PICTURES_AT_ONCE = 16
 _BIN_DEG = 10.0
 
