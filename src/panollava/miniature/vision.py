@@ -20,7 +20,7 @@ from torch.nn import functional
 from transformers import SiglipImageProcessorPil, SiglipVisionConfig, SiglipVisionModel
 
 from panollava.config.embedded import MiniatureVisionSettings
-from panollava.data.synthetic.scenes import COLOURS, GROUNDS, SHAPES, SKIES, Rays, Scene, render, sample_scene
+from panollava.data.synthetic.scenes import COLOURS, GROUNDS, SHAPES, SKIES, Scene, render, sample_scene
 from panollava.files import atomic_dir
 from panollava.logs import LOGGER
 from panollava.miniature.pretraining import Schedule, train
@@ -93,7 +93,7 @@ class _Camera:
     """A view's rays: of its pixels' quarters, and the yaw and pitch of its patches, row by row."""
 
     def __init__(self, view: View, image_size: int, grid: int) -> None:
-        self.fine_rays = Rays(view_rays(view, 2 * image_size, 2 * image_size).astype(np.float32))
+        self.fine_rays = view_rays(view, 2 * image_size, 2 * image_size).astype(np.float32)
         self.yaw_deg, self.pitch_deg = rays_to_angles(view_rays(view, grid, grid).reshape(-1, 3))
         self.grid = grid
 

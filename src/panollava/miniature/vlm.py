@@ -29,7 +29,7 @@ from transformers import (
 
 from panollava.config.embedded import MiniatureVlmSettings
 from panollava.data.synthetic.captions import OPENINGS, DrawnQuestion, draw_questions, group_of, questions
-from panollava.data.synthetic.scenes import COLOURS, GROUNDS, SHAPES, SKIES, Rays, Scene, render, sample_scene
+from panollava.data.synthetic.scenes import COLOURS, GROUNDS, SHAPES, SKIES, Scene, render, sample_scene
 from panollava.files import atomic_dir
 from panollava.logs import LOGGER
 from panollava.miniature.pretraining import Schedule, train
@@ -62,9 +62,9 @@ _HELD_OUT = 60
 
 @dataclass(frozen=True)
 class Cameras:
-    """The rays of all views' pixels, which of their tokens look up [V, grid·grid], and where the views look [V]."""
+    """The rays of all views' pixels [V, side, side, 3], and which tokens of them look up [V, grid·grid]."""
 
-    rays: Rays
+    rays: NDArray[np.float32]
     up: NDArray[np.bool_]
     yaw_deg: NDArray[np.float64]
     third_deg: NDArray[np.float64]
@@ -72,7 +72,7 @@ class Cameras:
     @classmethod
     def of(cls, views: Sequence[View], side: int, grid: int) -> Cameras:
         pitch_deg = np.stack([rays_to_angles(view_rays(view, grid, grid).reshape(-1, 3))[1] for view in views])
-        rays = Rays(np.stack([view_rays(view, side, side) for view in views]).astype(np.float32))
+        rays = np.stack([view_rays(view, side, side) for view in views]).astype(np.float32)
         third_deg = np.array([view.hfov_deg / 2 if view.kind == "global" else 60.0 for view in views])
         return cls(rays, pitch_deg > 0, np.array([view.yaw_deg for view in views]), third_deg)
 

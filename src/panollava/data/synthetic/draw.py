@@ -28,7 +28,7 @@ from panollava.config.names import SPLITS
 from panollava.data.details import columns_of
 from panollava.data.synthetic.captions import DrawnQuestion, draw_questions, questions
 from panollava.data.synthetic.exact import draw_typed, exact_questions
-from panollava.data.synthetic.scenes import Rays, Scene, render, sample_scene
+from panollava.data.synthetic.scenes import Scene, render, sample_scene
 from panollava.files import atomic_path, write_json, write_text
 from panollava.processes import die_with_parent
 from panollava.progress import track
@@ -116,8 +116,8 @@ def _draw_scene(settings: SyntheticSettings, folder: Path, job: tuple[str, int])
 
 
 @cache
-def _panorama_rays(height: int) -> Rays:
-    return Rays(view_rays(GLOBAL_VIEW, height, 2 * height).astype(np.float32))
+def _panorama_rays(height: int) -> NDArray[np.float32]:
+    return view_rays(GLOBAL_VIEW, height, 2 * height).astype(np.float32)
 
 
 def png_bytes(colours: NDArray[np.uint8]) -> bytes:

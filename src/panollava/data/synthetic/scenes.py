@@ -122,31 +122,15 @@ def _sample_solid(rng: np.random.Generator, place: str) -> Solid:
     return Solid(place, colour, shape, round(radius, 6), round(turn_deg, 6), (round(x, 6), round(y, 6), round(z, 6)))
 
 
-class Rays:
-    """Unit rays [..., 3], and what every scene's background needs of them: a camera that sees many keeps its own."""
-
-    def __init__(self, rays: NDArray[np.floating[Any]]) -> None:
-        self.shape = rays.shape[:-1]
-        self.x, self.y, self.z = np.ascontiguousarray(rays.reshape(-1, 3).T, dtype=np.float32)
-        self.height = np.sqrt(np.clip(self.y, 0, 1))[:, None]
-        self.down = np.flatnonzero(self.y < -1e-3)
-        distance = _f(EYE_HEIGHT) / -self.y[self.down]
-        self.along, self.across = self.x[self.down] * distance, self.z[self.down] * distance
-        # far squares melt into haze
-        self.clear = (_f(1) / (_f(1) + distance * distance / _f(_HAZE_DISTANCE**2)))[:, None]
-        self.depth = np.full(len(self.x), np.inf, np.float32)
-        self.depth[self.down] = distance
-
-
-def render(scene: Scene, rays: NDArray[np.floating[Any]] | Rays) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
+def render(scene: Scene, rays: NDArray[np.floating[Any]]) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
     """Look along unit rays [..., 3]: RGB colours uint8 [..., 3], and int8 [...] the index of the solid met or -1.
 
     Raises DataError for a sky, ground, colour or shape that does not exist.
     """
     _check(scene)
-    rays = rays if isinstance(rays, Rays) else Rays(rays)
-    shape, x, y, z = rays.shape, rays.x, rays.y, rays.z
-    colours, depth = _background(scene, rays), rays.depth.copy()
+    shape = rays.shape[:-1]
+    x, y, z = np.ascontiguousarray(rays.reshape(-1, 3).T, dtype=np.float32)
+    colours, depth = _background(scene, x, y, z)
     met = np.full(len(x), -1, np.int8)
     light = 0.5 + 0.5 * _LAMP[scene.sky]
     for index, solid in enumerate(scene.solids):
@@ -174,18 +158,23 @@ def _f(value: float) -> np.float32:
     return np.float32(value)
 
 
-def _background(scene: Scene, rays: Rays) -> Array:
-    """Sky and checkered ground [N, 3]."""
+def _background(scene: Scene, x: Array, y: Array, z: Array) -> tuple[Array, Array]:
+    """Sky and checkered ground [N, 3], and the distance [N] of the ground (infinite towards the sky)."""
     top, horizon = (np.asarray(colour, np.float32) for colour in SKIES[scene.sky])
-    colours: Array = horizon + (top - horizon) * rays.height
-    along = np.floor(rays.along + _f(scene.offset[0]))
-    across = np.floor(rays.across + _f(scene.offset[1]))
+    colours = horizon + (top - horizon) * np.sqrt(np.clip(y, 0, 1))[:, None]
+    depth = np.full(len(x), np.inf, np.float32)
+    down = np.flatnonzero(y < -1e-3)
+    distance = _f(EYE_HEIGHT) / -y[down]
+    along = np.floor(x[down] * distance + _f(scene.offset[0]))
+    across = np.floor(z[down] * distance + _f(scene.offset[1]))
     odd = ((along + across) % 2)[:, None]
     one, other = (np.asarray(colour, np.float32) for colour in GROUNDS[scene.ground])
+    near = (_f(1) / (_f(1) + distance * distance / _f(_HAZE_DISTANCE**2)))[:, None]  # far squares melt into haze
     tiles = one * odd + other * (1 - odd)
     middle = (one + other) / 2
-    colours[rays.down] = (tiles * rays.clear + middle * (1 - rays.clear)) * _f(_LAMP[scene.sky])
-    return colours
+    colours[down] = (tiles * near + middle * (1 - near)) * _f(_LAMP[scene.sky])
+    depth[down] = distance
+    return colours, depth
 
 
 def _inside_cone_of(solid: Solid, x: Array, y: Array, z: Array) -> NDArray[np.bool_]:
