@@ -164,8 +164,6 @@ def _answers(cfg: WorkflowConfig) -> list[Parent]:
 def of_judge(cfg: WorkflowConfig, node: str, _: str | None) -> Parents:
     """The answers; the prompt and the judges' weights, as far as they are files of this machine."""
     judge = cfg.settings.evaluation.judge
-    if judge.model is None:  # asked of for status alone; its prompt may not be there
-        return {}, []
     inputs: dict[str, Any] = {"prompt": _prompt(cfg)}
     upstream = _answers(cfg)
     for key, name in (("judge.model", judge.model), ("judge.second_model", judge.second_model)):
@@ -183,8 +181,9 @@ def of_judge(cfg: WorkflowConfig, node: str, _: str | None) -> Parents:
 
 
 def _prompt(cfg: WorkflowConfig) -> dict[str, Any]:
-    path = cfg.settings.evaluation.judge.prompt_file
-    if path is None:
+    judge = cfg.settings.evaluation.judge
+    path = judge.prompt_file
+    if path is None or judge.model is None:  # without a judge only status asks, and the file may not be there
         return {"path": None, "sha256": JudgePrompt.read().sha256}
     found = file_fingerprint(path, cfg.root, key="evaluation.judge.prompt_file")
     JudgePrompt.read(cfg.root / path)  # what it lacks is reported before anything is predicted
