@@ -37,10 +37,11 @@ def imports_of(build: Build, job: str) -> str:
 
 def _imports(functions: dict[str, ast.FunctionDef], name: str, seen: set[str]) -> Iterator[str]:
     seen.add(name)
+    own = {argument.arg for argument in functions[name].args.args}  # may be called as another job is
     for one in _always(functions[name]):
         if isinstance(one, (ast.Import, ast.ImportFrom)):
             yield ast.unparse(one)
-        elif isinstance(one, ast.Name) and one.id in functions and one.id not in seen:
+        elif isinstance(one, ast.Name) and one.id in functions and one.id not in seen | own:
             yield from _imports(functions, one.id, seen)
 
 
