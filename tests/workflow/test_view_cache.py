@@ -24,8 +24,8 @@ def test_damage_is_told_and_the_remedy_mends_it(local: Project) -> None:
     told = re.search(r"the views of \S+ are damaged\. Remove (cache/views/\w+) and run the same command", done.stderr)
     assert done.returncode == 1 and told and "Traceback" not in done.stderr, done.stderr[-3000:]
 
-    shutil.rmtree(local.root / told[1])
     shutil.copytree(caches[0], local.root / "cache/views/0123456789abcdef", dirs_exist_ok=True)
+    shutil.rmtree(local.root / told[1])
     default = local.root / "config/default.yaml"
     document = yaml.safe_load(default.read_text(encoding="utf-8"))
     document["workflow"]["view_caches_gib"] = 0
