@@ -9,6 +9,7 @@ job of the DAG compiles some 4,000 modules before it does anything: far longer t
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from importlib.util import cache_from_source, find_spec
 from pathlib import Path
@@ -36,7 +37,7 @@ def remedy() -> str:
     """The command that compiles what is installed beside torch, once, or whose it is to give."""
     spec = find_spec(_LARGEST)
     folder = Path(spec.origin).parents[1] if spec is not None and spec.origin is not None else Path(sys.prefix)
-    command = f"{sys.executable} -m compileall -q {folder}"
+    command = shlex.join([sys.executable, "-m", "compileall", "-q", str(folder)])
     if os.access(folder, os.W_OK):
         return command
     return f"{command} (by whoever may write there), or PYTHONPYCACHEPREFIX=FOLDER names one that may be written"

@@ -126,10 +126,13 @@ if not IS_MODULE and hasattr(SERIALISED, "_serialize_param_builtin"):
 
 
 # ---- one job ------------------------------------------------------------------------------------
-def described(function):
+def described(function, signature=None):
     """Snakemake asks for a function's parameters several times a job: here is the answer."""
-    function.__signature__ = inspect.signature(function)
+    function.__signature__ = signature or inspect.signature(function)
     return function
+
+
+OF_WILDCARDS = inspect.signature(lambda wildcards: None)
 
 
 def planned(function):
@@ -139,7 +142,6 @@ def planned(function):
     report on input functions, with wildcards and a traceback.
     """
 
-    @described
     def inner(wildcards):
         workflow.dag.periodic_wildcard_detector = NoPeriodicWildcardCheck
         try:
@@ -149,7 +151,7 @@ def planned(function):
             print(f"error: {error}", file=sys.stderr)
             raise SystemExit(error.exit_code) from None
 
-    return inner
+    return described(inner, OF_WILDCARDS)
 
 
 @functools.cache

@@ -36,12 +36,14 @@ class Used:
 def used_by(experiments: Sequence[WorkflowConfig]) -> list[Used]:
     """A row per rule, in the order of the DAG, of those whose jobs have a benchmark file; shared jobs count once."""
     files: dict[str, dict[Path, tuple[float, float | None]]] = {}
+    looked_at: set[Path] = set()  # many nodes have the same ones behind them
     for experiment in experiments:
         for name in own_nodes(experiment):
             for task in with_shards(tasks_behind(experiment, name)):
                 path = experiment.root / task.fill(task.node.benchmark_template)
-                if (found := _read(path)) is not None:
+                if path not in looked_at and (found := _read(path)) is not None:
                     files.setdefault(task.node.rule, {})[path] = found
+                looked_at.add(path)
     rows = []
     for rule in RULES:
         if (jobs := files.get(rule)) is None:

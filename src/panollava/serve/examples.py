@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from PIL import Image
 
 from panollava.checkpoints.loading import LoadedStage
 from panollava.data.formats import read_source
@@ -15,14 +17,16 @@ from panollava.trust import find_inside
 from panollava.views.panorama import PanoramaError, load_panorama
 
 _MOST_QUESTIONS = 12
+_THUMBNAIL_WIDTH = 320
 
 
 @dataclass(frozen=True)
 class Example:
-    """A panorama and the questions that a CSV asks about it, each once, in the order of the file."""
+    """A panorama, small, and the questions that a CSV asks about it, each once, in the order of the file."""
 
     path: Path
     questions: tuple[str, ...]
+    thumbnail: Image.Image = field(repr=False)
 
 
 def csv_of(loaded: LoadedStage) -> Path | None:
@@ -67,13 +71,15 @@ def find_examples(
     found = [
         (resolve_image(name, sources[name], root, within), tuple(questions[name])[:_MOST_QUESTIONS]) for name in chosen
     ]
-    return [Example(path, asked) for path, asked in found if path is not None and _can_be_shown(path)]
+    shown = ((path, asked, _thumbnail(path)) for path, asked in found if path is not None)
+    return [Example(path, asked, small) for path, asked, small in shown if small is not None]
 
 
-def _can_be_shown(path: Path) -> bool:
+def _thumbnail(path: Path) -> Image.Image | None:
+    """None, and a warning, where the panorama cannot be read."""
     try:
-        load_panorama(path, min_width=1)
+        image = Image.fromarray(load_panorama(path, min_width=_THUMBNAIL_WIDTH))
     except PanoramaError as error:
         LOGGER.warning("no example: %s", error)
-        return False
-    return True
+        return None
+    return image.resize((_THUMBNAIL_WIDTH, _THUMBNAIL_WIDTH // 2), Image.Resampling.LANCZOS, reducing_gap=2.0)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 
 from panollava.errors import DataError, PanollavaError
 from panollava.logs import LOGGER
@@ -24,13 +23,11 @@ from panollava.models.checks import TEMPERATURES
 from panollava.serve.answering import Answering, OpenedPanorama, Sampling
 from panollava.serve.examples import Example
 from panollava.serve.notice import trained_on
-from panollava.views.panorama import load_panorama
 
 MAX_UPLOAD = "100mb"
 MOST_WAITING = 20  # requests in the queue; later ones are answered that the page is busy
 _SEEDS = 2**32
 _KEPT_S = 3600  # how long a visitor's views are kept
-_THUMBNAIL_WIDTH = 320
 _MOST_TURNS = 8  # of the conversation that a question's prompt may hold
 _EMPTY = '<div class="pano-empty"><span>Drop a 360° panorama (twice as wide as high){or_choose}.</span></div>'
 _OR_CHOOSE = ', or <a href="#examples">choose an example</a>'
@@ -165,7 +162,7 @@ def build_page(answering: Answering, examples: Sequence[Example], about: Sequenc
                     seed = gr.Textbox("", label="Seed (empty: another answer each time)", elem_id="seed", lines=1)
         gr.HTML("<h3>Examples</h3>", visible=bool(examples))
         gallery = gr.Gallery(
-            [_thumbnail(one.path) for one in examples], show_label=False, object_fit="cover", height="auto",
+            [one.thumbnail for one in examples], show_label=False, object_fit="cover", height="auto",
             columns=2, allow_preview=False, elem_id="examples", buttons=[], visible=bool(examples),
             interactive=False,
         )  # fmt: skip
@@ -197,7 +194,7 @@ def _seed(written: str) -> int | None:
     written = str(written).strip()
     if not written:
         return None
-    if not (written.isascii() and written.isdecimal() and int(written) < _SEEDS):
+    if not (written.isascii() and written.isdecimal() and len(written) <= 10 and int(written) < _SEEDS):
         raise DataError(f"The seed is a whole number from 0 to {_SEEDS - 1}, or empty.")
     return int(written)
 
@@ -254,8 +251,3 @@ def _quiet(text: str) -> str:
 
 def _notice(text: str) -> str:
     return f'<div class="notice" role="alert">{escape(text)}</div>'
-
-
-def _thumbnail(path: Path) -> Image.Image:
-    image = Image.fromarray(load_panorama(path, min_width=_THUMBNAIL_WIDTH))
-    return image.resize((_THUMBNAIL_WIDTH, _THUMBNAIL_WIDTH // 2), Image.Resampling.LANCZOS, reducing_gap=2.0)

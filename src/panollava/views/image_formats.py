@@ -44,7 +44,10 @@ _JPEG_FRAMES = {
     0xC3: "lossless", 0xC5: "hierarchical", 0xC6: "hierarchical", 0xC7: "lossless", 0xCB: "lossless",
     0xCD: "hierarchical", 0xCE: "hierarchical", 0xCF: "lossless", 0xF7: "JPEG-LS, a lossless",
 }  # fmt: skip
-_SAMPLE_FORMAT, _BITS, _SUBFILE, _COMPRESSION, _PLANES, _FURTHER, _DNG = 339, 258, 254, 259, 284, 330, 50706
+_SAMPLE_FORMAT, _BITS = TiffImagePlugin.SAMPLEFORMAT, TiffImagePlugin.BITSPERSAMPLE
+_COMPRESSION, _PLANES = TiffImagePlugin.COMPRESSION, TiffImagePlugin.PLANAR_CONFIGURATION
+_PHOTOMETRIC = TiffImagePlugin.PHOTOMETRIC_INTERPRETATION
+_SUBFILE, _FURTHER, _DNG = 254, 330, 50706
 _REDUCED_OR_MASK = 1 | 4
 _UNCOMPRESSED, _PLANE_BY_PLANE = 1, 2
 _TIFF_DEPTHS = (1, 2, 4, 8, 16, 32)
@@ -204,7 +207,8 @@ def refuse_unidentified_tiff(content: bytes, name: str | Path) -> None:
         name,
         "not an image",
         f"a TIFF of a rare kind ({bits} bits, compression {tags.get(_COMPRESSION, _UNCOMPRESSED)}, photometric "
-        f"interpretation {tags.get(262, 'missing')}), which is not read: `magick FILE -depth 16 FILE.png` converts it",
+        f"interpretation {tags.get(_PHOTOMETRIC, 'missing')}), which is not read: `magick FILE -depth 16 FILE.png` "
+        "converts it",
     )
 
 

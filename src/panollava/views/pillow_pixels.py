@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, TiffImagePlugin
 
 from panollava.views.error import PanoramaError
 
@@ -15,7 +15,7 @@ Pixels = NDArray[np.uint8]
 
 _ROWS_AT_ONCE = 256
 _DEEPEST = 65535
-_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
+_PHOTOMETRIC, _WHITE_IS_ZERO = TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, 0
 _NOT_CONVERTED = ("LAB", "HSV")
 
 
