@@ -55,7 +55,7 @@ SMALL = {
     "training": {
         "checkpoint_every_n_steps": 2,
         "stage_configs": {
-            "vision": {"epochs": 1, "batch_size": 8, "vision_trainable_blocks": 1},
+            "vision": {"epochs": 1, "batch_size": 2, "vision_trainable_blocks": 1},
             "resampler": {"epochs": 2, "batch_size": 8, "lr": 1e-3},
             "finetune": {"epochs": 1, "batch_size": 8, "lr": 1e-3},
         },

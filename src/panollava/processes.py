@@ -9,6 +9,8 @@ import signal
 import sys
 
 _PR_SET_PDEATHSIG = 1
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_MOST_KEPT = 32 * 2**20  # the most that glibc allows
 
 
 def die_with_parent(signal_number: int = signal.SIGTERM, parent: int | None = None) -> None:
@@ -37,6 +39,22 @@ def set_cpu_defaults() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     os.environ.setdefault("MKL_CBWR", "AUTO")
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory that it frees, up to 32 MiB a block, and use it again (glibc); before it works.
+
+    glibc gives larger blocks back to the system at once, and the next step pays for every page of them again
+    (`benchmarks/page_faults.py`). What the user set in the environment stays.
+    """
+    libc, tunables = ctypes.CDLL(None), os.environ.get("GLIBC_TUNABLES", "")
+    for parameter, name, value in (
+        (_M_MMAP_THRESHOLD, "mmap_threshold", _MOST_KEPT),
+        (_M_TRIM_THRESHOLD, "trim_threshold", 2**31 - 1),
+    ):
+        is_set = f"MALLOC_{name.upper()}_" in os.environ or f"malloc.{name}" in tunables
+        if hasattr(libc, "mallopt") and not is_set:
+            libc.mallopt(parameter, value)
 
 
 def quiet_torch() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from panollava.data.samples import Row, Sample, read_rows, read_samples
+from panollava.data.samples import Row, Sample, one_row_a_panorama, read_rows, read_samples
 from panollava.data.tables import write_table
 from panollava.errors import DataError
 
@@ -51,3 +51,8 @@ def test_long_texts_are_read_in_a_process_that_prepared_nothing(tmp_path: Path) 
         [sys.executable, "-c", code, str(tmp_path / "p.csv")], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "300000"
+
+
+def test_a_loss_that_reads_no_text_needs_one_row_a_panorama() -> None:
+    rows = [Row("b.jpg", "q", "1"), Row("a.jpg", "q", "2"), Row("b.jpg", "r", "3"), Row("a.jpg", "q", "4")]
+    assert one_row_a_panorama(rows) == rows[:2]

@@ -19,9 +19,10 @@ from panollava.dag import forced
 from panollava.dag.benchmarks import COLUMNS, used_by
 from panollava.dag.cluster import cancel_orphans, leave_snapshot, project_of_job
 from panollava.dag.freshness import ResultCache
+from panollava.dag.machine import limits_without_gpu
 from panollava.dag.node import CACHE, fill
 from panollava.dag.nodes import RULES
-from panollava.dag.options import cores, devices
+from panollava.dag.options import cores, devices, memory_mb
 from panollava.dag.records import rows_so_far
 from panollava.dag.script import command_line
 from panollava.dag.tasks import Tasks, targets_of_all, wildcards_of
@@ -276,7 +277,7 @@ def script(rule):
 def resources_of(rule):
     node, takes = RULES[rule], RULES[rule].resources
     found = {
-        "mem_mb": grows(takes.mem_mb),
+        "mem_mb": grows_with_models(takes) if takes.gpu else grows(takes.mem_mb),
         "runtime": (
             grows(takes.runtime_min) if takes.grows_in_time else takes.runtime_min
         ),
@@ -298,6 +299,15 @@ def grows(amount):
     return described(lambda wildcards, attempt: amount * attempt)
 
 
+def grows_with_models(takes):
+    """The same for a job that asks an experiment's models."""
+    return described(
+        lambda wildcards, attempt: (
+            resource(functools.partial(memory_mb, takes))(wildcards) * attempt
+        )
+    )
+
+
 def resource(function):
     return planned(lambda w: function(experiment_of(w)))
 
@@ -306,6 +316,21 @@ def resource(function):
 def gpus_of_training(wildcards):
     """On a cluster, how many GPUs; here one token for all of them: two trainings never share a GPU."""
     return resource(devices)(wildcards) if workflow.non_local_exec else 1
+
+
+def share_machine():
+    """Without a GPU there is none to wait for. What the command grants itself (--resources mem_mb=…) stays."""
+    if workflow.non_local_exec or workflow.dryrun or IS_MODULE:
+        return
+    granted = workflow.global_resources
+    most = limits_without_gpu(workflow.cores)
+    if any(granted.get(name).value for name in ("mem", "mem_mb", "mem_mib")):
+        most.pop("mem_mb", None)
+    for name, amount in most.items():
+        workflow.register_resource(name, amount)
+
+
+share_machine()
 
 
 # ---- several experiments -------------------------------------------------------------------------

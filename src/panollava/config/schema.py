@@ -127,12 +127,12 @@ class StageDataSettings(Section):
     csv_val: Csv = key(None, "This stage's own validation CSV; null takes data.csv_val.")
 
 
-def _epochs(default: int) -> Any:
-    return key(default, "Passes over the training data.", ge=1, le=10000, typical="[1, 20]")
+def _epochs(default: int, samples: str = "rows") -> Any:
+    return key(default, f"Passes over the training {samples}.", ge=1, le=10000, typical="[1, 20]")
 
 
-def _batch_size(default: int) -> Any:
-    return key(default, "Rows in a batch, over all devices together.", ge=1, le=65536, typical="[1, 64]")
+def _batch_size(default: int, samples: str = "Rows") -> Any:
+    return key(default, f"{samples} in a batch, over all devices together.", ge=1, le=65536, typical="[1, 64]")
 
 
 def _lr(default: float) -> Any:
@@ -174,8 +174,8 @@ class VisionStageSettings(DenseclSettings, StageSettings):
     loss: VisionLoss = key(
         "vicreg", "Loss on neighbouring views: VICReg, or DenseCL's contrast of matched with other directions."
     )
-    epochs: int = _epochs(3)
-    batch_size: int = _batch_size(32)
+    epochs: int = _epochs(3, "panoramas, of which each counts once: this stage reads no text")
+    batch_size: int = _batch_size(32, "Panoramas")
     lr: float = _lr(5e-6)
     max_text_length: int = _max_text_length(32)
     vision_trainable_blocks: int = _vision_trainable_blocks(2)

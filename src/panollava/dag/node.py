@@ -38,6 +38,8 @@ class Resources:
 
     mem_mb: int
     runtime_min: int
+    mem_mb_of_miniatures: int | None = None
+    """The memory where all models of the experiment are miniatures; None: the same."""
     gpu: bool = False
     downloads: bool = False
     grows_in_time: bool = True

@@ -26,7 +26,8 @@ def pictures_of(prepared_csv: Path) -> Mapping[str, str]:
     return {path: sha256 for path, sha256 in found.items() if not path.startswith(f"{CACHE}/synthetic/")}
 
 
-_ONE_GPU = Resources(16000, 240, gpu=True)
+_MINIATURES_MB = 4000
+_ONE_GPU = Resources(16000, 240, _MINIATURES_MB, gpu=True)
 
 
 def _cached(kind: str, **names: str) -> dict[str, str]:
@@ -63,7 +64,7 @@ def _stage(stage: str, reads: tuple[str, ...], code_version: int) -> Node:
         further=("lora_weights",),
         not_empty=("metadata",),
         options=options.of_stage,
-        resources=Resources(16000, 1440, gpu=True, grows_in_time=False),
+        resources=Resources(16000, 1440, _MINIATURES_MB, gpu=True, grows_in_time=False),
         threads=options.threads,
         log=f"{{logs_dir}}/{{experiment}}/train_{stage}_{{variant}}.log",
         lower="batch_size, image_processing.image_size or the size of the models",
@@ -192,7 +193,7 @@ _NODES = (
         lower="image_processing.image_size",
     ),
     # ---- stages ----------------------------------------------------------------------------------
-    _stage("vision", settings.OF_VISION_STAGE, code_version=3),
+    _stage("vision", settings.OF_VISION_STAGE, code_version=4),
     _stage("resampler", settings.OF_RESAMPLER_STAGE, code_version=3),
     _stage("finetune", settings.OF_FINETUNE_STAGE, code_version=3),
     Node(
@@ -311,7 +312,7 @@ _NODES = (
         inputs=inputs.of_prediction,
         outputs={"scores": _result("measure_perplexity")},
         recorded_by="scores",
-        resources=Resources(16000, 120, gpu=True),
+        resources=Resources(16000, 120, _MINIATURES_MB, gpu=True),
         lower="training.eval_batch_size",
     ),
     Node(
@@ -328,7 +329,7 @@ _NODES = (
             "plot": f"{_RESULTS}/{OVERLAP_PLOT}",
         },
         recorded_by="scores",
-        resources=Resources(16000, 60, gpu=True),
+        resources=Resources(16000, 60, _MINIATURES_MB, gpu=True),
         report={
             "plot": Report(
                 "Metrics", _CAPTION.format("overlap"), {"page": "agreement of overlapping views"}, "{experiment}"
@@ -348,7 +349,7 @@ _NODES = (
         outputs={"scores": _result("judge")},
         recorded_by="scores",
         options=options.of_judge,
-        resources=_ONE_GPU,
+        resources=Resources(16000, 240, gpu=True),
         lower="training.eval_batch_size",
     ),
     Node(

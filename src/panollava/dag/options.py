@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from panollava.config.remembered import remembered_settings
 from panollava.dag.inputs import source_csvs_of
-from panollava.dag.node import CACHE, Task
+from panollava.dag.node import CACHE, Resources, Task
 from panollava.dag.parents import backbone_folder
 from panollava.dag.settings import UNTRACKED
+from panollava.models.choices import MINIATURES
 
 if TYPE_CHECKING:
     from panollava.config import WorkflowConfig
@@ -114,6 +115,14 @@ def threads(experiment: WorkflowConfig) -> int:
 def cores(experiment: WorkflowConfig) -> int:
     """Cores of a cluster job: the threads of the training's processes, and those that load their data."""
     return threads(experiment) + experiment.settings.training.num_workers * devices(experiment)
+
+
+def memory_mb(resources: Resources, experiment: WorkflowConfig) -> int:
+    """Memory of a job at its first attempt."""
+    models = experiment.settings.models
+    asked = [models.vlm_name] if models.vlm_name is not None else [models.vision_name, models.language_model_name]
+    few = resources.mem_mb_of_miniatures
+    return few if few is not None and set(asked) <= MINIATURES else resources.mem_mb
 
 
 # ---- evaluation ----------------------------------------------------------------------------------

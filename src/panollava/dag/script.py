@@ -26,7 +26,7 @@ from panollava.errors import JobError, PanollavaError
 from panollava.files import storage_error
 from panollava.logs import LOGGER, start_log
 from panollava.memory import is_out_of_memory
-from panollava.processes import die_with_parent, peak_memory_gib, set_cpu_defaults
+from panollava.processes import die_with_parent, keep_freed_memory, peak_memory_gib, set_cpu_defaults
 from panollava.progress import no_bars
 
 
@@ -36,6 +36,7 @@ def run(script: str, arguments: list[str] | None = None) -> int:
     given = _parser(rule).parse_args(arguments)
     options = {name: value for name, value in vars(given).items() if name not in ("slice", "log")}
     set_cpu_defaults()
+    keep_freed_memory()
     no_bars()
     signal.signal(signal.SIGTERM, _terminated)
     die_with_parent()

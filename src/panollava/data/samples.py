@@ -91,6 +91,14 @@ def read_rows(path: str | Path) -> list[Row]:
         raise DataError(f"{path}: cannot be read as a prepared CSV: {error}") from error
 
 
+def one_row_a_panorama(rows: Iterable[Row]) -> list[Row]:
+    """The first row about each panorama, in order: all that is needed by a loss that reads no text."""
+    first: dict[str, Row] = {}
+    for row in rows:
+        first.setdefault(row.image_path, row)
+    return list(first.values())
+
+
 def has_right_answers(samples: Iterable[Sample]) -> bool:
     """Whether some sample's answer is right or wrong, so that it is worth knowing what text alone gives."""
     return any(sample.details.answer_type != "text" or sample.details.scoring for sample in samples)

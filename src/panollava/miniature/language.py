@@ -35,8 +35,8 @@ from panollava.models.prompt import IGNORED, ChatPrompt
 _CONTEXT = 2048
 _VOCABULARY_OF_ALL = 640
 _MOST_WORDS = 3  # of a note: place, colour, shape
-_HELD_OUT_SCENES = 60
-_PARTS = 4  # of a batch, by length
+_HELD_OUT_SCENES = 30
+_PART = 8  # documents of similar length that are read together
 _LISTINGS = 0.5  # share of the conversations about colours and places that are listings
 _LEARNED = 0.65  # of every kind of question, while the rates are high: then they may fall
 
@@ -157,14 +157,14 @@ def batch_loss(
 ) -> tuple[Tensor, Tensor]:
     """The mean cross entropy of the answers' tokens and, per document, whether every settled one was the likeliest.
 
-    Documents of similar length are read together, in up to `_PARTS` parts: less padding, the same loss.
+    Documents of similar length are read together, `_PART` of them or a few more: less padding, the same loss.
     """
     padding = int(model.config.pad_token_id or 0)
     by_length = sorted(range(len(documents)), key=lambda index: len(documents[index]))
     losses: list[Tensor] = []
     correct = torch.zeros(len(documents), dtype=torch.bool)
     count = 0
-    for part in np.array_split(by_length, min(_PARTS, len(documents))):
+    for part in np.array_split(by_length, max(1, len(documents) // _PART)):
         batch = _batch([documents[index] for index in part], rng, picture_positions, padding)
         embedded = embedding_bag(
             batch.words.flatten(0, 1), model.model.embed_tokens.weight, mode="sum", padding_idx=padding

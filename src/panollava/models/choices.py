@@ -22,4 +22,5 @@ LORA_PARTS: tuple[LoraPart, ...] = get_args(LoraPart)
 MINIATURE_VISION = "miniature/siglip"
 MINIATURE_LANGUAGE = "miniature/qwen3"
 MINIATURE_VLM = "miniature/vlm"
+MINIATURES = frozenset({MINIATURE_VISION, MINIATURE_LANGUAGE, MINIATURE_VLM})
 """Backbones that the DAG builds itself."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from panollava.models.stages import STAGE_TABLE
 from panollava.trust import HUB_ID
 from panollava.zoo import zoo
 
@@ -172,7 +173,8 @@ def _trained(origin: Mapping[str, Any]) -> Iterator[str]:
     for key, label in (("train_csv", "training CSV"), ("val_csv", "validation CSV"), ("test_csv", "test CSV")):
         if data.get(key):
             yield f"| {label} | {_cell(data[key])} |"
-    for key, label in (("num_train_samples", "training rows"), ("num_val_samples", "validation rows")):
+    samples = STAGE_TABLE[origin["stage"]].samples
+    for key, label in (("num_train_samples", f"training {samples}"), ("num_val_samples", f"validation {samples}")):
         if data.get(key) is not None:
             yield f"| {label} | {data[key]} |"
     if epochs:

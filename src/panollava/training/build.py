@@ -20,14 +20,14 @@ from panollava.data.dataset import CaptionDataset, Collator, kept_views
 from panollava.data.lengths import TextLimits, report_lengths, row_lengths
 from panollava.data.loader import SeededBatches
 from panollava.data.prepared_images import leakage, views_of_csv
-from panollava.data.samples import Row, read_rows
+from panollava.data.samples import Row, one_row_a_panorama, read_rows
 from panollava.devices import Devices, devices_of, first_device, language_dtype
 from panollava.logs import LOGGER
 from panollava.models.build import build_model
 from panollava.models.config import ModelConfig
 from panollava.models.panorama_model import PanoramaModel
 from panollava.models.processor import PanoramaProcessor
-from panollava.models.stages import freeze_for_stage, stage_table_text
+from panollava.models.stages import STAGE_TABLE, freeze_for_stage, stage_table_text
 from panollava.training.activations import choose_checkpointing
 from panollava.training.features import bytes_per_image, cached_features, feature_dtype, wants_features
 from panollava.training.full_finetune import refuse_without_memory
@@ -61,6 +61,8 @@ def build_stage(job: StageJob, leads: bool = True) -> StageParts:
     train_views = views_of_csv(job.train_views, job.train_csv)
     val_views = views_of_csv(job.val_views, job.val_csv)
     train_rows, val_rows = read_rows(job.train_csv), read_rows(job.val_csv)
+    if STAGE_TABLE[job.stage].samples == "panoramas":
+        train_rows, val_rows = one_row_a_panorama(train_rows), one_row_a_panorama(val_rows)
 
     model_config = model_config_of(job, train_views.image_size)
     if leads:

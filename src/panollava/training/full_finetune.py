@@ -6,7 +6,6 @@ copy that the optimiser steps, and the parameter is its rounding. What that take
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from panollava.errors import ConfigError
+from panollava.memory import machine_memory
 
 _HALF = (torch.bfloat16, torch.float16)
 _SHARE = 0.9  # of the memory, for weights, gradients and optimiser; activations need the rest
@@ -109,7 +109,7 @@ def refuse_without_memory(model: torch.nn.Module) -> None:
 def _memory() -> tuple[int, str]:
     if torch.cuda.is_available():
         return int(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory), "this GPU"
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "this machine"
+    return machine_memory(), "this machine"
 
 
 def _master(parameter: Tensor) -> Tensor:

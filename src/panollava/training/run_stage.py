@@ -32,6 +32,7 @@ from panollava.logs import LOGGER
 from panollava.memory import is_out_of_memory
 from panollava.models.panorama_model import PanoramaModel
 from panollava.models.processor import PanoramaProcessor
+from panollava.models.stages import STAGE_TABLE
 from panollava.training.backbone_digests import backbone_digests, refuse_other_backbones
 from panollava.training.build import StageParts, build_stage
 from panollava.training.callbacks import Bars, Checkpoints, History, Interrupted, StepNoise
@@ -149,9 +150,10 @@ def _train(job: StageJob, state: StateFolder, backbones: dict[str, str | None]) 
     parts = build_stage(job)
     train_rows, val_rows = len(parts.data.train), len(parts.data.val)  # type: ignore[arg-type]
     epochs = job.settings["epochs"]
+    samples = STAGE_TABLE[job.stage].samples
     LOGGER.info(
-        "%d training rows, %d validation rows, %d steps an epoch, %d epochs, %d process%s",
-        train_rows, val_rows, parts.total_steps // epochs, epochs,
+        "%d training %s, %d validation %s, %d steps an epoch, %d epochs, %d process%s",
+        train_rows, samples, val_rows, samples, parts.total_steps // epochs, epochs,
         parts.devices.processes, "es" * (parts.devices.processes > 1),
     )  # fmt: skip
     resumed_from = _resumed_step(state.resume_checkpoint)
