@@ -243,7 +243,8 @@ def test_every_job_is_given_what_its_function_asks_for_and_its_script_reads_it_b
 
 @pytest.mark.parametrize(("devices", "planned"), [("auto", 1), (1, 1), (4, 4)])
 def test_every_device_has_a_process_with_threads_and_workers(devices: Any, planned: int) -> None:
-    experiment = small({"training.devices": devices, "training.cpu_threads": 3, "training.num_workers": 2})
+    changes = {"training.devices": devices, "training.cpu_threads": 3, "training.num_workers": 2}
+    experiment = small({**changes, "training.stage_configs.vision.batch_size": 4})
     assert options.devices(experiment) == planned
     assert options.threads(experiment) == 3 * planned
     assert options.cores(experiment) == 5 * planned

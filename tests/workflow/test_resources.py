@@ -7,6 +7,8 @@ import re
 import pytest
 from conftest import Project
 
+from panollava.dag.machine import limits_without_gpu
+
 pytestmark = pytest.mark.workflow
 
 # They take a moment, and run where the command was typed.
@@ -34,3 +36,14 @@ def test_every_job_of_a_cluster_says_what_it_needs_and_more_on_a_retry(finished:
     with_gpu = {"train_vision", "train_resampler", "train_finetune", "predict", "predict_blind"}
     assert {rule for rule, asked in first.items() if "gpu" in asked} == with_gpu
     assert all(first[rule]["gpu"] == 1 and first[rule]["cpus_per_task"] == 2 for rule in with_gpu)
+
+
+@pytest.mark.parametrize("granted", [(), ("--resources", "gpu=1", "downloads=1", "mem_mb=5000")])
+def test_without_a_gpu_jobs_share_cores_and_memory(project: Project, granted: tuple[str, ...]) -> None:
+    target = "results/SMALL/prepared/train.csv"
+    done = project.call("snakemake", "--cores", "3", "-R", "prepare_experiment", *granted, "--", target)
+    told = dict(re.findall(r"(\w+)=Resource\(\"\w+\", (\d+)\)", done.stdout + done.stderr))
+    expected = {"gpu": 1, "downloads": 1} | limits_without_gpu(3)
+    if granted:  # what the command grants itself
+        expected["mem_mb"] = 5000
+    assert {name: int(amount) for name, amount in told.items()} == expected

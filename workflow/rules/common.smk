@@ -159,8 +159,22 @@ def planned(function):
 def take_turn():
     """Before the DAG is planned: who builds waits for another snakemake that does, and goes on with its results."""
     builds = workflow.executor_plugin is not None and not workflow.dryrun
-    if builds and workflow.is_main_process and workflow.execution_settings.lock:
+    if not builds or not workflow.is_main_process:
+        return
+    share_machine()
+    if workflow.execution_settings.lock:
         take_folder(".snakemake")
+
+
+def share_machine():
+    """Without a GPU there is none to wait for. What the command grants itself (--resources mem_mb=…) stays."""
+    if workflow.non_local_exec or IS_MODULE:
+        return
+    granted, most = workflow.global_resources, limits_without_gpu(workflow.cores)
+    if any(granted.get(name).value for name in ("mem", "mem_mb", "mem_mib")):
+        most.pop("mem_mb", None)
+    for name, amount in most.items():
+        workflow.register_resource(name, amount)
 
 
 def warn(messages):
@@ -316,21 +330,6 @@ def resource(function):
 def gpus_of_training(wildcards):
     """On a cluster, how many GPUs; here one token for all of them: two trainings never share a GPU."""
     return resource(devices)(wildcards) if workflow.non_local_exec else 1
-
-
-def share_machine():
-    """Without a GPU there is none to wait for. What the command grants itself (--resources mem_mb=…) stays."""
-    if workflow.non_local_exec or workflow.dryrun or IS_MODULE:
-        return
-    granted = workflow.global_resources
-    most = limits_without_gpu(workflow.cores)
-    if any(granted.get(name).value for name in ("mem", "mem_mb", "mem_mib")):
-        most.pop("mem_mb", None)
-    for name, amount in most.items():
-        workflow.register_resource(name, amount)
-
-
-share_machine()
 
 
 # ---- several experiments -------------------------------------------------------------------------

@@ -173,7 +173,7 @@ def _trained(origin: Mapping[str, Any]) -> Iterator[str]:
     for key, label in (("train_csv", "training CSV"), ("val_csv", "validation CSV"), ("test_csv", "test CSV")):
         if data.get(key):
             yield f"| {label} | {_cell(data[key])} |"
-    samples = STAGE_TABLE[origin["stage"]].samples
+    samples = STAGE_TABLE[origin["stage"]].samples if origin["stage"] else "rows"
     for key, label in (("num_train_samples", f"training {samples}"), ("num_val_samples", f"validation {samples}")):
         if data.get(key) is not None:
             yield f"| {label} | {data[key]} |"
