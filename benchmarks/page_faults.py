@@ -59,11 +59,10 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="two steps, once")
     given = parser.parse_args()
     steps, repeats = (2, 1) if given.smoke else (given.steps, given.repeats)
-    ways = ("own", "kept")
-    rows = {way: [] for way in ways}  # type: dict[str, list[tuple[float, float, float]]]
+    rows: dict[str, list[tuple[float, float, float]]] = {"own": [], "kept": []}
     for _ in range(repeats):
-        for way in ways:
-            rows[way].append(measured(steps, way))
+        for way, found in rows.items():
+            found.append(measured(steps, way))
     if len({loss for found in rows.values() for *_, loss in found}) != 1:
         sys.exit("the losses differ")
     for way, found in rows.items():

@@ -44,7 +44,7 @@ def set_cpu_defaults() -> None:
 def keep_freed_memory() -> None:
     """Let this process keep the memory that it frees, up to 32 MiB a block, and use it again (glibc); before it works.
 
-    glibc gives larger blocks back to the system at once, and the next step pays for every page of them again
+    glibc gives much of it back to the system, and the next step pays for every page again
     (`benchmarks/page_faults.py`). What the user set in the environment stays.
     """
     libc, tunables = ctypes.CDLL(None), os.environ.get("GLIBC_TUNABLES", "")

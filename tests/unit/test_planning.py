@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from conftest import ROOT, SMALL, with_changes
 from snakemake.io import is_flagged
 
@@ -248,6 +249,21 @@ def test_every_device_has_a_process_with_threads_and_workers(devices: Any, plann
     assert options.devices(experiment) == planned
     assert options.threads(experiment) == 3 * planned
     assert options.cores(experiment) == 5 * planned
+
+
+def test_jobs_of_miniatures_ask_for_less_memory() -> None:
+    document = yaml.safe_load((ROOT / "config/experiments/EXP3.yaml").read_text(encoding="utf-8"))
+    stages = ("train_finetune", "predict", "measure_overlap")
+    for experiment, memory in (
+        (small(), 4000),
+        (WorkflowConfig.from_dict(document), 4000),
+        (WorkflowConfig.from_dict(with_changes(document, {"models.vlm_name": "Qwen/Qwen2.5-VL-3B-Instruct"})), 16000),
+        (small({"models.language_model_name": "Qwen/Qwen3-0.6B"}), 16000),
+        (small({"models.vision_name": "google/siglip2-base-patch16-224"}), 16000),
+    ):
+        for rule, planned in (*((stage, memory) for stage in stages), ("judge", 16000)):
+            takes = RULES[rule].resources
+            assert takes is not None and options.memory_mb(takes, experiment) == planned, rule
 
 
 # ---- the table -----------------------------------------------------------------------------------

@@ -209,17 +209,3 @@ def test_wrong_pictures_are_refused(root: Path) -> None:
         model(**{**batch, "image_index": [0, 0, 0, 0, 0]}, stage="finetune")
     with pytest.raises(ValueError, match="input_ids has 5 rows, the pictures 3"):
         model(**{**batch, "image_index": batch["image_index"][:3]}, stage="finetune")
-
-
-@pytest.mark.parametrize("rows", [[0, 0, 1, 1, 2, 2], [0, 1, 2, 0, 1, 2], [0, 0, 0, 1, 2], [2, 0], [0, 1, 2], []])
-@pytest.mark.parametrize("dim", [0, 1])
-def test_rows_taken_several_times_get_the_sum_of_their_gradients(rows: list[int], dim: int) -> None:
-    values = torch.randn(3, 3, 4, requires_grad=True)
-    number = torch.tensor(rows, dtype=torch.long)
-    found = select_rows(values, number, dim)
-    plain = values[number] if dim == 0 else values[:, number]
-    assert torch.equal(found, plain)
-    weights = torch.randn_like(found)
-    (gradient,) = torch.autograd.grad((found * weights).sum(), values)
-    (expected,) = torch.autograd.grad((plain * weights).sum(), values)
-    assert torch.allclose(gradient, expected, atol=1e-6)

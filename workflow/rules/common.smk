@@ -166,17 +166,6 @@ def take_turn():
         take_folder(".snakemake")
 
 
-def share_machine():
-    """Without a GPU there is none to wait for. What the command grants itself (--resources mem_mb=…) stays."""
-    if workflow.non_local_exec or IS_MODULE:
-        return
-    granted, most = workflow.global_resources, limits_without_gpu(workflow.cores)
-    if any(granted.get(name).value for name in ("mem", "mem_mb", "mem_mib")):
-        most.pop("mem_mb", None)
-    for name, amount in most.items():
-        workflow.register_resource(name, amount)
-
-
 def warn(messages):
     """Each of them once a command."""
     for message in messages:
@@ -291,7 +280,9 @@ def script(rule):
 def resources_of(rule):
     node, takes = RULES[rule], RULES[rule].resources
     found = {
-        "mem_mb": grows_with_models(takes) if takes.gpu else grows(takes.mem_mb),
+        "mem_mb": grows(
+            resource(functools.partial(memory_mb, takes)) if takes.gpu else takes.mem_mb
+        ),
         "runtime": (
             grows(takes.runtime_min) if takes.grows_in_time else takes.runtime_min
         ),
@@ -309,17 +300,11 @@ def threads_of(rule):
 
 
 def grows(amount):
-    """A resource of a cluster job: `amount` at the first attempt, twice that at the second, and so on."""
+    """A resource of a cluster job: `amount`, or what it gives for the job's wildcards, at the first attempt, twice that
+    at the second, and so on."""
+    if callable(amount):
+        return described(lambda wildcards, attempt: amount(wildcards) * attempt)
     return described(lambda wildcards, attempt: amount * attempt)
-
-
-def grows_with_models(takes):
-    """The same for a job that asks an experiment's models."""
-    return described(
-        lambda wildcards, attempt: (
-            resource(functools.partial(memory_mb, takes))(wildcards) * attempt
-        )
-    )
 
 
 def resource(function):
@@ -330,6 +315,17 @@ def resource(function):
 def gpus_of_training(wildcards):
     """On a cluster, how many GPUs; here one token for all of them: two trainings never share a GPU."""
     return resource(devices)(wildcards) if workflow.non_local_exec else 1
+
+
+def share_machine():
+    """Without a GPU there is none to wait for. What the command grants itself (--resources mem_mb=…) stays."""
+    if workflow.non_local_exec or IS_MODULE:
+        return
+    granted, most = workflow.global_resources, limits_without_gpu(workflow.cores)
+    if any(granted.get(name).value for name in ("mem", "mem_mb", "mem_mib")):
+        most.pop("mem_mb", None)
+    for name, amount in most.items():
+        workflow.register_resource(name, amount)
 
 
 # ---- several experiments -------------------------------------------------------------------------

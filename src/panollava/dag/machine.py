@@ -13,7 +13,7 @@ _GPU_FILES = ("nvidia*", "nvhost-gpu", "nvgpu", "kfd", "dxg", "accel*")
 
 def has_gpu(devices: Path = Path("/dev")) -> bool:
     """Whether there is anything here that torch could take for a GPU; a Mac always has one."""
-    return sys.platform == "darwin" or any(True for pattern in _GPU_FILES for _ in devices.glob(pattern))
+    return sys.platform == "darwin" or any(any(devices.glob(one)) for one in _GPU_FILES)
 
 
 def limits_without_gpu(cores: int) -> dict[str, int]:

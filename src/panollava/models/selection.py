@@ -11,14 +11,8 @@ def select_rows(values: Tensor, rows: Tensor, dim: int = 0) -> Tensor:
 
     A row that is taken several times gets the sum of their gradients. On a CPU with several threads the backward pass
     of plain indexing adds them up in any order, and a resumed training would end with other bits; that of
-    `index_select` adds them one after the other. On a GPU it is the other way round. Where each row is taken equally
-    often, one after the other, the gradients are those of an expanded dimension: a sum over it, which is faster.
+    `index_select` adds them one after the other. On a GPU it is the other way round.
     """
-    if values.device.type != "cpu":
-        return values[(slice(None),) * dim + (rows,)]
-    count = values.shape[dim]
-    times = len(rows) // count if count else 0
-    if times > 1 and torch.equal(rows, torch.arange(count).repeat_interleave(times)):
-        repeated = values.unsqueeze(dim + 1).expand(*values.shape[: dim + 1], times, *values.shape[dim + 1 :])
-        return repeated.flatten(dim, dim + 1)
-    return torch.index_select(values, dim, rows)
+    if values.device.type == "cpu":
+        return torch.index_select(values, dim, rows)
+    return values[(slice(None),) * dim + (rows,)]

@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StageRow:
-    """One row of the table: the stage's loss, the parts of a composed model that train (SPEC 7; a native model's are
-    those of `NativeVLM.stage_parts`, SPEC 13), and what an epoch is a pass over: a loss that reads no text takes each
-    panorama once, however many rows are about it.
+    """One row of the table: the stage's loss and the parts of a composed model that train (SPEC 7); a native model's
+    are those of `NativeVLM.stage_parts` (SPEC 13).
 
     The vision encoder is not listed: `vision_trainable_blocks` decides for it in every stage
     (0 frozen, N the last N blocks, -1 all).
@@ -27,13 +26,17 @@ class StageRow:
 
     loss: Literal["overlap", "ar"]
     trains: tuple[str, ...]
-    samples: Literal["panoramas", "rows"]
+
+    @property
+    def samples(self) -> Literal["panoramas", "rows"]:
+        """What an epoch is a pass over: the overlap loss, which reads no text, takes each panorama once."""
+        return "panoramas" if self.loss == "overlap" else "rows"
 
 
 STAGE_TABLE: dict[Stage, StageRow] = {
-    "vision": StageRow("overlap", STAGE_PARTS["vision"], "panoramas"),
-    "resampler": StageRow("ar", STAGE_PARTS["resampler"], "rows"),
-    "finetune": StageRow("ar", STAGE_PARTS["finetune"], "rows"),
+    "vision": StageRow("overlap", STAGE_PARTS["vision"]),
+    "resampler": StageRow("ar", STAGE_PARTS["resampler"]),
+    "finetune": StageRow("ar", STAGE_PARTS["finetune"]),
 }
 
 
